@@ -1,0 +1,47 @@
+import os
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# Scripts run from copies elsewhere, in this or another environment: they find the library by this path.
+sys.path.insert(0, os.path.join(workflow.basedir, "workflow"))
+os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "workflow")
+
+# A config named on the command line replaces the demo's: merged, types of both would stand side by side.
+if not workflow.overwrite_configfiles:
+
+    configfile: os.path.join(workflow.basedir, "config", "config.yaml")
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/simulate.smk"
+include: "workflow/rules/ingest.smk"
+include: "workflow/rules/annotate.smk"
+include: "workflow/rules/register.smk"
+include: "workflow/rules/cells.smk"
+include: "workflow/rules/tiles.smk"
+include: "workflow/rules/embed.smk"
+include: "workflow/rules/split.smk"
+include: "workflow/rules/refine.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/predict.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    input:
+        R("report.html"),
+    default_target: True
+    message:
+        "Done: open {input}"

@@ -1,0 +1,99 @@
+"""Config, sample sheet, and the paths that the stages share."""
+
+import re
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from shest import config as settings
+from shest.provenance import module_digest
+
+CONFIG_FILE = Path((workflow.overwrite_configfiles or [Path(workflow.basedir) / "config" / "config.yaml"])[-1])
+
+
+def load_run():
+    """Check config and sheet; return config, rows of the sheet by sample and resolved paths, or say all problems."""
+    config_filled, problems = settings.check_config(dict(config), str(CONFIG_FILE))
+    if problems:
+        raise WorkflowError("\n".join(["The config cannot be used:", *problems]))
+    paths = settings.Paths(CONFIG_FILE.resolve().parent, config_filled["results"].rstrip("/"))
+    named, problems = paths.resolve_all(
+        {"samples": config_filled["samples"], "reference.path": config_filled["reference"]["path"]}, str(CONFIG_FILE)
+    )
+    rows, more = settings.read_sheet(Path(named["samples"])) if "samples" in named else ([], [])
+    problems += more
+    samples = {}
+    for row in rows:
+        given = {k: row[k] for k in ("path", "he_image", "alignment", "annotation", "nuclei") if row.get(k)}
+        resolved, more = paths.resolve_all(given, f"{named['samples']}, sample {row.get('sample')}")
+        problems += more
+        samples[row.get("sample")] = row | resolved
+    if problems:
+        raise WorkflowError("\n".join(["Config and sample sheet cannot be used:", *problems]))
+    return config_filled, samples, named["reference.path"]
+
+
+config, SAMPLES, REFERENCE = load_run()
+RESULTS = config["results"].rstrip("/")
+ENCODERS = [e if isinstance(e, str) else e["name"] for e in config["encoders"]]
+THREADS = config["resources"]["threads"]
+TYPES = config["cell_types"]
+
+
+wildcard_constraints:
+    sample="|".join(map(re.escape, SAMPLES)),
+    encoder="|".join(map(re.escape, ENCODERS)),
+    protocol="strict|paper",
+
+
+def R(path):
+    """Prefix a path with the results folder of this run."""
+    return f"{RESULTS}/{path}"
+
+
+def log_and_benchmark(path):
+    return R(f"logs/{path}.log"), R(f"benchmarks/{path}.tsv")
+
+
+def code(*modules):
+    """Digest of the library modules that a rule uses, as a parameter: a change in them runs the rule again."""
+    return module_digest(*modules)
+
+
+def env(name):
+    """Environment of a family of rules."""
+    return os.path.join(workflow.basedir, "envs", f"{name}.yaml")
+
+
+def with_role(*roles):
+    """Samples of the given roles, in the order of the sheet."""
+    return [name for name, row in SAMPLES.items() if row["role"] in roles]
+
+
+def one_file(sample, column, pattern):
+    """Path of a bundle's file: the sheet's, the only match in the bundle, or the name it will have once made."""
+    row = SAMPLES[sample]
+    if row[column]:
+        return row[column]
+    bundle = Path(row["path"])
+    found = sorted(bundle.glob(f"*{pattern}"))
+    return str(found[0] if len(found) == 1 else bundle / f"{bundle.name}{pattern}")
+
+
+def he_image(wildcards):
+    return one_file(wildcards.sample, "he_image", "he_image.ome.tif")
+
+
+def alignment(wildcards):
+    return one_file(wildcards.sample, "alignment", "he_imagealignment.csv")
+
+
+def annotation_table(wildcards):
+    """The pathologist's table of a sample, where one is given."""
+    table = SAMPLES[wildcards.sample]["annotation"]
+    return [table] if table else []
+
+
+def size_mb(factor, least=1000):
+    """Memory of a job: ``factor`` times the size of its input, at least ``least`` MB, more with each attempt."""
+    return lambda wildcards, input, attempt: int(max(least, factor * input.size_mb) * 1.5 ** (attempt - 1))

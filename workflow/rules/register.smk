@@ -1,0 +1,30 @@
+"""H&E pixels and micrometres: the affine between them, and a picture to check it by."""
+
+
+rule register:
+    input:
+        ingest=R("{sample}/ingest.json"),
+    output:
+        registration=R("{sample}/registration.json"),
+        overlay=report(
+            R("{sample}/registration.png"),
+            caption="../report/registration.rst",
+            category="Registration",
+            labels={"sample": "{sample}"},
+        ),
+    log:
+        R("logs/register/{sample}.log"),
+    benchmark:
+        R("benchmarks/register/{sample}.tsv")
+    params:
+        store=R("{sample}/sdata.zarr"),
+        code=code("register"),
+    conda:
+        env("image")
+    threads: 1
+    resources:
+        mem_mb=size_mb(1, least=2000),
+    message:
+        "Registering the H&E of {wildcards.sample}"
+    script:
+        "../scripts/register.py"
