@@ -1,0 +1,150 @@
+"""Which genes a cell of each kind expresses: the marker table, panels, and the subtypes of the types."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from shest.errors import InputError
+
+SUBTYPES: dict[str, dict[str, float]] = {
+    "Alveolar_cell": {"Alveolar cell type 1": 0.35, "Alveolar cell type 2": 0.65},
+    "Tumor_cell_LUAD": {
+        "Tumor cells LUAD": 0.6,
+        "Tumor cells LUAD EMT": 0.1,
+        "Tumor cells LUAD MSLN": 0.1,
+        "Tumor cells LUAD NE": 0.05,
+        "Tumor cells LUAD mitotic": 0.15,
+    },
+    "Macrophage": {"Macrophage": 1.0},
+    "Endothelial_cell": {
+        "Endothelial cell arterial": 0.2,
+        "Endothelial cell capillary": 0.4,
+        "Endothelial cell lymphatic": 0.1,
+        "Endothelial cell venous": 0.3,
+    },
+    "Fibroblast": {"Fibroblast adventitial": 0.25, "Fibroblast alveolar": 0.3, "Fibroblast peribronchial": 0.45},
+    "Lymphocyte": {
+        "Plasma cell": 0.12,
+        "B cell": 0.22,
+        "T cell regulatory": 0.08,
+        "T cell CD4": 0.22,
+        "T cell CD8 activated": 0.07,
+        "T cell CD8 effector memory": 0.1,
+        "T cell CD8 naive": 0.05,
+        "T cell CD8 terminally exhausted": 0.05,
+        "T cell NK-like": 0.04,
+        "NK cell": 0.05,
+    },
+}
+"""The paper's types, the LuCA subtypes that they gather (Table S1), and our share of each within its type."""
+
+OUTSIDE = ("Mast cell", "Neutrophils", "Ciliated", "Club", "Pericyte", "Mesothelial")
+"""Subtypes of the reference that belong to no type."""
+
+TYPES = tuple(SUBTYPES)
+OTHER = "other"
+KIND_OF = {subtype: kind for kind, subtypes in SUBTYPES.items() for subtype in subtypes} | {s: OTHER for s in OUTSIDE}
+ALL_SUBTYPES = tuple(KIND_OF)
+BASE_LEVEL = 0.03
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Mean counts of a cell of depth 1 (``levels``: subtypes × genes) and what links genes to the nucleus.
+
+    ``size`` and ``stain`` (genes,) are the weights with which a gene follows the size and the haematoxylin of its
+    nucleus where the link is not 0.
+    """
+
+    symbols: np.ndarray
+    levels: np.ndarray
+    size: np.ndarray
+    stain: np.ndarray
+
+    def take(self, genes: np.ndarray) -> "Profiles":
+        """Return the profiles of some genes, by position."""
+        return Profiles(self.symbols[genes], self.levels[:, genes], self.size[genes], self.stain[genes])
+
+
+def read_markers(path: str | Path) -> pd.DataFrame:
+    """Read the marker table (TSV): symbol, panels, program, a level for each type, levels of single subtypes.
+
+    Raises
+    ------
+    InputError
+        Where a column lacks, a symbol occurs twice, or a subtype is unknown.
+    """
+    table = pd.read_csv(path, sep="\t", keep_default_na=False)
+    lacking = [c for c in ("symbol", "panels", "program", *TYPES, "subtypes") if c not in table]
+    if lacking:
+        raise InputError(path, f"lacks the columns {', '.join(lacking)}", "Take the table of the project.")
+    if twice := sorted(table.symbol[table.symbol.duplicated()]):
+        raise InputError(path, f"names {twice[0]} twice", "Keep one row a symbol.")
+    for text in table.subtypes:
+        for name in _subtype_levels(text):
+            if name not in KIND_OF:
+                raise InputError(path, f"unknown subtype {name!r}", f"Known are: {', '.join(ALL_SUBTYPES)}.")
+    return table
+
+
+def full_profiles(markers: pd.DataFrame, difficulty: float) -> Profiles:
+    """Return the levels of every subtype for every gene of the table.
+
+    Difficulty shrinks the fold changes between subtypes towards each gene's geometric mean (by up to 70 %).
+    A fixed jitter a subtype and gene, the same on every slide, keeps subtypes of one type from being identical.
+    """
+    levels = np.full((len(ALL_SUBTYPES), len(markers)), BASE_LEVEL)
+    housekeeping = (markers[list(TYPES)].to_numpy(float) > 0.25).all(axis=1)
+    for row, subtype in enumerate(ALL_SUBTYPES):
+        kind = KIND_OF[subtype]
+        levels[row] = markers[kind] if kind != OTHER else np.where(housekeeping, markers[list(TYPES)].mean(axis=1), BASE_LEVEL)
+    for column, text in enumerate(markers.subtypes):
+        for name, level in _subtype_levels(text).items():
+            levels[ALL_SUBTYPES.index(name), column] = level
+    jitter = np.random.default_rng(zlib.crc32(b"subtype jitter")).normal(0, 0.15, levels.shape)
+    log = np.log(levels) + jitter
+    log = log.mean(axis=0) + (log - log.mean(axis=0)) * (1 - 0.7 * difficulty)
+    program = markers.program.to_numpy()
+    return Profiles(markers.symbol.to_numpy(str), np.exp(log), (program == "size") * 1.0, (program == "stain") * 1.0)
+
+
+def with_fillers(profiles: Profiles, number: int) -> Profiles:
+    """Add made-up genes (``SIM0001``, …) that hardly tell the subtypes apart, until there are ``number``."""
+    more = number - len(profiles.symbols)
+    if more <= 0:
+        return profiles
+    rng = np.random.default_rng(zlib.crc32(b"fillers"))
+    base = np.exp(rng.normal(np.log(0.12), 0.9, more))
+    levels = base * np.exp(rng.normal(0, 0.35, (len(ALL_SUBTYPES), more)))
+    symbols = np.array([f"SIM{i + 1:04d}" for i in range(more)])
+    size = np.where(rng.random(more) < 0.05, 0.7, 0.0)
+    return Profiles(
+        np.concatenate([profiles.symbols, symbols]),
+        np.concatenate([profiles.levels, levels], axis=1),
+        np.concatenate([profiles.size, size]),
+        np.concatenate([profiles.stain, np.zeros(more)]),
+    )
+
+
+def panel_profiles(markers: pd.DataFrame, panel: str, genes: int, difficulty: float) -> Profiles:
+    """Return the profiles of a panel's first ``genes`` genes, in alphabetical order; made-up genes fill it up.
+
+    Raises
+    ------
+    InputError
+        Where the table knows no such panel.
+    """
+    on_panel = np.array([panel in text.split(";") for text in markers.panels])
+    if not on_panel.any():
+        known = sorted({p for text in markers.panels for p in text.split(";")})
+        raise InputError(f"simulate: panel {panel}", "no gene is on it", f"Known panels are: {', '.join(known)}.")
+    profiles = with_fillers(full_profiles(markers, difficulty).take(np.flatnonzero(on_panel)[:genes]), genes)
+    return profiles.take(np.argsort(profiles.symbols, kind="stable"))
+
+
+def _subtype_levels(text: str) -> dict[str, float]:
+    pairs = [part.rsplit("=", 1) for part in text.split(";") if part]
+    return {name: float(level) for name, level in pairs}

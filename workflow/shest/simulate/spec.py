@@ -1,0 +1,129 @@
+"""What is simulated: the settings of a slide and of the reference, and the random streams that they own."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from shest.errors import InputError
+
+PIXEL_SIZE = 0.2125  # µm, the morphology image of a Xenium bundle
+WINDOW_UM = 16.0
+MIN_UM, MAX_UM = 2.0, 16.0
+MAX_MEAN_GREY = 230.0
+PLANTED = ("no_counts", "no_nucleus", "two_nuclei", "too_small", "too_large", "outside_image", "window_off_image",
+           "bare_glass")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Slide:
+    """Settings of one simulated bundle.
+
+    Attributes
+    ----------
+    name
+        Name of the bundle's folder and run.
+    cells, genes
+        Number of cells in the bundle (planted defects included) and of genes in its panel.
+    panel
+        Panel of ``resources/markers.tsv``: ``prime``, ``v1_lung`` or ``v1_io``.
+    seed
+        Seed of every random draw; with ``name`` it fixes every byte.
+    difficulty
+        0 (types far apart in shape, stain and counts) to 1 (hardly apart).
+    link
+        Strength of the link between image and expression within a type; 0: only the type links them.
+    mpp
+        H&E pixel size in µm.
+    rotation, mirror
+        Turn of the H&E against the Xenium frame in degrees, and whether it is mirrored first.
+    stain
+        Strength of the slide's own stain colour: 0 is the standard one.
+    defects
+        Cells planted of each kind of defect; at least one each.
+    annotation
+        Whether a pathologist's table is written.
+    disagreement
+        Share of the table's cells whose group is not the true type.
+    coverage
+        Share of the labelled cells that the table names.
+    """
+
+    name: str
+    cells: int = 1500
+    genes: int = 300
+    panel: str = "prime"
+    seed: int = 42
+    difficulty: float = 0.3
+    link: float = 0.5
+    mpp: float = 0.2738
+    rotation: float = 0.0
+    mirror: bool = False
+    stain: float = 1.0
+    defects: int = 6
+    annotation: bool = True
+    disagreement: float = 0.03
+    coverage: float = 0.97
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Settings of the simulated single-cell reference: cells, seed, difficulty, and counts in ``raw`` or not."""
+
+    cells: int = 2000
+    seed: int = 42
+    difficulty: float = 0.3
+    normalised: bool = False
+
+
+def slide_from_config(name: str, config: Mapping[str, Any]) -> Slide:
+    """Return the settings of slide ``name`` out of the config's ``simulate`` section.
+
+    Raises
+    ------
+    InputError
+        Where the slide is not in the section, or a value is out of range.
+    """
+    slides = config.get("slides", {})
+    if name not in slides:
+        raise InputError(f"simulate.slides.{name}", "no such slide", f"Slides are: {', '.join(slides) or 'none'}.")
+    shared = {key: config[key] for key in ("seed", "difficulty", "link") if key in config}
+    slide = _filled(Slide, {"name": name, **shared, **slides[name]}, f"simulate.slides.{name}")
+    needed = 10 * len(PLANTED) * slide.defects // 2
+    if slide.cells < needed:
+        raise InputError(
+            f"simulate.slides.{name}.cells",
+            f"{slide.cells} cells are too few for {slide.defects} of each of {len(PLANTED)} defects",
+            f"Ask for at least {needed} cells, or for fewer defects.",
+        )
+    return slide
+
+
+def reference_from_config(config: Mapping[str, Any]) -> Reference:
+    """Return the settings of the reference out of the config's ``simulate`` section."""
+    shared = {key: config[key] for key in ("seed", "difficulty") if key in config}
+    return _filled(Reference, {**shared, **config.get("reference", {})}, "simulate.reference")
+
+
+def _filled(kind: type, values: dict[str, Any], where: str) -> Any:
+    known = [f.name for f in fields(kind)]
+    for key in values:
+        if key not in known:
+            raise InputError(f"{where}.{key}", "unknown key", f"Known keys are: {', '.join(known)}.")
+    for key in ("difficulty", "disagreement", "coverage"):
+        if not 0 <= values.get(key, 0) <= 1:
+            raise InputError(f"{where}.{key}", f"{values[key]} is not between 0 and 1", "Give a share.")
+    return kind(**values)
+
+
+def as_dict(spec: Slide | Reference) -> dict[str, Any]:
+    """Return the settings as plain values."""
+    return asdict(spec)
+
+
+def stream(spec: Slide | Reference, stage: str) -> np.random.Generator:
+    """Return the random generator of one stage: a stage that draws more does not shift the others."""
+    name = getattr(spec, "name", "reference")
+    return np.random.default_rng([spec.seed, zlib.crc32(name.encode()), zlib.crc32(stage.encode())])
