@@ -12,7 +12,7 @@ CONFIG_FILE = Path((workflow.overwrite_configfiles or [Path(workflow.basedir) / 
 
 
 def load_run():
-    """Check config and sheet; return config, rows of the sheet by sample and resolved paths, or say all problems."""
+    """Check config and sheet; return config, paths, rows of the sheet by sample and the reference, or say all problems."""
     config_filled, problems = settings.check_config(dict(config), str(CONFIG_FILE))
     if problems:
         raise WorkflowError("\n".join(["The config cannot be used:", *problems]))
@@ -30,10 +30,10 @@ def load_run():
         samples[row.get("sample")] = row | resolved
     if problems:
         raise WorkflowError("\n".join(["Config and sample sheet cannot be used:", *problems]))
-    return config_filled, samples, named["reference.path"]
+    return config_filled, paths, samples, named["reference.path"]
 
 
-config, SAMPLES, REFERENCE = load_run()
+config, PATHS, SAMPLES, REFERENCE = load_run()
 RESULTS = config["results"].rstrip("/")
 ENCODERS = [e if isinstance(e, str) else e["name"] for e in config["encoders"]]
 THREADS = config["resources"]["threads"]
@@ -49,10 +49,6 @@ wildcard_constraints:
 def R(path):
     """Prefix a path with the results folder of this run."""
     return f"{RESULTS}/{path}"
-
-
-def log_and_benchmark(path):
-    return R(f"logs/{path}.log"), R(f"benchmarks/{path}.tsv")
 
 
 def code(*modules):

@@ -128,13 +128,12 @@ def _stain(row, density, first, steps, colours, out):
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def _keep(row, bits, spread_bits, out):
     """Copy a row of colours (336,) where the mask's bits are set; 0 elsewhere."""
+    for i in range(3 * SIDE):
+        out[i] = 0
     for byte in range(ROW_BYTES):
-        begin = 24 * byte
-        if bits[byte] == 0:
-            out[begin : begin + 24] = 0
-        else:
+        if bits[byte] != 0:
             for i in range(24):
-                out[begin + i] = row[begin + i] & spread_bits[bits[byte], i]
+                out[24 * byte + i] = row[24 * byte + i] & spread_bits[bits[byte], i]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -1,0 +1,84 @@
+"""Every tile becomes an embedding, once; the cache keeps it."""
+
+EMBED_JOBS = config["embed"]["shards"]
+CACHE = config["cache"]["dir"]
+
+
+def encoder_config(wildcards):
+    """The encoder's name or entry, a local weights folder resolved as every path of the config is."""
+    entry = next(e for e in config["encoders"] if (e if isinstance(e, str) else e["name"]) == wildcards.encoder)
+    if isinstance(entry, dict) and not entry.get("weights", "hub:").startswith(("hub:", "random")):
+        return entry | {"weights": PATHS.resolve(entry["weights"])}
+    return entry
+
+
+rule encoder:
+    output:
+        record=R("embeddings/{encoder}/encoder.json"),
+    log:
+        R("logs/encoder/{encoder}.log"),
+    benchmark:
+        R("benchmarks/encoder/{encoder}.tsv")
+    params:
+        encoder=encoder_config,
+        precision=config["embed"]["precision"],
+        batch=config["embed"]["batch"],
+    conda:
+        env("torch")
+    threads: THREADS
+    resources:
+        mem_mb=8000,
+    message:
+        "Settling the encoder {wildcards.encoder}"
+    script:
+        "../scripts/encoder.py"
+
+
+rule embed_part:
+    input:
+        record=R("embeddings/{encoder}/encoder.json"),
+        tiles=R("{sample}/tiles/tiles.json"),
+    output:
+        part=R("embeddings/{encoder}/{sample}/parts/{part}-of-{parts}.json"),
+    log:
+        R("logs/embed/{encoder}/{sample}.{part}-of-{parts}.log"),
+    benchmark:
+        R("benchmarks/embed/{encoder}/{sample}.{part}-of-{parts}.tsv")
+    params:
+        cache=CACHE,
+    conda:
+        env("torch")
+    threads: THREADS
+    resources:
+        mem_mb=8000,
+    message:
+        "Embedding {wildcards.sample} with {wildcards.encoder}, part {wildcards.part} of {wildcards.parts}"
+    script:
+        "../scripts/embed.py"
+
+
+rule embed:
+    input:
+        record=R("embeddings/{encoder}/encoder.json"),
+        tiles=R("{sample}/tiles/tiles.json"),
+        parts=[
+            R(f"embeddings/{{encoder}}/{{sample}}/parts/{part}-of-{EMBED_JOBS}.json")
+            for part in range(1, EMBED_JOBS + 1)
+        ],
+    output:
+        index=R("embeddings/{encoder}/{sample}/embeddings.json"),
+    log:
+        R("logs/embed/{encoder}/{sample}.log"),
+    benchmark:
+        R("benchmarks/embed/{encoder}/{sample}.tsv")
+    params:
+        cache=CACHE,
+    conda:
+        env("torch")
+    threads: 1
+    resources:
+        mem_mb=2000,
+    message:
+        "Gathering the embeddings of {wildcards.sample}"
+    script:
+        "../scripts/gather.py"

@@ -1,0 +1,13 @@
+"""Settles an encoder: weights found and digested, precision and batch size chosen, fingerprint taken."""
+
+from shest import console, encoders, files
+
+
+def main(output, params):
+    record = encoders.prepare(params.encoder, params.precision, params.batch)
+    console.log.info(f"{record['name']}: {record['dim']} features, fingerprint {record['fingerprint'][:12]}")
+    files.write_json(output.record, record)
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.output, snakemake.params)

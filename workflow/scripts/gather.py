@@ -1,0 +1,13 @@
+"""Writes which cache parts hold which cells of a sample."""
+
+from shest import console, engine, files, tiles
+
+
+def main(input, output, params, wildcards):
+    record = files.read_json(input.record)
+    work = [(shard, 0, None) for shard in tiles.read_index(input.tiles)["shards"]]
+    files.write_json(output.index, engine.index(record, wildcards.sample, work, params.cache))
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards)
