@@ -40,8 +40,8 @@ localrules:
 
 
 rule all:
+    default_target: True
     input:
         R("report.html"),
-    default_target: True
     message:
         "Done: open {input}"

@@ -12,17 +12,17 @@ rule annotate:
         R("logs/annotate/{sample}.log"),
     benchmark:
         R("benchmarks/annotate/{sample}.tsv")
+    conda:
+        env("annotate")
+    threads: 2
+    resources:
+        mem_mb=size_mb(6, least=4000),
     params:
         store=R("{sample}/sdata.zarr"),
         reference=config["reference"],
         subtypes={name: entry["subtypes"] for name, entry in TYPES.items()},
         prior=config["annotate"]["prior"],
         code=code("annotate"),
-    conda:
-        env("annotate")
-    threads: 2
-    resources:
-        mem_mb=size_mb(6, least=4000),
     message:
         "Annotating the cells of {wildcards.sample}"
     script:

@@ -19,15 +19,15 @@ rule encoder:
         R("logs/encoder/{encoder}.log"),
     benchmark:
         R("benchmarks/encoder/{encoder}.tsv")
-    params:
-        encoder=encoder_config,
-        precision=config["embed"]["precision"],
-        batch=config["embed"]["batch"],
     conda:
         env("torch")
     threads: THREADS
     resources:
         mem_mb=8000,
+    params:
+        encoder=encoder_config,
+        precision=config["embed"]["precision"],
+        batch=config["embed"]["batch"],
     message:
         "Settling the encoder {wildcards.encoder}"
     script:
@@ -44,13 +44,13 @@ rule embed_part:
         R("logs/embed/{encoder}/{sample}.{part}-of-{parts}.log"),
     benchmark:
         R("benchmarks/embed/{encoder}/{sample}.{part}-of-{parts}.tsv")
-    params:
-        cache=CACHE,
     conda:
         env("torch")
     threads: THREADS
     resources:
         mem_mb=8000,
+    params:
+        cache=CACHE,
     message:
         "Embedding {wildcards.sample} with {wildcards.encoder}, part {wildcards.part} of {wildcards.parts}"
     script:
@@ -71,13 +71,13 @@ rule embed:
         R("logs/embed/{encoder}/{sample}.log"),
     benchmark:
         R("benchmarks/embed/{encoder}/{sample}.tsv")
-    params:
-        cache=CACHE,
     conda:
         env("torch")
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        cache=CACHE,
     message:
         "Gathering the embeddings of {wildcards.sample}"
     script:

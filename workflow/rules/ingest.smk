@@ -20,15 +20,15 @@ rule ingest:
         R("logs/ingest/{sample}.log"),
     benchmark:
         R("benchmarks/ingest/{sample}.tsv")
-    params:
-        bundle=lambda w: SAMPLES[w.sample]["path"],
-        store=R("{sample}/sdata.zarr"),
-        code=code("ingest"),
     conda:
         env("ingest")
     threads: 2
     resources:
         mem_mb=size_mb(2, least=2000),
+    params:
+        bundle=lambda w: SAMPLES[w.sample]["path"],
+        store=R("{sample}/sdata.zarr"),
+        code=code("ingest"),
     message:
         "Reading the bundle of {wildcards.sample}"
     script:

@@ -16,14 +16,14 @@ rule register:
         R("logs/register/{sample}.log"),
     benchmark:
         R("benchmarks/register/{sample}.tsv")
-    params:
-        store=R("{sample}/sdata.zarr"),
-        code=code("register"),
     conda:
         env("image")
     threads: 1
     resources:
         mem_mb=size_mb(1, least=2000),
+    params:
+        store=R("{sample}/sdata.zarr"),
+        code=code("register"),
     message:
         "Registering the H&E of {wildcards.sample}"
     script:
