@@ -159,7 +159,9 @@ def _assemble(windows, masks, across, weights, down, parts, density, first, step
             _keep(stained[:width], bits, spread_bits, stained[width:])
 
 
-def assemble(windows: np.ndarray, masks: np.ndarray, threads: int | None = None) -> np.ndarray:
+def assemble(
+    windows: np.ndarray, masks: np.ndarray, threads: int | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
     """Make quadruple tiles on the CPU.
 
     Parameters
@@ -171,6 +173,8 @@ def assemble(windows: np.ndarray, masks: np.ndarray, threads: int | None = None)
     threads
         Threads to share the cells among; numba's number if None. The kernel holds no lock, so it may also be
         called from several threads.
+    out
+        uint8 (n, 224, 224, 3), contiguous, to write to: spares the allocation where batches follow each other.
 
     Returns
     -------
@@ -180,14 +184,16 @@ def assemble(windows: np.ndarray, masks: np.ndarray, threads: int | None = None)
     x, y = axis(windows.shape[2]), axis(windows.shape[1])
     across, down = np.stack(x[:2]), np.stack(y[:2])
     weights, parts = np.repeat(np.stack(x[2:]), 3, axis=1), np.stack(y[2:])
-    out = np.empty((len(windows), 2 * SIDE, 6 * SIDE), np.uint8)
+    if out is None:
+        out = np.empty((len(windows), 2 * SIDE, 2 * SIDE, 3), np.uint8)
+    rows = out.reshape(len(windows), 2 * SIDE, 6 * SIDE)
 
     def part(begin: int, end: int) -> None:
         chosen = slice(begin, end)
-        _assemble(windows[chosen], masks[chosen], across, weights, down, parts, *tables(), SPREAD_BITS, out[chosen])
+        _assemble(windows[chosen], masks[chosen], across, weights, down, parts, *tables(), SPREAD_BITS, rows[chosen])
 
     share(part, len(windows), threads or numba.get_num_threads())
-    return out.reshape(len(windows), 2 * SIDE, 2 * SIDE, 3)
+    return out
 
 
 def share(work: Any, total: int, threads: int) -> None:

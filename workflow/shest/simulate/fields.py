@@ -12,8 +12,7 @@ def smooth_noise(shape: tuple[int, int], scale: float, rng: np.random.Generator)
     rows, columns = (int(np.ceil(n / scale)) + 4 for n in shape)
     coarse = rng.normal(size=(rows, columns))
     at = [np.arange(n) / scale + 1.5 for n in shape]
-    fine = ndimage.zoom(coarse, 1, order=0) if scale <= 1 else coarse
-    fine = ndimage.map_coordinates(fine, np.meshgrid(*at, indexing="ij"), order=3, mode="nearest")
+    fine = ndimage.map_coordinates(coarse, np.meshgrid(*at, indexing="ij"), order=3, mode="nearest")
     return ((fine - fine.mean()) / max(fine.std(), 1e-9)).astype(np.float32)
 
 

@@ -97,10 +97,11 @@ def full_profiles(markers: pd.DataFrame, difficulty: float) -> Profiles:
     A fixed jitter a subtype and gene, the same on every slide, keeps subtypes of one type from being identical.
     """
     levels = np.full((len(ALL_SUBTYPES), len(markers)), BASE_LEVEL)
-    housekeeping = (markers[list(TYPES)].to_numpy(float) > 0.25).all(axis=1)
+    by_type = markers[list(TYPES)].to_numpy(float)
+    outside = np.where((by_type > 0.25).all(axis=1), by_type.mean(axis=1), BASE_LEVEL)  # what every cell expresses
     for row, subtype in enumerate(ALL_SUBTYPES):
         kind = KIND_OF[subtype]
-        levels[row] = markers[kind] if kind != OTHER else np.where(housekeeping, markers[list(TYPES)].mean(axis=1), BASE_LEVEL)
+        levels[row] = outside if kind == OTHER else markers[kind]
     for column, text in enumerate(markers.subtypes):
         for name, level in _subtype_levels(text).items():
             levels[ALL_SUBTYPES.index(name), column] = level
@@ -112,20 +113,17 @@ def full_profiles(markers: pd.DataFrame, difficulty: float) -> Profiles:
 
 
 def with_fillers(profiles: Profiles, number: int) -> Profiles:
-    """Add made-up genes (``SIM0001``, …) that hardly tell the subtypes apart, until there are ``number``."""
-    more = number - len(profiles.symbols)
-    if more <= 0:
+    """Add ``number`` made-up genes (``SIM0001``, …) that hardly tell the subtypes apart; the n-th is always the same."""
+    if number <= 0:
         return profiles
-    rng = np.random.default_rng(zlib.crc32(b"fillers"))
-    base = np.exp(rng.normal(np.log(0.12), 0.9, more))
-    levels = base * np.exp(rng.normal(0, 0.35, (len(ALL_SUBTYPES), more)))
-    symbols = np.array([f"SIM{i + 1:04d}" for i in range(more)])
-    size = np.where(rng.random(more) < 0.05, 0.7, 0.0)
+    kinds = len(ALL_SUBTYPES)
+    z = np.random.default_rng(zlib.crc32(b"fillers")).normal(size=(number, kinds + 2))
+    levels = np.exp(np.log(0.12) + 0.9 * z[:, :1] + 0.35 * z[:, 1 : kinds + 1]).T
     return Profiles(
-        np.concatenate([profiles.symbols, symbols]),
+        np.concatenate([profiles.symbols, [f"SIM{i + 1:04d}" for i in range(number)]]),
         np.concatenate([profiles.levels, levels], axis=1),
-        np.concatenate([profiles.size, size]),
-        np.concatenate([profiles.stain, np.zeros(more)]),
+        np.concatenate([profiles.size, np.where(z[:, -1] > 1.6, 0.7, 0.0)]),
+        np.concatenate([profiles.stain, np.zeros(number)]),
     )
 
 
@@ -141,7 +139,8 @@ def panel_profiles(markers: pd.DataFrame, panel: str, genes: int, difficulty: fl
     if not on_panel.any():
         known = sorted({p for text in markers.panels for p in text.split(";")})
         raise InputError(f"simulate: panel {panel}", "no gene is on it", f"Known panels are: {', '.join(known)}.")
-    profiles = with_fillers(full_profiles(markers, difficulty).take(np.flatnonzero(on_panel)[:genes]), genes)
+    profiles = full_profiles(markers, difficulty).take(np.flatnonzero(on_panel)[:genes])
+    profiles = with_fillers(profiles, genes - len(profiles.symbols))
     return profiles.take(np.argsort(profiles.symbols, kind="stable"))
 
 

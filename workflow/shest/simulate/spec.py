@@ -70,9 +70,20 @@ class Slide:
 
 @dataclass(frozen=True)
 class Reference:
-    """Settings of the simulated single-cell reference: cells, seed, difficulty, and counts in ``raw`` or not."""
+    """Settings of the simulated single-cell reference.
+
+    Attributes
+    ----------
+    cells, genes
+        Number of cells; number of genes of the largest panel, beyond which made-up genes are not needed.
+    seed, difficulty
+        As for a slide.
+    normalised
+        Whether X is log-normalised and the counts are in ``raw`` (as CELLxGENE hands LuCA out), or X holds counts.
+    """
 
     cells: int = 2000
+    genes: int = 300
     seed: int = 42
     difficulty: float = 0.3
     normalised: bool = False
@@ -104,6 +115,7 @@ def slide_from_config(name: str, config: Mapping[str, Any]) -> Slide:
 def reference_from_config(config: Mapping[str, Any]) -> Reference:
     """Return the settings of the reference out of the config's ``simulate`` section."""
     shared = {key: config[key] for key in ("seed", "difficulty") if key in config}
+    shared["genes"] = max((s.get("genes", Slide.genes) for s in config.get("slides", {}).values()), default=0)
     return _filled(Reference, {**shared, **config.get("reference", {})}, "simulate.reference")
 
 

@@ -1,0 +1,142 @@
+"""Scores: of types, of expression, of space. Pure functions on arrays, each equal to its textbook formula."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import sparse, stats
+from scipy.spatial import cKDTree
+
+
+def confusion_matrix(actual: np.ndarray, predicted: np.ndarray, types: list[str]) -> np.ndarray:
+    """Count cells by actual (rows) and predicted type (columns), (T, T) int64."""
+    a, p = pd.Categorical(actual, types).codes, pd.Categorical(predicted, types).codes
+    if (a < 0).any() or (p < 0).any():
+        raise ValueError("a type that is not in the list of types")
+    return np.bincount(a.astype(np.int64) * len(types) + p, minlength=len(types) ** 2).reshape(len(types), -1)
+
+
+def type_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Score confusion matrices.
+
+    Parameters
+    ----------
+    confusion : (..., T, T), rows actual, columns predicted
+
+    Returns
+    -------
+    dict
+        ``per_class`` (..., T): F1, NaN for types without an actual cell; ``weighted`` and ``macro`` (...): means of
+        it over the types with at least one actual cell, weighted by their number or not; ``balanced_accuracy``
+        (...): mean recall over the same types.
+    """
+    confusion = np.asarray(confusion, dtype=float)
+    support, called = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    there = support > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        f1 = np.where(there, 2 * hits / (support + called), np.nan)
+        recall = np.where(there, hits / support, np.nan)
+        weighted = np.nansum(f1 * support, axis=-1) / support.sum(axis=-1)
+        macro = np.nansum(f1, axis=-1) / there.sum(axis=-1)
+        balanced = np.nansum(recall, axis=-1) / there.sum(axis=-1)
+    return {"per_class": f1, "weighted": weighted, "macro": macro, "balanced_accuracy": balanced}
+
+
+def gene_blocks(
+    counts: sparse.csc_matrix, read: Callable[[slice], np.ndarray], genes_at_once: int = 64
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Yield (genes, actual, predicted) with dense float64 (cells, genes) arrays, a few genes at a time.
+
+    Parameters
+    ----------
+    counts : (cells, genes), actual
+    read : returns the predicted (cells, genes) array of a slice of genes
+    """
+    for start in range(0, counts.shape[1], genes_at_once):
+        part = slice(start, min(start + genes_at_once, counts.shape[1]))
+        yield part, counts[:, part].toarray().astype(np.float64), np.asarray(read(part), np.float64)
+
+
+def block_sums(actual: np.ndarray, predicted: np.ndarray, block: np.ndarray, blocks: int) -> np.ndarray:
+    """Sum what Pearson's R needs, by spatial block.
+
+    Values are centred first, so that the sums keep their digits.
+
+    Parameters
+    ----------
+    actual, predicted : (cells, genes)
+    block : (cells,) int, 0 to ``blocks`` - 1
+
+    Returns
+    -------
+    (6, blocks, genes): n, sum x, sum y, sum xx, sum yy, sum xy
+    """
+    x, y = actual - actual.mean(axis=0), predicted - predicted.mean(axis=0)
+    gather = sparse.csr_matrix((np.ones(len(block)), (block, np.arange(len(block)))), shape=(blocks, len(block)))
+    return np.stack([gather @ v for v in (np.ones_like(x), x, y, x * x, y * y, x * y)])
+
+
+def pearson_from_sums(sums: np.ndarray) -> np.ndarray:
+    """Pearson's R out of sums (6, ...) -> (...); 0 where a side is constant: nothing can be shown there."""
+    n, x, y, xx, yy, xy = sums
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread_x, spread_y = xx - x * x / n, yy - y * y / n
+        r = (xy - x * y / n) / np.sqrt(spread_x * spread_y)
+    tiny = 1e-12 * np.maximum(n, 1)
+    return np.where((spread_x > tiny * xx / np.maximum(n, 1)) & (spread_y > tiny * yy / np.maximum(n, 1)), r, 0.0)
+
+
+def spearman(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Spearman's rho by gene, (cells, genes) twice -> (genes,); 0 where a side is constant."""
+    ranks = [stats.rankdata(v, axis=0) for v in (actual, predicted)]
+    return pearson_from_sums(block_sums(*ranks, np.zeros(len(actual), int), 1))[0]
+
+
+def moran(values: np.ndarray, graph: sparse.csr_matrix) -> np.ndarray:
+    """Moran's I by gene (Moran 1950), as squidpy computes it on a row-normalised graph.
+
+    Parameters
+    ----------
+    values : (cells, genes)
+    graph : (cells, cells) weights
+
+    Returns
+    -------
+    (genes,), NaN where a gene is constant
+    """
+    z = values - values.mean(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return len(z) / graph.sum() * (z * (graph @ z)).sum(axis=0) / (z * z).sum(axis=0)
+
+
+def nearest_distances(xy: np.ndarray, kind: np.ndarray, types: list[str]) -> dict[tuple[str, str], np.ndarray]:
+    """Distance (unit of xy) from each cell of a type to the nearest other cell of a type, for all ordered pairs."""
+    members = {t: np.flatnonzero(kind == t) for t in types}
+    trees = {t: cKDTree(xy[rows]) for t, rows in members.items() if len(rows)}
+    found = {}
+    for a in types:
+        for b in types:
+            if len(members[a]) == 0 or b not in trees or (a == b and len(members[a]) < 2):
+                continue
+            k = 2 if a == b else 1
+            found[a, b] = trees[b].query(xy[members[a]], k=[k])[0][:, 0]
+    return found
+
+
+def resample_blocks(blocks: int, draws: int, seed: int) -> np.ndarray:
+    """Draw spatial blocks with replacement -> (draws, blocks) how often each was drawn."""
+    return np.random.default_rng(seed).multinomial(blocks, np.full(blocks, 1 / blocks), size=draws)
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> list[float]:
+    """Central interval of bootstrap values, ignoring draws without a score."""
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return [float(low), float(high)]
+
+
+def grid_blocks(xy_um: np.ndarray, side_um: float) -> np.ndarray:
+    """Number the occupied squares of a grid, (n, 2) µm -> (n,) int from 0."""
+    if len(xy_um) == 0:
+        return np.empty(0, int)
+    return np.unique(np.floor(xy_um / side_um).astype(int), axis=0, return_inverse=True)[1].ravel()
