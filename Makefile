@@ -1,0 +1,53 @@
+# make demo: the embedded demo, start to report. make test: lint, then every test. Each sets up .venv first.
+SHELL := /bin/bash
+PYTHON ?= python3
+CORES ?= $(shell nproc)
+BIN := .venv/bin
+UV_VERSION := 0.13.8
+SHEST_KIT ?= $(abspath ../shared/data/kit)
+export SHEST_KIT
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo kit figures report cache-info test test-unit test-workflow lint format lock clean
+
+help:  ## say what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
+
+# Installed again when the lock has changed; the stamp is written last, so a broken install is not taken for one.
+.venv/installed: requirements.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, this is {v}: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --require-hashes --requirement requirements.txt
+	touch $@
+
+demo: .venv/installed  ## run the embedded demo to results/report.html
+	snakemake --cores $(CORES)
+
+kit: .venv/installed  ## run the bundles of SHEST_KIT to results/kit/report.html
+	snakemake --cores $(CORES) --configfile config/kit.yaml
+
+lock: .venv/installed  ## resolve requirements.in into requirements.txt
+	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt
+
+format: .venv/installed  ## format code and rules
+	ruff check --fix-only --quiet . ; snakefmt --quiet Snakefile workflow/rules
+
+lint: .venv/installed  ## ruff, snakefmt, snakemake --lint
+	ruff check .
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint --configfile config/tiny.yaml
+
+test-unit: .venv/installed  ## the library's tests
+	pytest tests/unit -n $(CORES) --dist loadfile -m "not slow"
+
+test-workflow: .venv/installed  ## whole runs on small input
+	pytest tests/workflow
+
+test: lint .venv/installed  ## lint and every test
+	pytest -n $(CORES) --dist loadfile tests/unit
+	pytest tests/workflow tests/cluster
+
+clean:  ## remove what runs wrote
+	rm -rf results .snakemake
