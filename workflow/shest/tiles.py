@@ -32,6 +32,7 @@ __all__ = [
     "assemble_torch",
     "rasterise",
     "read_index",
+    "read_rows",
     "read_shard",
     "shards",
     "turn",
@@ -296,6 +297,16 @@ def read_shard(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
     tensors = load_file(path)
     return tensors["windows"], tensors["masks"]
+
+
+def read_rows(path: str | Path, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return windows and masks of some cells of a shard, without reading the others."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as handle:
+        parts = [handle.get_slice(name) for name in ("windows", "masks")]
+        windows, masks = (np.concatenate([part[row : row + 1] for row in rows]) for part in parts)
+    return windows, masks
 
 
 def shards(index_path: str | Path) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:

@@ -1,0 +1,29 @@
+"""Which cells go on: nuclei of 2 to 16 µm whose window lies on the slide and not on bare glass."""
+
+
+rule cells:
+    input:
+        ingest=R("{sample}/ingest.json"),
+        registration=R("{sample}/registration.json"),
+    output:
+        cells=R("{sample}/cells.parquet"),
+        outlines=R("{sample}/outlines.parquet"),
+    log:
+        R("logs/cells/{sample}.log"),
+    benchmark:
+        R("benchmarks/cells/{sample}.tsv")
+    params:
+        store=R("{sample}/sdata.zarr"),
+        limits=config["cells"],
+        window_um=config["tiles"]["window_um"],
+        block_px=config["tiles"]["block_px"],
+        code=code("cells", "store"),
+    conda:
+        env("image")
+    threads: THREADS
+    resources:
+        mem_mb=block_mb,
+    message:
+        "Judging the cells of {wildcards.sample}"
+    script:
+        "../scripts/cells.py"

@@ -1,0 +1,34 @@
+"""Judges every cell by its nucleus and window; writes cells.parquet, and the kept nuclei's outlines in H&E px."""
+
+import numpy as np
+
+from shest import cells, console, files, store
+
+
+def main(input, output, params, threads):
+    registration = files.read_json(input.registration)
+    scales = store.image_scales(params.store)
+    mpp = registration["mpp_x"], registration["mpp_y"]
+    cell_ids, outlines = store.read_nuclei(params.store)
+    outlines = store.transform_outlines(outlines, np.array(registration["um_to_he"]))
+    ids, polygons = cells.nucleus_of_each_cell(cell_ids, outlines)
+    table = cells.cell_table(
+        store.read_cell_ids(params.store),
+        ids,
+        polygons,
+        scales[0].shape[1:],
+        mpp,
+        params.limits,
+        params.window_um,
+        cells.grey_by_block(scales[0], params.block_px, threads),
+    )
+    for reason, number in cells.counts(table).items():
+        console.log.info(f"{reason}: {number:,}")
+    kept = np.isin(ids, table.loc[table["kept"], "cell_id"])
+    cells.write_outlines(output.outlines, ids[kept], polygons[kept])
+    with files.replacing(output.cells) as aside:
+        table.to_parquet(aside, index=False)
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params, snakemake.threads)

@@ -1,0 +1,25 @@
+"""Draws the quadruple tiles of random cells of each type, with a scale bar."""
+
+import pandas as pd
+
+from shest import contact, files, tiles
+from shest.console import session
+
+PER_TYPE, SEED = 8, 42
+
+
+def main(input, output, params):
+    index = tiles.read_index(input.index)
+    types = None
+    if input.get("annotation"):
+        annotation = pd.read_parquet(input.annotation[0], columns=["cell_id", "cell_type"]).dropna()
+        types = dict(zip(annotation["cell_id"], annotation["cell_type"], strict=True))
+    ids = [cell for entry in index["shards"] for cell in entry["cells"]]
+    rows = contact.choose(ids, types, params.types, PER_TYPE, SEED)
+    images = contact.read_tiles(input.index, [cell for cells in rows.values() for cell in cells])
+    with files.replacing(output.picture) as aside:
+        contact.sheet(rows, images, index["window_um"], aside)
+
+
+with session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params)
