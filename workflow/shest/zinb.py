@@ -16,7 +16,7 @@ from torch import Tensor
 
 FLOOR = 1e-30  # of mu and theta: logarithms and quotients stay finite in float32
 MOMENT_FLOOR = 1e-6  # of theta in the variance: mu^2 / theta stays finite in float32
-CHUNK = 65_536  # elements worked on at once on a CPU: all intermediate results stay in its cache
+CHUNK = 65_536  # elements worked on at once on a CPU: the intermediate results stay in its caches
 
 
 class Nonzero(NamedTuple):
@@ -134,7 +134,7 @@ class _FusedNLL(torch.autograd.Function):
     """Mean negative log-likelihood; the gradients are made in the forward pass, while the data are in cache."""
 
     @staticmethod
-    def forward(ctx, a, b, c, index, count, log_factorial, measured):  # noqa: ANN001
+    def forward(ctx, a, b, c, index, count, log_factorial, measured):
         dtype = torch.float64 if a.dtype == torch.float64 else torch.float32
         flat = [logit.reshape(-1) for logit in (a, b, c)]
         mask = None if measured is None else measured.reshape(-1)
@@ -152,14 +152,14 @@ class _FusedNLL(torch.autograd.Function):
             for gradient, slope in zip(gradients, slopes, strict=False):
                 slope.mul_(scale)
                 gradient[part] = slope if mask is None else slope.mul_(mask[part])
-        step = CHUNK if a.device.type == "cpu" else max(index.numel(), 1)
+        step = CHUNK // 4 if a.device.type == "cpu" else max(index.numel(), 1)
         for start in range(0, index.numel(), step):
             part = slice(start, start + step)
             at = index[part]
-            logits = [logit[at].double() for logit in flat]
-            value, slopes = _count_terms(*logits, count[part], log_factorial[part])
-            weight = None if mask is None else mask[at]
+            logits = [logit[at].to(dtype) for logit in flat]
+            value, slopes = _count_terms(*(logit.double() for logit in logits), count[part], log_factorial[part])
             value -= _zero_terms(*logits, False)[0]
+            weight = None if mask is None else mask[at]
             loss += (value if weight is None else value * weight).sum()
             for gradient, slope in zip(gradients, slopes, strict=False):
                 slope = slope * scale if weight is None else slope * scale * weight
@@ -169,7 +169,7 @@ class _FusedNLL(torch.autograd.Function):
         return (loss * scale).to(dtype)
 
     @staticmethod
-    def backward(ctx, upstream):  # noqa: ANN001
+    def backward(ctx, upstream):
         return (*((g * upstream).to(g.dtype).view(ctx.shape) for g in ctx.saved_tensors), None, None, None, None)
 
 
