@@ -201,13 +201,9 @@ def _endothelium(tissue: Tissue, rng: np.random.Generator) -> pd.DataFrame:
         t = (np.arange(number) + rng.uniform(0, 1) + rng.normal(0, 0.12, number)) * 2 * np.pi / number
         p, q = (v.a + 0.8) * np.cos(t), (v.b + 0.8) * np.sin(t)
         tangent = np.arctan2(v.b * np.cos(t), -v.a * np.sin(t))
-        rows.append(
-            _candidates(
-                v.x + p * np.cos(v.angle) - q * np.sin(v.angle),
-                v.y + p * np.sin(v.angle) + q * np.cos(v.angle),
-                "endothelial", tangent + v.angle, 0.3,
-            )  # fmt: skip
-        )
+        x = v.x + p * np.cos(v.angle) - q * np.sin(v.angle)
+        y = v.y + p * np.sin(v.angle) + q * np.cos(v.angle)
+        rows.append(_candidates(x, y, "endothelial", tangent + v.angle, 0.3))
     return pd.concat(rows, ignore_index=True)
 
 

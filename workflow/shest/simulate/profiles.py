@@ -113,7 +113,7 @@ def full_profiles(markers: pd.DataFrame, difficulty: float) -> Profiles:
 
 
 def with_fillers(profiles: Profiles, number: int) -> Profiles:
-    """Add ``number`` made-up genes (``SIM0001``, …) that hardly tell the subtypes apart; the n-th is always the same."""
+    """Add ``number`` made-up genes (``SIM0001``, …) that hardly tell subtypes apart; the n-th is always the same."""
     if number <= 0:
         return profiles
     kinds = len(ALL_SUBTYPES)

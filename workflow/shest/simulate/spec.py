@@ -13,6 +13,22 @@ PIXEL_SIZE = 0.2125  # µm, the morphology image of a Xenium bundle
 WINDOW_UM = 16.0
 MIN_UM, MAX_UM = 2.0, 16.0
 MAX_MEAN_GREY = 230.0
+SLIDE_FACTOR = 1.12
+"""Tissue is planned for this many times the cells wanted: some nuclei stay undetected, some places are undecidable."""
+BUNDLE_FILES = (
+    "experiment.xenium",
+    "cells.parquet",
+    "cells.zarr.zip",
+    "cell_feature_matrix.h5",
+    "nucleus_boundaries.parquet",
+    "cell_boundaries.parquet",
+    "morphology_focus/morphology_focus_0000.ome.tif",
+    "{name}_he_image.ome.tif",
+    "{name}_he_imagealignment.csv",
+    "truth/truth.parquet",
+    "truth/truth.h5ad",
+)
+"""What every simulated bundle holds; ``{name}`` stands for the slide's."""
 PLANTED = ("no_counts", "no_nucleus", "two_nuclei", "too_small", "too_large", "outside_image", "window_off_image",
            "bare_glass")  # fmt: skip
 
@@ -133,6 +149,11 @@ def _filled(kind: type, values: dict[str, Any], where: str) -> Any:
 def as_dict(spec: Slide | Reference) -> dict[str, Any]:
     """Return the settings as plain values."""
     return asdict(spec)
+
+
+def pixels(spec: Slide, cells_per_mm2: float = 4300.0) -> int:
+    """Return about how many pixels the picture of a slide will have: for progress."""
+    return int((spec.cells * SLIDE_FACTOR + 40) / cells_per_mm2 * 1e6 / spec.mpp**2)
 
 
 def stream(spec: Slide | Reference, stage: str) -> np.random.Generator:

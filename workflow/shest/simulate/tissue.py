@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from shest.simulate.fields import signed_distance, smooth_noise
+from shest.simulate.fields import signed_distance, smooth_noise, step
 
 CELLS_PER_MM2 = 4300.0
 """Cells that the plan below yields, on average; sets the slide's area."""
@@ -111,7 +111,8 @@ def _outline(xx: np.ndarray, yy: np.ndarray, rng: np.random.Generator) -> np.nda
     side = min(height, width)
     edge = np.minimum(xx, yy) - 0.06 * side - 14
     corner = np.hypot(xx - width, yy - height) - 0.16 * side
-    return np.minimum(edge, corner) + 0.012 * side * smooth_noise(xx.shape, side / 7, rng) + 2 * smooth_noise(xx.shape, 12, rng)
+    ragged = 0.012 * side * smooth_noise(xx.shape, side / 7, rng) + 2 * smooth_noise(xx.shape, 12, rng)
+    return np.minimum(edge, corner) + ragged
 
 
 def hex_grid(height: float, width: float, spacing: float, jitter: float, rng: np.random.Generator) -> np.ndarray:
@@ -214,4 +215,4 @@ def _fold(xx: np.ndarray, yy: np.ndarray, tissue: np.ndarray, rng: np.random.Gen
     along = -(xx - 0.55 * width) * np.sin(turn) + (yy - 0.5 * height) * np.cos(turn)
     across = across + 10 * smooth_noise(xx.shape, 90, rng)
     half = 5.0 * np.clip(1 - (along / (0.3 * min(height, width))) ** 2, 0, 1)
-    return np.where(tissue > 0, 1 / (1 + np.exp(-np.clip((half - np.abs(across)) / 0.7, -30, 30))), 0).astype(np.float32)
+    return np.where(tissue > 0, step(half - np.abs(across), 1.4), 0).astype(np.float32)

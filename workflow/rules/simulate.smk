@@ -1,0 +1,61 @@
+"""The embedded demo: Xenium bundles with known truth, and a single-cell reference laid out as LuCA is."""
+
+from shest.simulate.spec import BUNDLE_FILES as SIMULATED_FILES
+
+MARKERS = os.path.join(workflow.basedir, "resources", "markers.tsv")
+SIMULATE = config.get("simulate", {})
+SIMULATED = R(SIMULATE.get("folder", "simulated"))
+
+
+# One rule a slide: not every slide has a pathologist's table, and an output cannot depend on a wildcard.
+for slide, settings_of_slide in SIMULATE.get("slides", {}).items():
+
+    rule:
+        name:
+            f"simulate_{slide}"
+        output:
+            truth=f"{SIMULATED}/{slide}/truth/truth.json",
+            files=[f"{SIMULATED}/{slide}/{name.format(name=slide)}" for name in SIMULATED_FILES],
+            table=[f"{SIMULATED}/{slide}/he_annotation.csv"] if settings_of_slide.get("annotation", True) else [],
+        log:
+            R(f"logs/simulate/{slide}.log"),
+        benchmark:
+            R(f"benchmarks/simulate/{slide}.tsv")
+        conda:
+            env("ingest")
+        threads: 1
+        resources:
+            mem_mb=int(1500 + 0.3 * settings_of_slide.get("cells", 1500)),
+        params:
+            what="slide",
+            name=slide,
+            simulate=SIMULATE | {"slides": {slide: settings_of_slide}},
+            markers=MARKERS,
+            code=code("simulate.slide"),
+        message:
+            f"Simulating the bundle {slide}"
+        script:
+            "../scripts/simulate.py"
+
+
+rule simulate_reference:
+    output:
+        f"{SIMULATED}/reference.h5ad",
+    log:
+        R("logs/simulate/reference.log"),
+    benchmark:
+        R("benchmarks/simulate/reference.tsv")
+    conda:
+        env("ingest")
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        what="reference",
+        simulate=SIMULATE,
+        markers=MARKERS,
+        code=code("simulate.reference"),
+    message:
+        "Simulating the single-cell reference"
+    script:
+        "../scripts/simulate.py"
