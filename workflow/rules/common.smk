@@ -73,7 +73,7 @@ def one_file(sample, column, pattern):
         return row[column]
     bundle = Path(row["path"])
     found = sorted(bundle.glob(f"*{pattern}"))
-    return str(found[0] if len(found) == 1 else bundle / f"{bundle.name}{pattern}")
+    return str(found[0] if len(found) == 1 else bundle / f"{bundle.name}_{pattern}")
 
 
 def he_image(wildcards):
