@@ -23,13 +23,14 @@ help:  ## say what can be made
 	touch $@
 
 demo: .venv/installed  ## run the embedded demo to results/report.html
-	snakemake --cores $(CORES)
+	snakemake --cores $(CORES) --rerun-incomplete
 
 kit: .venv/installed  ## run the bundles of SHEST_KIT to results/kit/report.html
-	snakemake --cores $(CORES) --configfile config/kit.yaml
+	snakemake --cores $(CORES) --rerun-incomplete --configfile config/kit.yaml
 
 lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt
+	python envs/lock.py
 
 format: .venv/installed  ## format code and rules
 	ruff check --fix-only --quiet . ; snakefmt --quiet Snakefile workflow/rules

@@ -93,23 +93,6 @@ def spearman(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return pearson_from_sums(block_sums(*ranks, np.zeros(len(actual), int), 1))[0]
 
 
-def moran(values: np.ndarray, graph: sparse.csr_matrix) -> np.ndarray:
-    """Moran's I by gene (Moran 1950), as squidpy computes it on a row-normalised graph.
-
-    Parameters
-    ----------
-    values : (cells, genes)
-    graph : (cells, cells) weights
-
-    Returns
-    -------
-    (genes,), NaN where a gene is constant
-    """
-    z = values - values.mean(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return len(z) / graph.sum() * (z * (graph @ z)).sum(axis=0) / (z * z).sum(axis=0)
-
-
 def nearest_distances(xy: np.ndarray, kind: np.ndarray, types: list[str]) -> dict[tuple[str, str], np.ndarray]:
     """Distance (unit of xy) from each cell of a type to the nearest other cell of a type, for all ordered pairs."""
     members = {t: np.flatnonzero(kind == t) for t in types}

@@ -1,0 +1,44 @@
+"""Scores of the samples that have labels."""
+
+
+def refinement_of(wildcards):
+    """The refinement, where it decides which cells are scored."""
+    refined = wildcards.protocol == "paper" and SAMPLES[wildcards.sample]["role"] == "train"
+    return [R("refinement/{encoder}/{protocol}/{sample}.parquet")] if refined else []
+
+
+rule evaluate:
+    input:
+        predictions=R("predictions/{encoder}/{protocol}/{sample}.h5ad"),
+        model=R(f"{MODEL}/model.safetensors"),
+        record=R(f"{MODEL}/model.json"),
+        baselines=R(f"{MODEL}/baselines.safetensors"),
+        embeddings=R("embeddings/{encoder}/{sample}/embeddings.json"),
+        annotation=R("{sample}/annotation.parquet"),
+        cells=R("{sample}/cells.parquet"),
+        split=split_of,
+        refinement=refinement_of,
+    output:
+        scores=R("evaluation/{encoder}/{protocol}/{sample}.json"),
+        genes=R("evaluation/{encoder}/{protocol}/{sample}.genes.csv"),
+    log:
+        R("logs/evaluate/{encoder}/{protocol}/{sample}.log"),
+    benchmark:
+        R("benchmarks/evaluate/{encoder}/{protocol}/{sample}.tsv")
+    params:
+        store=R("{sample}/sdata.zarr"),
+        role=lambda w: SAMPLES[w.sample]["role"],
+        types=list(TYPES),
+        block_um=config["split"]["block_um"],
+        draws=config["evaluate"]["draws"],
+        seed=config["evaluate"]["seed"],
+        code=code("evaluate", "baselines", "model", "expression"),
+    conda:
+        env("analysis")
+    threads: 2
+    resources:
+        mem_mb=16000,
+    message:
+        "Scoring {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
+    script:
+        "../scripts/evaluate.py"

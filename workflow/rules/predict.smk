@@ -1,0 +1,36 @@
+"""Type and expression of every kept cell."""
+
+MODEL = "models/{encoder}/{protocol}"
+
+
+def split_of(wildcards):
+    """The split, for samples that were split."""
+    return [R(f"{MODEL}/split.parquet")] if SAMPLES[wildcards.sample]["role"] == "train" else []
+
+
+rule predict:
+    input:
+        model=R(f"{MODEL}/model.safetensors"),
+        record=R(f"{MODEL}/model.json"),
+        split=split_of,
+        cells=R("{sample}/cells.parquet"),
+        registration=R("{sample}/registration.json"),
+        embeddings=R("embeddings/{encoder}/{sample}/embeddings.json"),
+    output:
+        predictions=R("predictions/{encoder}/{protocol}/{sample}.h5ad"),
+    log:
+        R("logs/predict/{encoder}/{protocol}/{sample}.log"),
+    benchmark:
+        R("benchmarks/predict/{encoder}/{protocol}/{sample}.tsv")
+    params:
+        role=lambda w: SAMPLES[w.sample]["role"],
+        code=code("predict", "model"),
+    conda:
+        env("torch")
+    threads: 2
+    resources:
+        mem_mb=8000,
+    message:
+        "Predicting {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
+    script:
+        "../scripts/predict.py"

@@ -1,0 +1,184 @@
+"""Evaluation of a sample's predictions: one dictionary by the contract, one table of genes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import squidpy as sq
+from scipy import sparse
+from scipy.stats import wasserstein_distance
+
+from shest import metrics
+
+NEIGHBOURS = 6
+GOOD_R = 0.3
+GENES_AT_ONCE = 64
+
+
+@dataclass
+class Scored:
+    """The cells that are scored, in one order everywhere.
+
+    Attributes
+    ----------
+    cell_type : (n,) actual type
+    xy : (n, 2) µm
+    block : (n,) int, spatial block of the bootstrap
+    counts : (n, genes) actual counts, CSC, of the genes that are measured and predicted
+    genes : names of these genes
+    """
+
+    cell_type: np.ndarray
+    xy: np.ndarray
+    block: np.ndarray
+    counts: sparse.csc_matrix
+    genes: list[str]
+
+
+def score_types(actual: np.ndarray, predicted: np.ndarray, types: list[str]) -> dict:
+    """F1 (weighted, macro, per_class), balanced accuracy and confusion of one set of calls."""
+    matrix = metrics.confusion_matrix(actual, predicted, types)
+    scores = metrics.type_scores(matrix)
+    return {
+        "f1": {
+            "weighted": float(scores["weighted"]),
+            "macro": float(scores["macro"]),
+            "per_class": {t: _number(v) for t, v in zip(types, scores["per_class"], strict=True)},
+        },
+        "balanced_accuracy": float(scores["balanced_accuracy"]),
+        "confusion": {"types": types, "counts": matrix.tolist()},
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def type_intervals(actual: np.ndarray, predicted: np.ndarray, types: list[str], block: np.ndarray, weights: np.ndarray):
+    """Intervals of the type scores by a bootstrap over spatial blocks.
+
+    Parameters
+    ----------
+    block : (n,) int
+    weights : (draws, blocks) how often each block was drawn
+    """
+    matrices = np.stack(
+        [metrics.confusion_matrix(actual[block == b], predicted[block == b], types) for b in range(weights.shape[1])]
+    )
+    drawn = metrics.type_scores(np.tensordot(weights, matrices, axes=1))
+    return {name: metrics.interval(drawn[name]) for name in ("weighted", "macro", "balanced_accuracy")}
+
+
+def score_expression(scored: Scored, read: Callable[[slice], np.ndarray], weights: np.ndarray | None):
+    """Correlate predicted with actual expression, gene by gene over the scored cells.
+
+    Parameters
+    ----------
+    scored
+        Actual counts.
+    read
+        Returns the predicted (cells, genes) of a slice of genes.
+    weights
+        (draws, blocks) for the interval of the median; None for none.
+
+    Returns
+    -------
+    genes : DataFrame
+        gene, mean_actual, mean_predicted, pearson, spearman.
+    summary : dict
+        Medians over all measured genes, the share of genes with R above 0.3, the median's interval.
+    """
+    rows, drawn = [], []
+    blocks = int(scored.block.max()) + 1
+    for part, actual, predicted in metrics.gene_blocks(scored.counts, read, GENES_AT_ONCE):
+        sums = metrics.block_sums(actual, predicted, scored.block, blocks)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "gene": scored.genes[part],
+                    "mean_actual": actual.mean(axis=0),
+                    "mean_predicted": predicted.mean(axis=0),
+                    "pearson": metrics.pearson_from_sums(sums.sum(axis=1)),
+                    "spearman": metrics.spearman(actual, predicted),
+                }
+            )
+        )
+        if weights is not None:
+            drawn.append(metrics.pearson_from_sums(np.einsum("db,sbg->sdg", weights, sums)))
+    genes = pd.concat(rows, ignore_index=True)
+    summary = {
+        "pearson": {
+            "median": float(genes["pearson"].median()),
+            "share_above_0.3": float((genes["pearson"] > GOOD_R).mean()),
+        },
+        "spearman": {"median": float(genes["spearman"].median())},
+    }
+    if drawn:
+        summary["interval"] = metrics.interval(np.median(np.concatenate(drawn, axis=1), axis=1))
+    return genes, summary
+
+
+def neighbour_graph(xy: np.ndarray) -> sparse.csr_matrix | None:
+    """Connect each cell to its nearest neighbours by squidpy; None where there are too few cells."""
+    if len(xy) <= NEIGHBOURS:
+        return None
+    cells = ad.AnnData(np.zeros((len(xy), 1), np.float32), obsm={"spatial": xy})
+    sq.gr.spatial_neighbors_knn(cells, n_neighs=NEIGHBOURS)
+    return cells.obsp["spatial_connectivities"]
+
+
+def moran(values: np.ndarray, genes: list[str], graph: sparse.csr_matrix) -> np.ndarray:
+    """Moran's I of each gene by squidpy, (cells, genes) -> (genes,); NaN where a gene is constant."""
+    out = np.full(len(genes), np.nan)
+    varies = np.flatnonzero(values.std(axis=0) > 0)
+    if len(varies):
+        names = [genes[i] for i in varies]
+        cells = ad.AnnData(values[:, varies], var=pd.DataFrame(index=names), obsp={"spatial_connectivities": graph})
+        table = sq.gr.spatial_autocorr(cells, genes=names, mode="moran", n_perms=None, copy=True, show_progress_bar=False)
+        out[varies] = table["I"].reindex(names).to_numpy()
+    return out
+
+
+def score_moran(scored: Scored, read: Callable[[slice], np.ndarray]) -> tuple[pd.DataFrame, dict]:
+    """Moran's I of actual and predicted expression on one graph, and how they correlate over genes."""
+    graph = neighbour_graph(scored.xy)
+    frame = pd.DataFrame({"gene": scored.genes, "moran_actual": np.nan, "moran_predicted": np.nan})
+    if graph is not None:
+        for part, actual, predicted in metrics.gene_blocks(scored.counts, read, GENES_AT_ONCE):
+            names = scored.genes[part]
+            frame.loc[frame.index[part], "moran_actual"] = moran(actual, names, graph)
+            frame.loc[frame.index[part], "moran_predicted"] = moran(predicted, names, graph)
+    both = frame.dropna()
+    enough = len(both) > 2 and both["moran_actual"].std() > 0 and both["moran_predicted"].std() > 0
+    r = float(np.corrcoef(both["moran_actual"], both["moran_predicted"])[0, 1]) if enough else None
+    return frame, {
+        "median_actual": _number(frame["moran_actual"].median()),
+        "median_predicted": _number(frame["moran_predicted"].median()),
+        "correlation": r,
+        "genes": len(both),
+    }
+
+
+def score_distances(xy: np.ndarray, actual: np.ndarray, predicted: np.ndarray, types: list[str]) -> list[dict]:
+    """Compare nearest-neighbour distances (µm) between types, annotated against predicted.
+
+    Returns
+    -------
+    list of dict
+        For each ordered pair: medians, numbers, and the Wasserstein distance between the two distributions.
+    """
+    a, p = (metrics.nearest_distances(xy, kind, types) for kind in (actual, predicted))
+    return [
+        {
+            "from": pair[0],
+            "to": pair[1],
+            "median_annotated": float(np.median(a[pair])) if pair in a else None,
+            "median_predicted": float(np.median(p[pair])) if pair in p else None,
+            "n_annotated": len(a.get(pair, ())),
+            "n_predicted": len(p.get(pair, ())),
+            "wasserstein": float(wasserstein_distance(a[pair], p[pair])) if pair in a and pair in p else None,
+        }
+        for pair in sorted(set(a) | set(p))
+    ]
