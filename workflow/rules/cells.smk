@@ -12,17 +12,17 @@ rule cells:
         R("logs/cells/{sample}.log"),
     benchmark:
         R("benchmarks/cells/{sample}.tsv")
+    conda:
+        env("image")
+    threads: THREADS
+    resources:
+        mem_mb=block_mb,
     params:
         store=R("{sample}/sdata.zarr"),
         limits=config["cells"],
         window_um=config["tiles"]["window_um"],
         block_px=config["tiles"]["block_px"],
         code=code("cells", "store"),
-    conda:
-        env("image")
-    threads: THREADS
-    resources:
-        mem_mb=block_mb,
     message:
         "Judging the cells of {wildcards.sample}"
     script:

@@ -12,16 +12,16 @@ rule tiles:
         R("logs/tiles/{sample}.log"),
     benchmark:
         R("benchmarks/tiles/{sample}.tsv")
-    params:
-        store=R("{sample}/sdata.zarr"),
-        window_um=config["tiles"]["window_um"],
-        block_px=config["tiles"]["block_px"],
-        code=code("shards", "cells", "store"),
     conda:
         env("image")
     threads: THREADS
     resources:
         mem_mb=block_mb,
+    params:
+        store=R("{sample}/sdata.zarr"),
+        window_um=config["tiles"]["window_um"],
+        block_px=config["tiles"]["block_px"],
+        code=code("shards", "cells", "store"),
     message:
         "Cutting the tiles of {wildcards.sample}"
     script:
@@ -43,14 +43,14 @@ rule contact_sheet:
         R("logs/contact_sheet/{sample}.log"),
     benchmark:
         R("benchmarks/contact_sheet/{sample}.tsv")
-    params:
-        types=list(TYPES),
-        code=code("contact"),
     conda:
         env("image")
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        types=list(TYPES),
+        code=code("contact"),
     message:
         "Drawing tiles of each type of {wildcards.sample}"
     script:

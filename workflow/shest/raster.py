@@ -59,7 +59,7 @@ def _edge(xa, ya, xb, yb, top, bottom, left, right):
         if not (rightward or leftward):
             continue
         crossing = _side(xa, y0, xb, y1, 0.0)
-        near = int(math.floor(min(max(crossing, -2.0), SIDE + 2.0) + 0.5))
+        near = math.floor(min(max(crossing, -2.0), SIDE + 2.0) + 0.5)
         away = crossing - near
         if abs(away) < DOUBT:
             away = _side(xa, y0, xb, y1, float(near))

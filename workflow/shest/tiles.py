@@ -3,8 +3,10 @@
 A tile shows the window around a nucleus, the same masked to the nucleus, and below these the haematoxylin image
 of the window, and that masked. Stored are only the window in the image's own pixels and the mask's bits.
 
-Both assemblers repeat, operation by operation, what torch's bilinear ``interpolate`` does on a CPU with fused
-multiply-add: source index and each multiply-add rounded once, the four terms added in torch's order.
+Both assemblers repeat, operation by operation, what torch's bilinear ``interpolate`` does on one CPU thread with
+fused multiply-add: source index and each multiply-add rounded once, the four terms added in torch's order. (On
+several threads torch itself adds them in another order, and some pixels come out one level apart; here the number
+of threads changes nothing.)
 """
 
 import math
