@@ -1,0 +1,58 @@
+"""One HTML file that says what was made of what, how good it is, and what to doubt."""
+
+FIGURES = [4, 6]
+
+
+def evaluations(wildcards):
+    return [
+        R(f"evaluation/{encoder}/{protocol}/{sample}.json")
+        for encoder in ENCODERS
+        for protocol in config["protocols"]
+        for sample in LABELLED
+    ]
+
+
+rule report:
+    input:
+        scores=evaluations,
+        models=expand(R("models/{encoder}/{protocol}/model.json"), encoder=ENCODERS, protocol=config["protocols"]),
+        curves=expand(R("models/{encoder}/{protocol}/training.png"), encoder=ENCODERS, protocol=config["protocols"]),
+        refinements=[
+            R(f"refinement/{encoder}/{protocol}/{sample}.png")
+            for encoder in ENCODERS
+            for protocol in config["protocols"]
+            for sample in with_role("train")
+        ],
+        predictions=[
+            R(f"predictions/{encoder}/{protocol}/{sample}.h5ad")
+            for encoder in ENCODERS
+            for protocol in config["protocols"]
+            for sample in with_role("predict")
+        ],
+        cells=expand(R("{sample}/cells.parquet"), sample=SAMPLES),
+        annotations=expand(R("{sample}/annotation.parquet"), sample=LABELLED),
+        registrations=expand(R("{sample}/registration.json"), sample=LABELLED),
+        overlays=expand(R("{sample}/registration.png"), sample=LABELLED),
+        tiles=expand(R("{sample}/tiles/tiles.png"), sample=SAMPLES),
+        figures=[R(f"figures/figure_{number}.png") for number in FIGURES],
+    output:
+        html=R("report.html"),
+    log:
+        R("logs/report.log"),
+    benchmark:
+        R("benchmarks/report.tsv")
+    params:
+        results=RESULTS,
+        config=config,
+        samples=SAMPLES,
+        code=code("report"),
+        template=Path(workflow.basedir, "workflow/report/report.html.j2").read_text(),
+    conda:
+        env("report")
+    threads: 1
+    resources:
+        mem_mb=2000,
+    message:
+        "Writing the report"
+    script:
+        "../scripts/report.py"

@@ -1,0 +1,97 @@
+"""Writes the report of a run: scores first, then every stage with its numbers and pictures."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from shest import console, files, report
+from shest.errors import InputError
+
+
+def named(paths, results):
+    """Say what a picture is by its place under the results."""
+    return [(path, str(Path(path).relative_to(results).with_suffix(""))) for path in paths]
+
+
+def headline(scores, samples):
+    """The cards of the first screen, and one sentence on what was trained on what."""
+    cards = []
+    for s in scores:
+        low, high = s["intervals"].get("weighted") or (None, None)
+        interval = f", 95 % {low:.2f}–{high:.2f}" if low is not None else ""
+        kind = {"train": "internal test", "validation": "external"}[s["role"]]
+        note = f"{kind}, {s['n_cells']:,} cells{interval}; logistic {s['baselines']['logistic']['f1']['weighted']:.3f}"
+        name = f"{s['sample']}: weighted F1, {s['protocol']} ({s['encoder']})"
+        cards.append({"name": name, "value": f"{s['f1']['weighted']:.3f}", "note": note})
+    cards.sort(key=lambda card: "strict" not in card["name"])
+    trained = [n for n, row in samples.items() if row["role"] == "train"]
+    others = [n for n, row in samples.items() if row["role"] == "validation"]
+    return cards, f"Trained on {', '.join(trained)}; validated on {', '.join(others) or 'nothing else'}."
+
+
+def reason_tables(input, samples):
+    """Cells by reason, a column a sample, for the cell filter and for the annotation."""
+    tables = []
+    for name, paths in (("Cell filter", input.cells), ("Annotation", input.annotations)):
+        columns = {Path(p).parent.name: pd.read_parquet(p, columns=["reason"])["reason"].value_counts() for p in paths}
+        frame = pd.DataFrame(columns).fillna(0).astype(int).sort_values(next(iter(columns)), ascending=False)
+        frame.loc["all cells"] = frame.sum()
+        tables.append(report.table(frame.rename_axis("reason").reset_index(), name))
+    return tables
+
+
+def run_times(results):
+    """Time and memory of every job, out of Snakemake's benchmark files."""
+    rows = []
+    for path in sorted(Path(results, "benchmarks").rglob("*.tsv")):
+        found = pd.read_csv(path, sep="\t").iloc[-1]
+        job = str(path.relative_to(Path(results, "benchmarks")).with_suffix(""))
+        rows.append({"job": job, "seconds": found["s"], "peak memory (MB)": found.get("max_rss")})
+    return pd.DataFrame(rows, columns=["job", "seconds", "peak memory (MB)"])
+
+
+def main(input, output, params):
+    scores = [files.read_json(path) for path in input.scores]
+    models = {str(Path(p).parent.relative_to(params.results)): files.read_json(p) for p in input.models}
+    registrations = {Path(p).parent.name: files.read_json(p) for p in input.registrations}
+    cards, summary = headline(scores, params.samples)
+    given = {name: bool(row["annotation"]) for name, row in params.samples.items() if row["role"] != "predict"}
+    geometry = pd.DataFrame(registrations).T[["mpp_x", "mpp_y", "rotation", "mirror", "share_on_tissue"]]
+    geometry = geometry.rename_axis("sample").reset_index().convert_dtypes()
+
+    def pictures(paths, what):
+        return [report.picture(path, f"{name}: {what}") for path, name in named(paths, params.results)]
+
+    blocks = [
+        report.Block("scores", "Scores", "F1 of types and median Pearson R over all measured genes, heads beside their "
+                     "baselines on the same embeddings. Samples of role train: held-out test part.",
+                     tables=[report.table(report.score_table(scores))]),
+        report.Block("figures", "Figures", "", pictures=[
+            report.picture(p, Path(p).stem.replace("_", " ").capitalize() + ".",
+                           f"figures/source_data/{Path(p).stem}") for p in input.figures]),
+        report.Block("cells", "Cells", "Every cell of every bundle, and why it went on or not.",
+                     tables=reason_tables(input, params.samples)),
+        report.Block("registration", "Registration", "Outlines should lie on nuclei.",
+                     tables=[report.table(geometry)], pictures=pictures(input.overlays, "nuclei on the H&E")),
+        report.Block("tiles", "Tiles", "What the encoder sees: window, nucleus; their haematoxylin.",
+                     pictures=pictures(input.tiles, "random cells of each type")),
+        report.Block("refinement", "Refinement", "Algorithm 1, before and after, in both spaces.",
+                     pictures=pictures(input.refinements, "before and after")),
+        report.Block("training", "Training", "", pictures=pictures(input.curves, "losses")),
+        report.Block("run", "Run", "", tables=[report.table(run_times(params.results), "Time and memory", 1)],
+                     texts=[("Configuration", yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True)),
+                            ("Versions", yaml.safe_dump({k: m.get("versions") for k, m in models.items()}))]),
+    ]  # fmt: skip
+    blocks = [b for b in blocks if b.tables or b.pictures or b.texts]
+    html = report.render("SHEST report", summary, cards, report.doubts(scores, registrations, given), blocks)
+    if len(html) > report.LIMIT_MB * 1e6:
+        raise InputError(output.html, f"the report would take {len(html) / 1e6:.0f} MB", "Report fewer samples a run")
+    with files.replacing(output.html) as aside:
+        aside.write_text(html, encoding="utf-8")
+    console.log.info(f"{output.html}: {os.path.getsize(output.html) / 1e6:.1f} MB")
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params)
