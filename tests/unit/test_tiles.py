@@ -79,7 +79,7 @@ def test_flat_windows_of_every_kind_of_side(side, value):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.integers(-6, 40), st.integers(-6, 40)), min_size=1, max_size=12), st.sampled_from([1, 2, 3]))
+@given(st.lists(st.tuples(*[st.integers(-6, 40)] * 2), min_size=1, max_size=12), st.sampled_from([1, 2, 3]))
 def test_mask_equals_polygon2mask_where_edges_and_vertices_meet_pixel_centres(vertices, part):
     """Any closed chain, self-crossing or folded too, with vertices and edges right on pixel centres."""
     points = np.array(vertices, float) / part * 4
