@@ -38,7 +38,7 @@ class Look:
 LOOKS = {
     "alveolar_flat": Look(3.9, 1.7, 0.10, 0.03, 0.86, 0.10, 0.18),
     "alveolar_cuboid": Look(3.5, 3.0, 0.08, 0.03, 0.66, 0.25, 0.20, 0.5),
-    "tumour": Look(5.2, 4.1, 0.13, 0.06, 0.60, 0.42, 0.30, 1.5),
+    "tumour": Look(5.2, 4.2, 0.14, 0.06, 0.62, 0.46, 0.26, 1.5),
     "macrophage": Look(3.9, 3.1, 0.09, 0.03, 0.62, 0.22, 0.20, 0.4, notch=0.30),
     "endothelial": Look(4.9, 1.5, 0.10, 0.02, 0.92, 0.08, 0.14, bend=0.02),
     "fibroblast": Look(5.8, 1.75, 0.10, 0.03, 0.70, 0.12, 0.18, 0.2, bend=0.014),
@@ -135,6 +135,8 @@ def draw_looks(variant: np.ndarray, difficulty: float, rng: np.random.Generator)
     looks["b"] = (looks.b * factor * np.exp(-stretch)).clip(1.3, 6.6)
     looks["haem"] *= np.exp(0.12 * looks.z_stain)
     looks["bend"] *= rng.normal(0, 1, n)
+    looks["clear"] *= rng.uniform(0.4, 1.4, n)
+    looks["clump"] *= rng.uniform(0.6, 1.4, n)
     looks["nucleoli"] = rng.poisson(looks.nucleoli).clip(0, 3)
     looks["seed"] = rng.integers(0, 2**31, n)
     return looks.drop(columns="spread")
@@ -209,19 +211,19 @@ def _endothelium(tissue: Tissue, rng: np.random.Generator) -> pd.DataFrame:
 
 def _lymphocytes(tissue: Tissue, rng: np.random.Generator) -> pd.DataFrame:
     """Tightly packed nuclei in the aggregates."""
-    x, y = _points(tissue, 6.9, 0.12, rng).T
+    x, y = np.concatenate([_points(tissue, 6.0, 0.12, rng) for _ in range(2)]).T
     here = tissue.at("lymphoid", x, y) > rng.uniform(-2, 5, len(x))
     x, y = x[here], y[here]
-    return _candidates(x, y, "lymphocyte", _any_angle(len(x), rng), 0.25)
+    return _candidates(x, y, "lymphocyte", _any_angle(len(x), rng), 0.05)
 
 
 def _tumour(tissue: Tissue, rng: np.random.Generator) -> pd.DataFrame:
     """Nuclei of the nests, with a few lymphocytes between them."""
-    x, y = _points(tissue, 11.4, 0.13, rng).T
+    x, y = np.concatenate([_points(tissue, 10.6, 0.12, rng) for _ in range(2)]).T
     here = (tissue.at("nest", x, y) > 4.5) & (tissue.at("gland", x, y) < -4.5)
     x, y = x[here], y[here]
-    variant = np.where(rng.random(len(x)) < 0.05, "lymphocyte", "tumour")
-    return _candidates(x, y, variant, _any_angle(len(x), rng), 0.5)
+    variant = np.where(rng.random(len(x)) < 0.06, "lymphocyte", "tumour")
+    return _candidates(x, y, variant, _any_angle(len(x), rng), 0.8)
 
 
 def _septa(tissue: Tissue, rng: np.random.Generator) -> pd.DataFrame:

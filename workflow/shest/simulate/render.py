@@ -21,7 +21,7 @@ HAEMATOXYLIN = (0.65, 0.70, 0.29)
 """Optical density of haematoxylin in red, green, blue (Ruifrok and Johnston 2001)."""
 EOSIN = (0.13, 0.88, 0.45)
 """Between Ruifrok's eosin (0.07, 0.99, 0.11) and that of Macenko et al. 2009 (0.22, 0.80, 0.56)."""
-BLOOD = (0.12, 0.72, 0.68)
+BLOOD = (0.10, 0.80, 0.60)
 PIGMENT = (0.50, 0.58, 0.64)
 Stains = np.ndarray
 """Concentrations (4, h, w): haematoxylin, eosin, red cells, pigment."""
@@ -82,18 +82,18 @@ def _cytoplasm(nuclei: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
 def _red_cells(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
     """Red cells (n, 5): packed in the lumina, in single file within the septa."""
-    points = hex_grid(tissue.height, tissue.width, 5.3, 0.2, rng)
+    points = hex_grid(tissue.height, tissue.width, 4.9, 0.22, rng)
     inside = (points > 0).all(axis=1) & (points[:, 0] < tissue.width) & (points[:, 1] < tissue.height)
     points = points[inside]
     filled = np.zeros(len(points), bool)
     lumen = tissue.at("lumen", points[:, 0], points[:, 1])
     for v in tissue.vessels:
         near = np.hypot(points[:, 0] - v.x, points[:, 1] - v.y) < v.a + 2
-        filled |= near & (lumen > 2.4) & (rng.random(len(points)) < rng.choice([0.25, 0.7, 0.95]))
+        filled |= near & (lumen > 2.4) & (rng.random(len(points)) < rng.choice([0.35, 0.8, 0.97]))
     filled |= (tissue.at("wall", points[:, 0], points[:, 1]) > 1.2) & (rng.random(len(points)) < 0.13)
     points = points[filled & (tissue.at("tissue", points[:, 0], points[:, 1]) > 3)]
     n = len(points)
-    return np.column_stack([points, rng.uniform(2.6, 3.3, n), rng.uniform(0.42, 0.62, n), np.full(n, RED)])
+    return np.column_stack([points, rng.uniform(2.5, 3.4, n), rng.uniform(0.40, 0.66, n), np.full(n, RED)])
 
 
 def _pigment(cytoplasm: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
@@ -107,16 +107,23 @@ def _pigment(cytoplasm: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(rows) if rows else np.zeros((0, 5))
 
 
-def borders(tissue: Tissue, nuclei: pd.DataFrame) -> np.ndarray:
-    """Return the distance (µm) to the border between neighbouring tumour cells, on a grid of 0.5 µm."""
-    centres = nuclei.loc[nuclei.variant == "tumour", ["x", "y"]].to_numpy()
-    field = np.full((2 * tissue.height, 2 * tissue.width), 9.0, np.float32)
+def mosaic(tissue: Tissue, nuclei: pd.DataFrame) -> np.ndarray:
+    """Return what parts the tumour's cytoplasm into cells, on a grid of 0.5 µm: (2, 2 · height, 2 · width).
+
+    First the distance (µm) to the border between neighbouring cells, second each cell's own shade (−1 to 1).
+    """
+    tumour = nuclei[nuclei.variant == "tumour"]
+    centres = tumour[["x", "y"]].to_numpy()
+    field = np.full((2, 2 * tissue.height, 2 * tissue.width), 9.0, np.float32)
+    field[1] = 0
     if len(centres) < 2:
         return field
     inside = np.argwhere(np.repeat(np.repeat(tissue.nest > -1, 2, axis=0), 2, axis=1))
     distance, index = cKDTree(centres).query(inside[:, ::-1] * 0.5, k=2)
     apart = np.linalg.norm(centres[index[:, 0]] - centres[index[:, 1]], axis=1)
-    field[tuple(inside.T)] = (distance[:, 1] ** 2 - distance[:, 0] ** 2) / (2 * apart)
+    row, column = inside.T
+    field[0, row, column] = (distance[:, 1] ** 2 - distance[:, 0] ** 2) / (2 * apart)
+    field[1, row, column] = (tumour.seed.to_numpy() % 2001 / 1000 - 1)[index[:, 0]]
     return field
 
 
@@ -128,19 +135,19 @@ def render(
     height, width = image_shape(tissue, mpp)
     textures = {
         "grain": periodic_noise(SIDE, 2.0, 6.0, rng),
-        "chromatin": periodic_noise(SIDE, 3.0, 9.0, rng),
-        "foam": periodic_noise(SIDE, 5.0, 14.0, rng),
+        "chromatin": periodic_noise(SIDE, 4.5, 14.0, rng),
+        "foam": periodic_noise(SIDE, 7.0, 20.0, rng),
         "cloud": periodic_noise(SIDE, 16.0, 80.0, rng),
-        "fibre": periodic_noise(SIDE, 3.0, 26.0, rng),
+        "fibre": periodic_noise(SIDE, 4.0, 40.0, rng),
     }
-    border = borders(tissue, things.nuclei)
+    cells = mosaic(tissue, things.nuclei)
     seed = int(rng.integers(2**31))
     picture = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, BLOCK):
         for left in range(0, width, BLOCK):
             rows = np.arange(max(top - HALO, 0), min(top + BLOCK + HALO, height))
             columns = np.arange(max(left - HALO, 0), min(left + BLOCK + HALO, width))
-            stains = background(tissue, border, textures, rows, columns, mpp)
+            stains = background(tissue, cells, textures, rows, columns, mpp)
             _draw_bodies(stains, things, textures, rows, columns, mpp)
             _finish(stains, tissue, rows, columns, mpp)
             pixels = expose(stains, scanner, np.random.default_rng([seed, top, left]))
@@ -158,7 +165,7 @@ def image_shape(tissue: Tissue, mpp: float) -> tuple[int, int]:
 
 
 def background(
-    tissue: Tissue, border: np.ndarray, textures: dict[str, np.ndarray], rows: np.ndarray, columns: np.ndarray,
+    tissue: Tissue, cells: np.ndarray, textures: dict[str, np.ndarray], rows: np.ndarray, columns: np.ndarray,
     mpp: float,
 ) -> Stains:  # fmt: skip
     """Return the concentrations of everything but nuclei and single cells, for a block of pixels."""
@@ -173,24 +180,26 @@ def background(
     across, along = field("across"), field("along")
     fibre = lookup(textures["fibre"], across / 0.42, along / 3.5)
     bundle = lookup(textures["fibre"], across / 1.3 + 90, along / 7.0)
-    edge = 0.25 * foam + 0.12 * grain
+    edge = 0.18 * foam + 0.25 * cloud
     stains = np.zeros((4, len(rows), len(columns)), np.float32)
-    cleft = step(bundle - 0.35 * fibre - 0.95, 0.12)
-    stains[E] = (0.30 + 0.10 * fibre + 0.05 * bundle + 0.02 * grain).clip(0.08) * (1 - 0.85 * cleft)
-    stains[H] = (0.075 + 0.02 * fibre + 0.02 * cloud).clip(0) * (1 - 0.8 * cleft)
+    cleft = step(bundle - 0.35 * fibre + 0.5 * cloud - 1.5, 0.22)
+    stains[E] = (0.27 + 0.055 * fibre + 0.04 * bundle + 0.035 * cloud + 0.012 * grain).clip(0.08) * (1 - 0.8 * cleft)
+    stains[H] = (0.085 + 0.018 * fibre + 0.02 * cloud + 0.01 * grain).clip(0) * (1 - 0.8 * cleft)
 
-    _lay(stains, step(field("wall") + edge, 0.3), 0.11 + 0.02 * foam, 0.34 + 0.06 * foam + 0.03 * grain)
+    _lay(stains, step(field("wall") + edge, 0.4), 0.11 + 0.02 * foam, 0.27 + 0.05 * foam + 0.03 * cloud)
     _lay(stains, step(field("air") + edge, 0.35), 0.0, 0.008)
     nest = field("nest")
     gap = np.exp(-(((nest + 0.6) / 0.7) ** 2)) * step(cloud - 0.3, 0.4)
     _lay(stains, 0.85 * gap, 0.02, 0.03)
-    line = np.exp(-((resample(border, rows * mpp * 2, columns * mpp * 2) / 0.33) ** 2)) * (0.6 + 0.4 * cloud).clip(0, 1)
-    tone = 0.19 + 0.03 * cloud + 0.025 * foam + 0.02 * grain
-    pink = 0.25 + 0.03 * foam + 0.025 * grain - 0.03 * cloud
-    _lay(stains, step(nest + edge, 0.3), tone + 0.05 * line, pink + 0.09 * line)
+    border, shade = (resample(part, rows * mpp * 2, columns * mpp * 2) for part in cells)
+    line = np.exp(-((border / 0.45) ** 2)) * (0.7 + 0.4 * cloud).clip(0, 1)
+    clear = step(0.8 * foam + 0.7 * shade - 0.9, 0.5)
+    tone = (0.15 + 0.035 * shade + 0.03 * cloud + 0.022 * foam + 0.012 * grain) * (1 - 0.45 * clear)
+    pink = (0.23 - 0.03 * shade + 0.025 * foam + 0.015 * grain - 0.03 * cloud) * (1 - 0.5 * clear)
+    _lay(stains, step(nest + edge, 0.35), tone + 0.06 * line, pink + 0.17 * line)
     _lay(stains, step(field("gland") + edge, 0.3), 0.015, 0.015 + 0.01 * cloud.clip(0))
     pale = step(foam - 0.2, 0.5)
-    _lay(stains, step(field("lymphoid") + 3 * edge, 0.8), 0.15 - 0.08 * pale, 0.17 - 0.10 * pale + 0.02 * grain)
+    _lay(stains, step(field("lymphoid") + 3 * edge, 0.8), 0.14 - 0.07 * pale + 0.03 * cloud, 0.17 - 0.09 * pale)
     vessel, lumen = field("vessel"), field("lumen")
     ring = lookup(textures["fibre"], vessel / 0.45, (along + across) / 5.0)
     _lay(stains, step(vessel + 0.5 * edge, 0.35), 0.10 + 0.02 * ring, 0.40 + 0.09 * ring)
@@ -268,15 +277,15 @@ def _draw_cytoplasm(
     depth = radius - np.hypot(dx, dy)
     r, c = rows[where[1]] % SIDE, columns[where[2]] % SIDE
     foam, grain = textures["foam"][np.ix_(r, c)], textures["grain"][np.ix_(r, c)]
-    rim = np.exp(-(((depth - 0.3) / 0.45) ** 2))
-    hole = step(foam - 0.55, 0.25)
+    rim = np.exp(-(((depth - 0.3) / 0.5) ** 2))
+    hole = step(foam - 0.5, 0.45)
     tones = {
-        "macrophage": (0.11 - 0.07 * hole + 0.03 * grain, 0.25 - 0.15 * hole + 0.04 * grain + 0.07 * rim),
+        "macrophage": (0.11 - 0.05 * hole + 0.012 * grain, 0.24 - 0.13 * hole + 0.015 * grain + 0.05 * rim),
         "alveolar_cuboid": (0.09 - 0.05 * hole, 0.24 - 0.12 * hole + 0.05 * rim),
         "mast": (0.30 + 0.16 * grain, 0.26 + 0.10 * grain),
         "neutrophil": (0.05, 0.30 + 0.07 * grain),
     }[cell.variant]
-    _lay(stains[where], step(depth + 0.15 * foam, 0.3), *tones)
+    _lay(stains[where], step(depth + 0.35 * foam, 0.4), *tones)
 
 
 def _draw_nucleus(
@@ -291,14 +300,14 @@ def _draw_nucleus(
     p = dx * np.cos(angle) + dy * np.sin(angle)
     q = -dx * np.sin(angle) + dy * np.cos(angle) - bend * p**2
     depth = ellipse_depth(p, q, a, b, relief)
-    cover = step(depth, 0.2)
+    cover = step(depth, 0.16 + 0.25 * (seed % 97) / 97)  # some lie out of focus
     part = stains[where]
     if dark:
         part[:RED] *= 1 - 0.45 * np.exp(-(((depth + 0.6) / 0.45) ** 2))
     rng = np.random.default_rng(int(seed))
     shift = rng.integers(0, SIDE, 2)
     index = np.ix_((rows[where[1]] + shift[0]) % SIDE, (columns[where[2]] + shift[1]) % SIDE)
-    chromatin = textures["chromatin"][index] + 0.35 * textures["grain"][index]
+    chromatin = textures["chromatin"][index] + 0.2 * textures["grain"][index]
     inner = (depth / (0.5 * b)).clip(0, 1)
     rim = np.exp(-(((depth - 0.25) / 0.35) ** 2))
     haematoxylin = haem * (1 - clear * inner + 0.25 * rim + clump * chromatin)

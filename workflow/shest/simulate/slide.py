@@ -61,16 +61,32 @@ def simulate_slide(
         return write_truth(aside, spec, truth, zinb, genes, matrix, drawn.picture.shape[:2])
 
 
-def paint(spec: Slide, advance: Callable[[int], None]) -> Drawn:
-    """Plan, populate, spoil and paint a slide; choose the cells that the bundle will hold."""
+def populated(spec: Slide) -> tuple[tissue.Tissue, pd.DataFrame, pd.DataFrame]:
+    """Plan a slide and fill it with cells and defects; with more tissue where it does not hold enough of them.
+
+    Raises
+    ------
+    InputError
+        Where six plans, each larger than the one before, have no room for cells or defects.
+    """
     size = SLIDE_FACTOR
+    problem = InputError(f"simulate.slides.{spec.name}", f"no room for {spec.cells} cells", "Take another seed.")
     for attempt in range(6):
         plan = tissue.plan(round(spec.cells * size) + 40, stream(spec, f"tissue {attempt}"))
-        cells = nuclei.populate(plan, spec.difficulty, spec.link, stream(spec, "cells"))
-        if len(cells) > 1.04 * spec.cells:
-            break
         size *= 1.15
-    cells, second = defects.plant(cells, plan, spec.defects, spec.difficulty, spec.link, stream(spec, "defects"))
+        cells = nuclei.populate(plan, spec.difficulty, spec.link, stream(spec, "cells"))
+        if len(cells) < 1.04 * spec.cells:
+            continue
+        try:
+            return plan, *defects.plant(cells, plan, spec.defects, spec.difficulty, spec.link, stream(spec, "defects"))
+        except InputError as error:
+            problem = error
+    raise problem
+
+
+def paint(spec: Slide, advance: Callable[[int], None]) -> Drawn:
+    """Paint a populated slide; choose the cells that the bundle will hold."""
+    plan, cells, second = populated(spec)
     reliefs, second_reliefs = nuclei.relief(cells), nuclei.relief(second)
     outlines, second_outlines = nuclei.outline(cells, reliefs), nuclei.outline(second, second_reliefs)
     drawn = cells.drawn.to_numpy()

@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from shest.simulate.fields import signed_distance, smooth_noise, step
 
-CELLS_PER_MM2 = 4300.0
+CELLS_PER_MM2 = 4500.0
 """Cells that the plan below yields, on average; sets the slide's area."""
 
 
