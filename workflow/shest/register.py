@@ -99,7 +99,7 @@ def draw_overlay(overview, factor, window, window_corner, outlines_um, um_to_he,
 def densest_window(xy: np.ndarray, shape: tuple[int, int], side: int) -> tuple[int, int]:
     """Return the corner (x, y) of the window of ``side`` px on a grid that holds the most points."""
     height, width = shape
-    x_edges, y_edges = np.arange(0, max(width, side) + 1, side), np.arange(0, max(height, side) + 1, side)
+    x_edges, y_edges = np.arange(0, width + side, side), np.arange(0, height + side, side)
     counts, *_ = np.histogram2d(*xy.T, bins=(x_edges, y_edges))
     column, row = np.unravel_index(counts.argmax(), counts.shape)
     return int(x_edges[column]), int(y_edges[row])

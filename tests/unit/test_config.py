@@ -1,0 +1,106 @@
+"""Config and sample sheet: every mistake is found at once, with the nearest known name."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from shest import config
+
+GOOD = {
+    "samples": "samples.tsv",
+    "reference": {"path": "r.h5ad"},
+    "cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["b", "c"]}},
+}
+
+
+def test_defaults_are_filled_in_at_every_depth():
+    filled, found = config.check_config(GOOD, "c.yaml")
+    assert found == []
+    assert filled["results"] == "results"
+    assert filled["cells"] == {"min_um": 2, "max_um": 16, "max_mean_grey": 230}
+    assert filled["reference"]["label_key"] == "cell_type_tumor"
+    assert "cells" not in GOOD
+
+
+def test_all_mistakes_are_said_at_once_with_the_nearest_key():
+    bad = GOOD | {"cels": {}, "tiles": {"window": 16, "block_px": "big"}, "protocols": ["strict", "random"]}
+    found = "\n".join(config.check_config(bad, "c.yaml")[1])
+    assert "unknown key cels. Did you mean cells?" in found
+    assert "unknown key tiles.window. Did you mean window_um?" in found
+    assert "tiles.block_px" in found
+    assert "protocols.1" in found
+    assert all(line.startswith("c.yaml: ") for line in found.splitlines())
+
+
+def test_a_missing_section_is_named_with_what_it_is_for():
+    found = config.check_config({k: v for k, v in GOOD.items() if k != "reference"}, "c.yaml")[1]
+    assert found == ["c.yaml: reference is missing. Labelled single-cell reference that TACCO annotates the cells with."]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["a"]}}}, "subtype a belongs to A and to B"),
+        ({"cells": {"min_um": 20}}, "cells.min_um must be less"),
+        ({"encoders": ["x", {"name": "x"}]}, "encoders: x stands there twice"),
+    ],
+)
+def test_keys_that_contradict_each_other(change, said):
+    assert said in "\n".join(config.check_config(GOOD | change, "c.yaml")[1])
+
+
+def sheet(tmp_path, text):
+    path = tmp_path / "samples.tsv"
+    path.write_text(text)
+    return config.read_sheet(path)
+
+
+def test_sheet_rows_get_defaults_and_empty_cells_mean_the_default(tmp_path):
+    rows, found = sheet(tmp_path, "# a comment\nsample\trole\tpath\tannotation\n\na\ttrain\tx\t\n")
+    assert found == []
+    assert rows == [{"sample": "a", "role": "train", "path": "x", "platform": "xenium", "he_image": None,
+                     "alignment": None, "annotation": None, "nuclei": None, "organ": None}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sample\trole\tpaht\na\ttrain\tx\n", "unknown column paht. Did you mean path?"),
+        ("sample\trole\na\ttrain\n", "column path is missing"),
+        ("sample\trole\tpath\na\ttrain\tx\na\ttrain\ty\n", "sample a stands there twice"),
+        ("sample\trole\tpath\n../a\ttrain\tx\n", "sample: '../a' does not match"),
+        ("sample\trole\tpath\na\tvalidation\tx\n", "no training sample"),
+        ("sample\trole\tpath\na\ttraining\tx\n", "'training' is not one of"),
+        ("sample\trole\tpath\nmodels\ttrain\tx\n", "name of a results folder"),
+        ("sample\trole\tpath\n", "no samples"),
+    ],
+)
+def test_mistakes_in_the_sheet(tmp_path, text, said):
+    assert said in "\n".join(sheet(tmp_path, text)[1])
+
+
+def test_a_missing_sheet_is_one_problem(tmp_path):
+    rows, found = config.read_sheet(tmp_path / "none.tsv")
+    assert rows == []
+    assert len(found) == 1
+    assert "not there" in found[0]
+
+
+def test_paths_start_from_the_configs_folder_results_or_the_environment(tmp_path, monkeypatch):
+    paths = config.Paths(tmp_path, "out")
+    monkeypatch.setenv("DATA", "/d")
+    monkeypatch.delenv("NOWHERE", raising=False)
+    assert paths.resolve("a/b") == str(tmp_path / "a/b")
+    assert paths.resolve("../a") == str(tmp_path.parent / "a")
+    assert paths.resolve("{results}/simulated/x") == "out/simulated/x"
+    assert paths.resolve("$DATA/x") == paths.resolve("${DATA}/x") == "/d/x"
+    done, found = paths.resolve_all({"path": "$NOWHERE/x", "other": "/y"}, "sheet")
+    assert done == {"other": "/y"}
+    assert "NOWHERE, which is not set" in found[0]
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "config").glob("*.yaml")), ids=lambda p: p.name)
+def test_the_projects_own_configs_are_right(path):
+    _, found = config.check_config(yaml.safe_load(path.read_text()), path.name)
+    assert found == []

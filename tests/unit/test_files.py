@@ -1,0 +1,41 @@
+"""Files are whole or not there."""
+
+import json
+
+import pytest
+
+from shest import files
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), files.replacing(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    path = tmp_path / "store.zarr"
+    path.mkdir()
+    (path / "stale").write_text("x")
+    with files.replacing(path) as aside:
+        assert aside.suffix == ".zarr"
+        aside.mkdir()
+        (aside / "new").write_text("y")
+    assert [p.name for p in path.iterdir()] == ["new"]
+
+
+def test_json_refuses_what_is_no_json(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant|Out of range"):
+        files.write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+    files.write_json(tmp_path / "a.json", {"µ": 1})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"µ": 1}
+
+
+def test_digest_does_not_depend_on_the_order_of_keys():
+    assert files.digest({"a": 1, "b": [1, 2]}) == files.digest({"b": [1, 2], "a": 1})
+    assert files.digest({"a": 1}) != files.digest({"a": 2})
