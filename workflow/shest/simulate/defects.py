@@ -70,7 +70,7 @@ def _large(cells: pd.DataFrame, tissue: Tissue, number: int, rng: np.random.Gene
         if len(chosen) == number:
             break
     if len(chosen) < number:
-        raise InputError("simulate", f"no room for {number} giant nuclei", "Ask for more cells, or for fewer defects.")
+        raise InputError("simulate", f"no room for {number} giant nuclei", "Ask for more cells, or for fewer defects")
     cells.loc[chosen, "a"] = rng.uniform(9.3, 10.2, number)
     cells.loc[chosen, "b"] = rng.uniform(8.7, 9.2, number)
     cells.loc[chosen, ["rough", "notch", "bend", "z_size"]] = [0.015, 0.0, 0.0, 0.0]
@@ -99,7 +99,7 @@ def _second_nuclei(cells: pd.DataFrame, number: int, rng: np.random.Generator) -
         if len(rows) == number:
             break
     if len(rows) < number:
-        raise InputError("simulate", f"no room for {number} second nuclei", "Ask for more cells, or for fewer defects.")
+        raise InputError("simulate", f"no room for {number} second nuclei", "Ask for more cells, or for fewer defects")
     second = pd.DataFrame(rows)
     cells.loc[second.owner, "defect"] = "two_nuclei"
     return cells, second
@@ -123,7 +123,7 @@ def _at_border(tissue: Tissue, number: int, rng: np.random.Generator) -> tuple[n
     good = np.flatnonzero(tissue.at("tissue", x, y) > 9)
     if len(good) < number:
         raise InputError(
-            "simulate", f"no room for {number} nuclei at the border", "Ask for more cells, or for fewer defects."
+            "simulate", f"no room for {number} nuclei at the border", "Ask for more cells, or for fewer defects"
         )
     good = rng.choice(good, number, replace=False)
     return x[good], y[good], "window_off_image"
@@ -135,7 +135,7 @@ def _on_glass(tissue: Tissue, number: int, rng: np.random.Generator) -> tuple[np
     good = np.flatnonzero(tissue.at("tissue", x, y) < -15)
     if len(good) < number:
         raise InputError(
-            "simulate", f"no room for {number} cells on glass", "Ask for more cells, or for fewer defects."
+            "simulate", f"no room for {number} cells on glass", "Ask for more cells, or for fewer defects"
         )
     good = rng.choice(good, number, replace=False)
     return x[good].astype(float), y[good].astype(float), "bare_glass"

@@ -80,13 +80,13 @@ def read_markers(path: str | Path) -> pd.DataFrame:
     table = pd.read_csv(path, sep="\t", keep_default_na=False)
     lacking = [c for c in ("symbol", "panels", "program", *TYPES, "subtypes") if c not in table]
     if lacking:
-        raise InputError(path, f"lacks the columns {', '.join(lacking)}", "Take the table of the project.")
+        raise InputError(path, f"lacks the columns {', '.join(lacking)}", "Take the table of the project")
     if twice := sorted(table.symbol[table.symbol.duplicated()]):
-        raise InputError(path, f"names {twice[0]} twice", "Keep one row a symbol.")
+        raise InputError(path, f"names {twice[0]} twice", "Keep one row a symbol")
     for text in table.subtypes:
         for name in _subtype_levels(text):
             if name not in KIND_OF:
-                raise InputError(path, f"unknown subtype {name!r}", f"Known are: {', '.join(ALL_SUBTYPES)}.")
+                raise InputError(path, f"unknown subtype {name!r}", f"Known are: {', '.join(ALL_SUBTYPES)}")
     return table
 
 
@@ -138,7 +138,7 @@ def panel_profiles(markers: pd.DataFrame, panel: str, genes: int, difficulty: fl
     on_panel = np.array([panel in text.split(";") for text in markers.panels])
     if not on_panel.any():
         known = sorted({p for text in markers.panels for p in text.split(";")})
-        raise InputError(f"simulate: panel {panel}", "no gene is on it", f"Known panels are: {', '.join(known)}.")
+        raise InputError(f"simulate: panel {panel}", "no gene is on it", f"Known panels are: {', '.join(known)}")
     profiles = full_profiles(markers, difficulty).take(np.flatnonzero(on_panel)[:genes])
     profiles = with_fillers(profiles, genes - len(profiles.symbols))
     return profiles.take(np.argsort(profiles.symbols, kind="stable"))

@@ -70,7 +70,7 @@ def populated(spec: Slide) -> tuple[tissue.Tissue, pd.DataFrame, pd.DataFrame]:
         Where six plans, each larger than the one before, have no room for cells or defects.
     """
     size = SLIDE_FACTOR
-    problem = InputError(f"simulate.slides.{spec.name}", f"no room for {spec.cells} cells", "Take another seed.")
+    problem = InputError(f"simulate.slides.{spec.name}", f"no room for {spec.cells} cells", "Take another seed")
     for attempt in range(6):
         plan = tissue.plan(round(spec.cells * size) + 40, stream(spec, f"tissue {attempt}"))
         size *= 1.15
@@ -130,7 +130,7 @@ def choose(cells: pd.DataFrame, grey: np.ndarray, spec: Slide) -> np.ndarray:
     wanted = spec.cells - int(planted.sum())
     if len(natural) < wanted:
         raise InputError(f"simulate.slides.{spec.name}", f"the tissue holds {len(natural)} cells, not {wanted}",
-                         "Take another seed or fewer cells.")  # fmt: skip
+                         "Take another seed or fewer cells")  # fmt: skip
     natural = stream(spec, "choice").choice(natural, wanted, replace=False)
     return np.sort(np.concatenate([np.flatnonzero(planted), natural]))
 

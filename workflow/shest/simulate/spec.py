@@ -115,7 +115,7 @@ def slide_from_config(name: str, config: Mapping[str, Any]) -> Slide:
     """
     slides = config.get("slides", {})
     if name not in slides:
-        raise InputError(f"simulate.slides.{name}", "no such slide", f"Slides are: {', '.join(slides) or 'none'}.")
+        raise InputError(f"simulate.slides.{name}", "no such slide", f"Slides are: {', '.join(slides) or 'none'}")
     shared = {key: config[key] for key in ("seed", "difficulty", "link") if key in config}
     slide = _filled(Slide, {"name": name, **shared, **slides[name]}, f"simulate.slides.{name}")
     needed = 10 * len(PLANTED) * slide.defects // 2
@@ -123,7 +123,7 @@ def slide_from_config(name: str, config: Mapping[str, Any]) -> Slide:
         raise InputError(
             f"simulate.slides.{name}.cells",
             f"{slide.cells} cells are too few for {slide.defects} of each of {len(PLANTED)} defects",
-            f"Ask for at least {needed} cells, or for fewer defects.",
+            f"Ask for at least {needed} cells, or for fewer defects",
         )
     return slide
 
@@ -139,10 +139,10 @@ def _filled(kind: type, values: dict[str, Any], where: str) -> Any:
     known = [f.name for f in fields(kind)]
     for key in values:
         if key not in known:
-            raise InputError(f"{where}.{key}", "unknown key", f"Known keys are: {', '.join(known)}.")
+            raise InputError(f"{where}.{key}", "unknown key", f"Known keys are: {', '.join(known)}")
     for key in ("difficulty", "disagreement", "coverage"):
         if not 0 <= values.get(key, 0) <= 1:
-            raise InputError(f"{where}.{key}", f"{values[key]} is not between 0 and 1", "Give a share.")
+            raise InputError(f"{where}.{key}", f"{values[key]} is not between 0 and 1", "Give a share")
     return kind(**values)
 
 
