@@ -80,7 +80,7 @@ def _one(window: np.ndarray, mask: np.ndarray) -> list[float]:
     if not mask.any():  # a sliver that no pixel centre falls into: take the centre
         mask = np.zeros_like(mask)
         mask[SIDE // 2 - 1 : SIDE // 2 + 1, SIDE // 2 - 1 : SIDE // 2 + 1] = True
-    stains = _DENSITY[window] @ hed_from_rgb[:, :2]
+    stains = np.maximum(_DENSITY[window] @ hed_from_rgb[:, :2], 0)
     channels = np.concatenate([window.astype(np.float64), stains], axis=2)
     h = stains[..., 0]
     outside = ndimage.distance_transform_edt(~mask)
