@@ -123,7 +123,8 @@ def main() -> None:
             seconds, memory = measure(rule, folder, given.threads, given.block)
             total, peak = total + seconds, max(peak, memory)
             rate = nuclei / seconds
-            print(f"{name}, {rule}: {nuclei:,} nuclei, {seconds:.1f} s, {rate:,.0f}/s, peak {memory:,.0f} MB", flush=True)
+            said = f"{name}, {rule}: {nuclei:,} nuclei, {seconds:.1f} s, {rate:,.0f}/s, peak {memory:,.0f} MB"
+            print(said, flush=True)
         result |= {f"nuclei_{name}": nuclei, f"seconds_{name}": round(total, 1), f"peak_mb_{name}": round(peak)}
         if not given.keep:
             shutil.rmtree(folder)

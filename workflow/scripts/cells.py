@@ -1,6 +1,7 @@
 """Judges every cell by its nucleus and window; writes cells.parquet, and the kept nuclei's outlines in H&E px."""
 
 import numpy as np
+import pandas as pd
 
 from shest import cells, console, files, store
 
@@ -24,7 +25,7 @@ def main(input, output, params, threads):
     )
     for reason, number in cells.counts(table).items():
         console.log.info(f"{reason}: {number:,}")
-    kept = np.isin(ids, table.loc[table["kept"], "cell_id"])
+    kept = pd.Series(ids).isin(table.loc[table["kept"], "cell_id"]).to_numpy()  # hashed: np.isin on text is quadratic
     cells.write_outlines(output.outlines, ids[kept], polygons[kept])
     with files.replacing(output.cells) as aside:
         table.to_parquet(aside, index=False)
