@@ -9,7 +9,7 @@ export SHEST_KIT
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo kit figures report cache-info test test-unit test-workflow lint format lock clean
+.PHONY: help demo kit cache-info benchmark-tiles benchmark-embed benchmark-train test test-unit test-workflow lint format lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -28,12 +28,19 @@ demo: .venv/installed  ## run the embedded demo to results/report.html
 kit: .venv/installed  ## run the bundles of SHEST_KIT to results/kit/report.html
 	snakemake --cores $(CORES) --rerun-incomplete --configfile config/kit.yaml
 
+CACHE ?= results/cache
+cache-info: .venv/installed  ## list what the embedding cache holds and which run uses it
+	PYTHONPATH=workflow python -m shest.cache_info $(CACHE) $(wildcard results results/kit results/paper)
+
+benchmark-embed: .venv/installed  ## the embedding engine against the bare forward pass
+	PYTHONPATH=workflow python tests/benchmark/embed.py
+
 lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt
 	python envs/lock.py
 
 format: .venv/installed  ## format code and rules
-	ruff check --fix-only --quiet . ; snakefmt --quiet Snakefile workflow/rules
+	ruff check --fix-only --quiet . ; snakefmt Snakefile workflow/rules
 
 lint: .venv/installed  ## ruff, snakefmt, snakemake --lint
 	ruff check .

@@ -155,7 +155,7 @@ def outstanding(work: list[Work], folder: str | Path, fingerprint: str) -> list[
     return left
 
 
-def _prefetch(work: list[Work], tile_folder: Path) -> Iterator[tuple[Work, np.ndarray, np.ndarray]]:
+def prefetch(work: list[Work], tile_folder: Path) -> Iterator[tuple[Work, np.ndarray, np.ndarray]]:
     """Read shards one ahead of the encoder."""
 
     def read(item: Work) -> tuple[np.ndarray, np.ndarray]:
@@ -199,7 +199,7 @@ def run(record: dict, work: list[Work], tile_folder: str | Path, folder: str | P
     encoder = load(record, threads)
     console.log.info(f"encoding with {encoder.describe()}")
     with console.track(total, "embed", "images") as advance:
-        for (shard, view, rows), windows, masks in _prefetch(left, Path(tile_folder)):
+        for (shard, view, rows), windows, masks in prefetch(left, Path(tile_folder)):
             values = encode_cells(encoder, windows, masks, view, advance)
             path = cache.part_path(folder, record["fingerprint"], shard["sha256"], view, rows)
             cache.write_part(path, values, rows)
