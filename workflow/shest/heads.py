@@ -34,12 +34,12 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden = hidden_layers(dim, hidden, dropout)
-        self.type = nn.Linear(hidden[-1], classes)
+        self.cell_type = nn.Linear(hidden[-1], classes)
         initialise(self)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Return type logits (n, classes)."""
-        return self.type(self.hidden(embeddings))
+        return self.cell_type(self.hidden(embeddings))
 
 
 class Reconstructor(nn.Module):

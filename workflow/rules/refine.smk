@@ -1,0 +1,36 @@
+"""Algorithm 1: which cells are clear examples of their type."""
+
+
+rule refine:
+    input:
+        split=R(f"{MODEL}/split.parquet"),
+        ingest=R("{sample}/ingest.json"),
+        embeddings=R("embeddings/{encoder}/{sample}/embeddings.json"),
+    output:
+        table=R("refinement/{encoder}/{protocol}/{sample}.parquet"),
+        record=R("refinement/{encoder}/{protocol}/{sample}.json"),
+        picture=report(
+            R("refinement/{encoder}/{protocol}/{sample}.png"),
+            caption="../report/refinement.rst",
+            category="Refinement",
+            labels={"sample": "{sample}", "encoder": "{encoder}", "protocol": "{protocol}"},
+        ),
+    log:
+        R("logs/refine/{encoder}/{protocol}/{sample}.log"),
+    benchmark:
+        R("benchmarks/refine/{encoder}/{protocol}/{sample}.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=size_mb(0, least=8000),
+    params:
+        store=R("{sample}/sdata.zarr"),
+        refine=config["refine"],
+        types=TYPES,
+        palette=config["figures"]["palette"],
+        code=code("refine", "expression"),
+    message:
+        "Refining {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
+    script:
+        "../scripts/refine.py"

@@ -1,0 +1,95 @@
+"""Both heads, the baselines, and the further views of training cells where the config asks for them."""
+
+TRAINED = with_role("train")
+REFINED = [R(f"refinement/{{encoder}}/{{protocol}}/{sample}.parquet") for sample in TRAINED]
+FURTHER_VIEWS = str(config["train"]["views"]) != "1"
+
+
+rule plan_views:
+    input:
+        split=R(f"{MODEL}/split.parquet"),
+        refinement=REFINED,
+        record=R("embeddings/{encoder}/encoder.json"),
+    output:
+        plan=R(f"{MODEL}/views.parquet"),
+    log:
+        R("logs/plan_views/{encoder}/{protocol}.log"),
+    benchmark:
+        R("benchmarks/plan_views/{encoder}/{protocol}.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        samples=TRAINED,
+        train=config["train"],
+        code=code("views", "dataset"),
+    message:
+        "Planning the views of training cells ({wildcards.encoder}, {wildcards.protocol})"
+    script:
+        "../scripts/plan_views.py"
+
+
+rule embed_views:
+    input:
+        record=R("embeddings/{encoder}/encoder.json"),
+        tiles=R("{sample}/tiles/tiles.json"),
+        plan=R(f"{MODEL}/views.parquet"),
+    output:
+        index=R("embeddings/{encoder}/{sample}/views.{protocol}.json"),
+    log:
+        R("logs/embed_views/{encoder}/{protocol}/{sample}.log"),
+    benchmark:
+        R("benchmarks/embed_views/{encoder}/{protocol}/{sample}.tsv")
+    conda:
+        env("torch")
+    threads: THREADS
+    resources:
+        mem_mb=8000,
+    params:
+        cache=CACHE,
+    message:
+        "Embedding further views of {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
+    script:
+        "../scripts/embed_views.py"
+
+
+rule train:
+    input:
+        split=R(f"{MODEL}/split.parquet"),
+        refinement=REFINED,
+        ingest=[R(f"{sample}/ingest.json") for sample in TRAINED],
+        embeddings=[R(f"embeddings/{{encoder}}/{sample}/embeddings.json") for sample in TRAINED],
+        views=[R(f"embeddings/{{encoder}}/{sample}/views.{{protocol}}.json") for sample in TRAINED if FURTHER_VIEWS],
+    output:
+        model=R(f"{MODEL}/model.safetensors"),
+        record=R(f"{MODEL}/model.json"),
+        baselines=R(f"{MODEL}/baselines.safetensors"),
+        losses=R(f"{MODEL}/training.csv"),
+        picture=report(
+            R(f"{MODEL}/training.png"),
+            caption="../report/training.rst",
+            category="Training",
+            labels={"encoder": "{encoder}", "protocol": "{protocol}"},
+        ),
+        card=R(f"{MODEL}/card.md"),
+    log:
+        R("logs/train/{encoder}/{protocol}.log"),
+    benchmark:
+        R("benchmarks/train/{encoder}/{protocol}.tsv")
+    conda:
+        env("torch")
+    threads: THREADS
+    resources:
+        mem_mb=16000,
+    params:
+        samples=TRAINED,
+        stores=[R(f"{sample}/sdata.zarr") for sample in TRAINED],
+        train=config["train"],
+        split=config["split"],
+        code=code("training", "model", "baselines", "dataset", "expression", "card", "training_pictures"),
+    message:
+        "Training both heads ({wildcards.encoder}, {wildcards.protocol})"
+    script:
+        "../scripts/train.py"

@@ -1,0 +1,28 @@
+"""Assigns the kept, labelled cells of the training samples to train, val, test, gap; proves that no windows meet."""
+
+import pandas as pd
+
+from shest import console, dataset, files, split
+
+
+def main(input, output, params, wildcards):
+    tables, reach = [], {}
+    for sample, cells, annotation, registration in zip(
+        params.samples, input.cells, input.annotation, input.registration, strict=True
+    ):
+        table = dataset.labelled_cells(sample, cells, annotation)
+        mpp, reach[sample] = dataset.window_reach(params.window_um, registration)
+        tables.append(table.assign(x_um=table["x"] * mpp[0], y_um=table["y"] * mpp[1]))
+    table = pd.concat(tables, ignore_index=True)
+    parts, notes = split.split(table, wildcards.protocol, reach, params.split)
+    for note in notes:
+        console.log.info(note)
+    parts["cell_type"] = table["cell_type"]
+    counts = pd.crosstab([parts["sample"], parts["cell_type"]], parts["part"])
+    console.log.info("\n" + counts.to_string())
+    with files.replacing(output.split) as aside:
+        parts.to_parquet(aside, index=False)
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards)
