@@ -188,6 +188,7 @@ def test_every_type_lies_where_it_belongs(plan, cells):
         rows = cells[cells.variant == variant]
         return (plan.at(field, rows.x.to_numpy(), rows.y.to_numpy()) > least).mean()
 
+    assert plan.at("tissue", cells.x.to_numpy(), cells.y.to_numpy()).min() > 5  # none fades into the glass
     assert share("tumour", "nest", 0) == 1
     assert share("alveolar_cuboid", "wall", -2) == 1
     assert share("macrophage", "air", 0) > 0.5

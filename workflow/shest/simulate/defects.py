@@ -134,9 +134,7 @@ def _on_glass(tissue: Tissue, number: int, rng: np.random.Generator) -> tuple[np
     y, x = np.mgrid[11 : tissue.height - 11 : 7, 11 : tissue.width - 11 : 7].reshape(2, -1)
     good = np.flatnonzero(tissue.at("tissue", x, y) < -15)
     if len(good) < number:
-        raise InputError(
-            "simulate", f"no room for {number} cells on glass", "Ask for more cells, or for fewer defects"
-        )
+        raise InputError("simulate", f"no room for {number} cells on glass", "Ask for more cells, or for fewer defects")
     good = rng.choice(good, number, replace=False)
     return x[good].astype(float), y[good].astype(float), "bare_glass"
 
