@@ -32,6 +32,9 @@ CACHE ?= results/cache
 cache-info: .venv/installed  ## list what the embedding cache holds and which run uses it
 	PYTHONPATH=workflow python -m shest.cache_info $(CACHE) $(wildcard results results/kit results/paper)
 
+benchmark-tiles: .venv/installed  ## quadruple tiles against the direct transcription
+	python tests/benchmark/tiles.py
+
 benchmark-embed: .venv/installed  ## the embedding engine against the bare forward pass
 	PYTHONPATH=workflow python tests/benchmark/embed.py
 

@@ -13,6 +13,7 @@ def main(input, output, params, threads):
     cell_ids, outlines = store.read_nuclei(params.store)
     outlines = store.transform_outlines(outlines, np.array(registration["um_to_he"]))
     ids, polygons = cells.nucleus_of_each_cell(cell_ids, outlines)
+    del cell_ids, outlines  # a large sample's outlines are hundreds of MB
     table = cells.cell_table(
         store.read_cell_ids(params.store),
         ids,

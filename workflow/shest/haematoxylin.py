@@ -18,6 +18,7 @@ import numpy as np
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 FLOOR = 1e-6  # smallest intensity: keeps the logarithm finite, as scikit-image does
 SCALE = 2.0**50
+# Compiled into the kernel of tiles.py, whose cache does not see a change here: touch that file after changing it.
 BIN_BITS = 34  # H is found among the steps by bins 2**-16 wide, none of which holds more than two steps
 
 
