@@ -1,8 +1,5 @@
 """Type and expression of every kept cell."""
 
-MODEL = "models/{encoder}/{protocol}"
-
-
 def split_of(wildcards):
     """The split, for samples that were split."""
     return [R(f"{MODEL}/split.parquet")] if SAMPLES[wildcards.sample]["role"] == "train" else []

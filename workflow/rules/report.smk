@@ -43,10 +43,10 @@ rule report:
         R("benchmarks/report.tsv")
     params:
         results=RESULTS,
-        config=config,
-        samples=SAMPLES,
+        config=lambda w: config,
+        samples=lambda w: SAMPLES,
         code=code("report"),
-        template=Path(workflow.basedir, "workflow/report/report.html.j2").read_text(),
+        template=sha256(Path(workflow.basedir, "workflow/report/report.html.j2")),
     conda:
         env("report")
     threads: 1

@@ -1,0 +1,165 @@
+"""The whole workflow on a tiny simulated input: every contract, nothing done twice, nothing stale."""
+
+import json
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+ENCODER = "morphometrics"
+R = "results/tiny"
+
+
+@pytest.fixture(scope="module")
+def results(tiny):
+    return tiny / R
+
+
+@pytest.fixture(scope="module")
+def samples(results):
+    return sorted(p.parent.name for p in results.glob("*/ingest.json"))
+
+
+def planned(output: str) -> dict[str, int]:
+    """Read the table of jobs that a dry run prints."""
+    lines = output[output.index("job ") :].splitlines()[2:]
+    rows = [line.split() for line in lines[: lines.index("") if "" in lines else None]]
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2}
+
+
+def test_every_file_of_the_contract_is_there(results, samples):
+    assert len(samples) >= 2
+    for sample in samples:
+        for name in ("ingest.json", "annotation.parquet", "registration.json", "registration.png", "cells.parquet",
+                     "tiles/tiles.json", "tiles/tiles.png"):  # fmt: skip
+            assert (results / sample / name).is_file(), name
+        assert (results / f"embeddings/{ENCODER}/{sample}/embeddings.json").is_file()
+        for protocol in ("strict", "paper"):
+            assert (results / f"predictions/{ENCODER}/{protocol}/{sample}.h5ad").is_file()
+            assert (results / f"evaluation/{ENCODER}/{protocol}/{sample}.json").is_file()
+    for protocol in ("strict", "paper"):
+        for name in ("split.parquet", "model.safetensors", "model.json", "training.csv", "card.md"):
+            assert (results / f"models/{ENCODER}/{protocol}/{name}").is_file(), name
+    assert (results / "report.html").stat().st_size < 30e6
+
+
+def test_reasons_add_up_to_the_bundles_cells(results, samples):
+    for sample in samples:
+        total = json.loads((results / sample / "ingest.json").read_text())["cells"]
+        for name in ("cells", "annotation"):
+            frame = pd.read_parquet(results / sample / f"{name}.parquet")
+            assert len(frame) == frame["cell_id"].nunique() == frame["reason"].value_counts().sum() == total
+        cells = pd.read_parquet(results / sample / "cells.parquet")
+        assert ((cells["reason"] == "kept") == cells["kept"]).all()
+        index = json.loads((results / sample / "tiles/tiles.json").read_text())
+        tiled = [cell for shard in index["shards"] for cell in shard["cells"]]
+        assert sorted(tiled) == sorted(cells.loc[cells["kept"], "cell_id"])
+
+
+def test_labels_need_tacco_and_the_table(results, samples):
+    for sample in samples:
+        frame = pd.read_parquet(results / sample / "annotation.parquet")
+        assert (frame["cell_type"].notna() == (frame["reason"] == "labelled")).all()
+        if frame["table_type"].notna().any():
+            kept = frame[frame["reason"] == "labelled"]
+            assert (kept["cell_type"] == kept["table_type"]).all()
+
+
+def test_no_training_window_meets_a_test_window_in_the_strict_split(results):
+    split = pd.read_parquet(results / f"models/{ENCODER}/strict/split.parquet")
+    for sample, rows in split.groupby("sample"):
+        cells = pd.read_parquet(results / sample / "cells.parquet").set_index("cell_id").loc[rows["cell_id"]]
+        index = json.loads((results / sample / "tiles/tiles.json").read_text())
+        height, width = index["window"]
+        xy, part = cells[["x", "y"]].to_numpy(), rows["part"].to_numpy()
+        for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
+            apart = np.abs(xy[part == one][:, None] - xy[part == other][None])
+            assert not ((apart[..., 0] < width) & (apart[..., 1] < height)).any(), (one, other)
+        assert {"train", "val", "test"} <= set(part)
+
+
+def test_the_paper_split_takes_a_fifth_at_random(results):
+    split = pd.read_parquet(results / f"models/{ENCODER}/paper/split.parquet")
+    for _, rows in split.groupby("sample"):
+        assert abs((rows["part"] == "test").mean() - 0.2) < 0.01
+        assert "gap" not in set(rows["part"])
+
+
+def test_predictions_hold_every_kept_cell(results, samples):
+    for sample in samples:
+        cells = pd.read_parquet(results / sample / "cells.parquet")
+        found = ad.read_h5ad(results / f"predictions/{ENCODER}/strict/{sample}.h5ad")
+        assert sorted(found.obs_names) == sorted(cells.loc[cells["kept"], "cell_id"])
+        assert found.X.dtype == np.float32
+        assert (found.X >= 0).all()
+        assert {"cell_type", "probability", "entropy", "disagreement", "aleatoric", "epistemic", "part"} <= set(found.obs)
+        assert {"aleatoric", "epistemic"} <= set(found.var)
+        assert np.allclose(found.obsm["probabilities"].sum(axis=1), 1, atol=1e-4)
+        assert "expected counts" in found.uns["unit"]
+        assert found.uns["fingerprint"]
+
+
+def test_scores_are_of_the_cells_they_say(results, samples):
+    for protocol in ("strict", "paper"):
+        split = pd.read_parquet(results / f"models/{ENCODER}/{protocol}/split.parquet").set_index(["sample", "cell_id"])
+        for sample in samples:
+            scores = json.loads((results / f"evaluation/{ENCODER}/{protocol}/{sample}.json").read_text())
+            labels = pd.read_parquet(results / sample / "annotation.parquet").set_index("cell_id")["cell_type"].dropna()
+            kept = pd.read_parquet(results / sample / "cells.parquet").query("kept")["cell_id"]
+            expected = set(labels.index) & set(kept)
+            if sample in split.index.get_level_values(0):
+                part = split.loc[sample]["part"]
+                expected &= set(part.index[part == "test"])
+                if protocol == "paper":
+                    refined = pd.read_parquet(results / f"refinement/{ENCODER}/paper/{sample}.parquet")
+                    assert scores["unrefined"]["n_cells"] == len(expected)
+                    expected &= set(refined.loc[refined["kept"].fillna(False).astype(bool), "cell_id"])
+            assert scores["n_cells"] == len(expected)
+            assert np.sum(scores["confusion"]["counts"]) == len(expected)
+            assert {"logistic", "ridge", "class_mean"} <= set(scores["baselines"])
+
+
+def test_heads_learn_the_simulated_types(results, samples):
+    validation = [s for s in samples if not s.endswith("train")]
+    for sample in validation:
+        scores = json.loads((results / f"evaluation/{ENCODER}/strict/{sample}.json").read_text())
+        assert scores["f1"]["weighted"] > 0.6  # guessing by frequency scores about 0.25
+
+
+def test_a_second_run_has_nothing_to_do(snake, tiny):
+    assert "Nothing to be done" in snake(tiny, "--dry-run").stdout
+
+
+def test_a_changed_palette_draws_and_encodes_nothing(snake, tiny):
+    jobs = planned(snake(tiny, "--dry-run", "--config", "figures={palette: colourblind}").stdout)
+    assert "figure_6" in jobs
+    assert not {"ingest", "cells", "tiles", "encoder", "embed_part", "embed", "split", "train", "predict"} & set(jobs)
+
+
+def test_a_changed_head_trains_and_encodes_nothing(snake, tiny):
+    jobs = planned(snake(tiny, "--dry-run", "--config", "train={members: 2}").stdout)
+    assert jobs["train"] == 2
+    assert not {"ingest", "cells", "tiles", "encoder", "embed_part", "embed", "split", "refine"} & set(jobs)
+
+
+def test_a_lost_embedding_is_made_again_without_touching_the_others(snake, copy_of_tiny, samples):
+    sample = samples[0]
+    index = copy_of_tiny / R / f"embeddings/{ENCODER}/{sample}/embeddings.json"
+    before = {p: p.stat().st_mtime_ns for p in (copy_of_tiny / "results/cache").rglob("*.npy")}
+    lost = copy_of_tiny / "results/cache" / json.loads(index.read_text())["shards"][0]["parts"][0]["file"]
+    content = lost.read_bytes()
+    lost.unlink()
+    index.unlink()
+    for part in index.parent.glob("parts/*.json"):
+        part.unlink()
+    snake(copy_of_tiny, "--notemp", f"{R}/embeddings/{ENCODER}/{sample}/embeddings.json")
+    assert lost.read_bytes() == content
+    assert {p: p.stat().st_mtime_ns for p in before if p != lost} == {p: t for p, t in before.items() if p != lost}
+
+
+def test_the_same_input_gives_the_same_bytes(snake, copy_of_tiny, tiny):
+    targets = [f"{R}/models/{ENCODER}/strict/model.safetensors", f"{R}/models/{ENCODER}/strict/split.parquet"]
+    snake(copy_of_tiny, "--forcerun", "split", "refine", "train", "--", *targets)
+    for target in targets:
+        assert (copy_of_tiny / target).read_bytes() == (tiny / target).read_bytes(), target
