@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from shest import uncertainty, zinb
@@ -102,7 +102,7 @@ def load_model(tensors: str | Path, record: str | Path, device: torch.device | s
         ]  # fmt: skip
         fit = Fit(held["input_mean"].numpy(), held["input_std"].numpy(), members)
         return assemble(fit, info, torch.device(device))
-    except (KeyError, RuntimeError, OSError) as error:
+    except (KeyError, RuntimeError, OSError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(tensors, f"not the weights that {record} describes ({first})", remedy) from None
 

@@ -20,6 +20,9 @@ def ensemble(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
     """Temperature that minimises the ensemble's negative log-likelihood (Guo et al. 2017).
 
+    A weak prior on its logarithm (standard normal, worth about one cell) keeps it from the bounds where a few cells
+    are all called right.
+
     Parameters
     ----------
     logits : (members, n, classes), of cells that were not trained on
@@ -34,7 +37,7 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
 
     def cost(log_temperature: float) -> float:
         p = ensemble(logits, np.exp(log_temperature))[np.arange(len(label)), label]
-        return -np.log(np.maximum(p, 1e-300)).mean()
+        return -np.log(np.maximum(p, 1e-300)).mean() + 0.5 * log_temperature**2 / len(label)
 
     return float(np.exp(minimize_scalar(cost, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
