@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from shest import encoders, engine, files
+from shest import backbone, encoders, engine, files
 
 SMALL = {"name": "small", "architecture": "vit_small_patch16_224", "weights": "random", "features": 384}
 FULL = {"name": "h-optimus-0", "weights": "random"}
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batch", default="auto")
     given = parser.parse_args()
-    where = engine.device()
+    where = backbone.device()
     on_gpu = where.type == "cuda"
     batch = given.batch if given.batch == "auto" else int(given.batch)
     record = encoders.prepare(FULL if on_gpu else SMALL, "bf16" if on_gpu else "fp32", batch)
@@ -108,7 +108,8 @@ def main() -> None:
     if on_gpu:
         peak = matrix_rate(where)
         share = speed * H_OPTIMUS_FLOP / peak
-        print(f"bf16 matrix rate {peak / 1e12:.0f} TFLOP/s; peak memory {torch.cuda.max_memory_reserved() / 1e9:.1f} GB")
+        memory = torch.cuda.max_memory_reserved() / 1e9
+        print(f"bf16 matrix rate {peak / 1e12:.0f} TFLOP/s; peak memory {memory:.1f} GB")
     device = torch.cuda.get_device_name(where) if on_gpu else "cpu"
     print(json.dumps({"ratio_to_bare": round(ratio, 3), "images_per_s": round(speed, 2),
                       "share_of_peak": None if share is None else round(share, 3), "device": device}))  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from shest import cache, encoders, engine, morphometrics, tiles
+from shest import backbone, cache, encoders, engine, morphometrics, tiles
 from shest.errors import InputError
 
 TINY = {"name": "tiny", "architecture": "vit_tiny_patch16_224", "weights": "random", "features": 192}
@@ -44,7 +44,7 @@ def encoded(monkeypatch):
 
         monkeypatch.setattr(cls, "encode", encode)
 
-    count(engine.Backbone)
+    count(backbone.Backbone)
     count(encoders.Morphometrics)
     return counted
 
@@ -69,7 +69,8 @@ def test_features_equal_a_plain_timm_forward_pass(tmp_path, record):
     windows, masks = tiles.read_shard(tmp_path / "tiles" / "a")
     for view in (0, 5):
         x = torch.from_numpy(tiles.turn(tiles.assemble(windows, masks), view)).permute(0, 3, 1, 2) / 255
-        x = (x - torch.tensor(encoders.IMAGENET["mean"])[:, None, None]) / torch.tensor(encoders.IMAGENET["std"])[:, None, None]
+        mean, std = (torch.tensor(encoders.IMAGENET[k])[:, None, None] for k in ("mean", "std"))
+        x = (x - mean) / std
         with torch.inference_mode():
             expected = plain(x)
         found = torch.from_numpy(table.take(np.arange(6), view).astype(np.float32))
@@ -182,7 +183,8 @@ def test_the_engine_needs_no_zarr_spatialdata_snakemake_or_anndata(root):
     import sys
 
     code = ("import sys; sys.modules.update(dict.fromkeys(['zarr', 'spatialdata', 'snakemake', 'anndata', 'pandas']));"
-            "import shest.engine, shest.encoders, shest.cache, shest.tiles, shest.heads, shest.training")  # fmt: skip
+            "import shest.engine, shest.backbone, shest.encoders, shest.cache, shest.tiles;"
+            "import shest.heads, shest.training")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], cwd=root / "workflow", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -90,7 +90,7 @@ def main(input, output, params, wildcards):
     rows = np.flatnonzero(chosen)
     kept = table[chosen]
     actual, called = kept["cell_type"].to_numpy(str), kept["called"].to_numpy(str)
-    types = [t for t in params.types if t in set(actual) | set(model.classes)]
+    types = [t for t in params.types if t in set(table["cell_type"].dropna()) | set(model.classes)]
     xy = predicted.obsm["spatial"][rows]
     block = blocks_of(kept, split, xy, params.block_um)
     weights = metrics.resample_blocks(int(block.max()) + 1, params.draws, params.seed) if block.max() > 0 else None

@@ -82,8 +82,8 @@ def entry_of(encoder: str | dict) -> Entry | None:
     lacking = [key for key in ("architecture", "weights", "features") if key not in merged]
     if lacking and not base:
         known = ", ".join([MORPHOMETRICS, *REGISTRY])
-        raise InputError(f"encoders: {name}", f"not a known encoder ({known}), and its entry lacks {', '.join(lacking)}",
-                         "Add the missing keys, or use a known name")  # fmt: skip
+        said = f"not a known encoder ({known}), and its entry lacks {', '.join(lacking)}"
+        raise InputError(f"encoders: {name}", said, "Add the missing keys, or use a known name")
     return Entry(**merged)
 
 
@@ -106,8 +106,8 @@ def find_weights(entry: Entry) -> Path | None:
             raise InputError(path, "no model.safetensors in this folder", f"Put the weights of {entry.name} there")
         return found[0]
     if not path.is_file():
-        raise InputError(path, f"the weights of {entry.name} are not there",
-                         "Set the entry's weights to a folder with model.safetensors, a file, or hub:OWNER/NAME")  # fmt: skip
+        remedy = "Set the entry's weights to a folder with model.safetensors, a file, or hub:OWNER/NAME"
+        raise InputError(path, f"the weights of {entry.name} are not there", remedy)
     return path
 
 
@@ -222,15 +222,15 @@ def prepare(encoder: str | dict, precision: str, batch: int | str) -> dict:
         settings = {"name": MORPHOMETRICS, "version": m.VERSION, "features": m.feature_names()}
         return {"name": MORPHOMETRICS, "kind": MORPHOMETRICS, "dim": len(settings["features"]), "invariant": True,
                 "weights": None, "fingerprint": fingerprint(settings), "settings": settings}  # fmt: skip
-    from shest import engine
+    from shest import backbone
 
     weights = find_weights(entry)
     entry = with_folder_settings(entry, encoder, weights)
-    device = engine.device()
+    device = backbone.device()
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else "fp32"
     if batch == "auto":
-        batch = engine.largest_batch(build(entry, weights), entry, precision, device)
+        batch = backbone.largest_batch(build(entry, weights), entry, precision, device)
     settings = {
         "architecture": entry.architecture,
         "arguments": entry.arguments,
