@@ -78,10 +78,10 @@ def test_validation_cells_give_way_to_test_cells():
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "meets"), [(15.9, 15.9, True), (16.0, 0.0, False), (0.0, 9.9, True), (0.0, 10.0, False)]
+    ("x", "y", "meets"), [(15.9, 9.9, True), (16.0, 0.0, False), (0.0, 10.0, False), (-15.9, 0.0, True)]
 )
 def test_windows_meet_only_if_both_axes_overlap(x, y, meets):
-    assert split.meets(np.array([[x, y]]), np.zeros((1, 2)), (16, 16 if y > 10 else 10)).item() is meets
+    assert split.meets(np.array([[x, y]]), np.zeros((1, 2)), (16, 10)).item() is meets
 
 
 def test_check_disjoint_refuses_an_overlap():

@@ -1,0 +1,91 @@
+"""Joining samples by gene name, choosing the cells to learn from, and the model card."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from shest import card, dataset, expression
+from shest.errors import InputError
+
+
+def test_genes_are_joined_by_name():
+    first = sparse.csr_matrix(np.array([[1, 2, 0], [0, 0, 3]]))
+    second = sparse.csr_matrix(np.array([[4, 5, 6]]))
+    counts, genes, measured = expression.join([(first, ["A", "B", "C"]), (second, ["D", "C", "A"])])
+    assert genes == ["A", "B", "C", "D"]
+    assert counts.toarray().tolist() == [[1, 2, 0, 0], [0, 0, 3, 0], [6, 0, 5, 4]]
+    assert measured.tolist() == [[True, True, True, False], [True, False, True, True]]
+
+
+def split_table():
+    rows = [(s, f"{s}{i}", part, kind)
+            for s in "ab" for i, (part, kind) in enumerate(
+                [("train", "X")] * 4 + [("train", "Y")] * 4 + [("val", "X")] * 2 + [("test", "X"), ("gap", "Y"), ("train", "Z")])]  # fmt: skip
+    return pd.DataFrame(rows, columns=["sample", "cell_id", "part", "cell_type"])
+
+
+def refined(split, lost):
+    return {s: pd.DataFrame({"cell_id": part["cell_id"], "kept": ~part["cell_id"].isin(lost)})
+            for s, part in split.groupby("sample")}  # fmt: skip
+
+
+def test_strict_learns_from_kept_cells_and_validates_on_all():
+    split = split_table()
+    seen = {s: f[f["cell_id"].isin(split.loc[split["part"] == "train", "cell_id"])]
+            for s, f in refined(split, ["a0", "b5"]).items()}  # fmt: skip
+    table, classes = dataset.training_table(split, seen, "strict", 3)
+    assert classes == ["X", "Y"]
+    assert (table["part"] == "train").sum() == 14
+    assert not {"a0", "b5"} & set(table["cell_id"])
+    assert (table["part"] == "val").sum() == 4
+    assert (table["label"] == (table["cell_type"] == "Y")).all()
+
+
+def test_paper_validates_on_refined_cells():
+    split = split_table()
+    table, _ = dataset.training_table(split, refined(split, ["a8"]), "paper", 3)
+    assert (table["part"] == "val").sum() == 3
+    assert set(table["part"]) == {"train", "val"}
+
+
+def test_too_few_types_are_refused():
+    split = split_table()
+    with pytest.raises(InputError, match="fewer than two types have 100 cells"):
+        dataset.training_table(split, refined(split, []), "strict", 100)
+
+
+def test_labelled_cells_are_kept_and_labelled(tmp_path):
+    pd.DataFrame({"cell_id": ["c", "a", "b"], "x": [1.0, 2, 3], "y": [4.0, 5, 6], "kept": [True, True, False],
+                  "reason": "kept"}).to_parquet(tmp_path / "cells.parquet")  # fmt: skip
+    pd.DataFrame({"cell_id": ["a", "b", "c", "d"], "cell_type": ["X", "Y", None, "X"]}).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    table = dataset.labelled_cells("s", tmp_path / "cells.parquet", tmp_path / "a.parquet")
+    assert table.to_dict("records") == [{"sample": "s", "cell_id": "a", "x": 2.0, "y": 5.0, "cell_type": "X"}]
+
+
+INFO = {
+    "encoder": "enc", "protocol": "strict", "fingerprint": "f" * 64, "dim": 8, "genes": ["A"] * 12, "classes": ["X", "Y"],
+    "samples": ["s1"], "members": 3, "cells": {"train": {"X": 1234, "Y": 5}, "val": {"X": 6}}, "classes_left_out": ["Z"],
+    "split": {"digest": "d" * 64, "rule": "spatial blocks"},
+    "config": {"learning_rate": 0.01, "batch": 1024, "epochs": 40, "views": 1, "seed": 42},
+    "calibration": {"temperature": 1.3, "cells": 6, "ece_before": 0.1, "ece_after": None},
+}  # fmt: skip
+SCORES = {
+    "sample": "s1", "protocol": "strict", "role": "train", "n_cells": 99, "f1": {"weighted": 0.7, "macro": 0.6},
+    "baselines": {"logistic": {"f1": {"weighted": 0.65}}}, "pearson": {"median": 0.2}, "calibration": {"ece_after": 0.02},
+}  # fmt: skip
+
+
+def test_card_says_what_the_model_is():
+    text = card.card(INFO)
+    for said in ("| X | 1,234 | 6 |", "| Y | 5 | 0 |", "12 genes", "too few training cells: Z", "0.100 before and – after",
+                 "Not scored yet", "Not a medical device"):  # fmt: skip
+        assert said in text
+
+
+def test_card_holds_the_scores_of_both_protocols():
+    text = card.card(INFO, [SCORES, SCORES | {"protocol": "paper", "calibration": None}])
+    assert "| s1 | strict | train | 99 | 0.700 | 0.600 | 0.650 | 0.200 | 0.020 |" in text
+    assert "| s1 | paper | train | 99 | 0.700 | 0.600 | 0.650 | 0.200 | – |" in text
