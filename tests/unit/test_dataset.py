@@ -19,9 +19,9 @@ def test_genes_are_joined_by_name():
 
 
 def split_table():
-    rows = [(s, f"{s}{i}", part, kind)
-            for s in "ab" for i, (part, kind) in enumerate(
-                [("train", "X")] * 4 + [("train", "Y")] * 4 + [("val", "X")] * 2 + [("test", "X"), ("gap", "Y"), ("train", "Z")])]  # fmt: skip
+    one = [("train", "X")] * 4 + [("train", "Y")] * 4 + [("val", "X")] * 2
+    one += [("test", "X"), ("gap", "Y"), ("train", "Z")]
+    rows = [(sample, f"{sample}{i}", part, kind) for sample in "ab" for i, (part, kind) in enumerate(one)]
     return pd.DataFrame(rows, columns=["sample", "cell_id", "part", "cell_type"])
 
 
@@ -56,32 +56,45 @@ def test_too_few_types_are_refused():
 
 
 def test_labelled_cells_are_kept_and_labelled(tmp_path):
-    pd.DataFrame({"cell_id": ["c", "a", "b"], "x": [1.0, 2, 3], "y": [4.0, 5, 6], "kept": [True, True, False],
-                  "reason": "kept"}).to_parquet(tmp_path / "cells.parquet")  # fmt: skip
-    pd.DataFrame({"cell_id": ["a", "b", "c", "d"], "cell_type": ["X", "Y", None, "X"]}).to_parquet(
-        tmp_path / "a.parquet"
-    )
-    table = dataset.labelled_cells("s", tmp_path / "cells.parquet", tmp_path / "a.parquet")
+    cells = {"cell_id": ["c", "a", "b"], "x": [1.0, 2, 3], "y": [4.0, 5, 6], "kept": [True, True, False]}
+    labels = {"cell_id": ["a", "b", "c", "d"], "cell_type": ["X", "Y", None, "X"]}
+    pd.DataFrame(cells).to_parquet(tmp_path / "cells.parquet")
+    pd.DataFrame(labels).to_parquet(tmp_path / "labels.parquet")
+    table = dataset.labelled_cells("s", tmp_path / "cells.parquet", tmp_path / "labels.parquet")
     assert table.to_dict("records") == [{"sample": "s", "cell_id": "a", "x": 2.0, "y": 5.0, "cell_type": "X"}]
 
 
 INFO = {
-    "encoder": "enc", "protocol": "strict", "fingerprint": "f" * 64, "dim": 8, "genes": ["A"] * 12, "classes": ["X", "Y"],
-    "samples": ["s1"], "members": 3, "cells": {"train": {"X": 1234, "Y": 5}, "val": {"X": 6}}, "classes_left_out": ["Z"],
+    "encoder": "enc",
+    "protocol": "strict",
+    "fingerprint": "f" * 64,
+    "dim": 8,
+    "genes": ["A"] * 12,
+    "classes": ["X", "Y"],
+    "samples": ["s1"],
+    "members": 3,
+    "cells": {"train": {"X": 1234, "Y": 5}, "val": {"X": 6}},
+    "classes_left_out": ["Z"],
     "split": {"digest": "d" * 64, "rule": "spatial blocks"},
     "config": {"learning_rate": 0.01, "batch": 1024, "epochs": 40, "views": 1, "seed": 42},
     "calibration": {"temperature": 1.3, "cells": 6, "ece_before": 0.1, "ece_after": None},
-}  # fmt: skip
+}
 SCORES = {
-    "sample": "s1", "protocol": "strict", "role": "train", "n_cells": 99, "f1": {"weighted": 0.7, "macro": 0.6},
-    "baselines": {"logistic": {"f1": {"weighted": 0.65}}}, "pearson": {"median": 0.2}, "calibration": {"ece_after": 0.02},
-}  # fmt: skip
+    "sample": "s1",
+    "protocol": "strict",
+    "role": "train",
+    "n_cells": 99,
+    "f1": {"weighted": 0.7, "macro": 0.6},
+    "baselines": {"logistic": {"f1": {"weighted": 0.65}}},
+    "pearson": {"median": 0.2},
+    "calibration": {"ece_after": 0.02},
+}
 
 
 def test_card_says_what_the_model_is():
     text = card.card(INFO)
-    for said in ("| X | 1,234 | 6 |", "| Y | 5 | 0 |", "12 genes", "too few training cells: Z", "0.100 before and – after",
-                 "Not scored yet", "Not a medical device"):  # fmt: skip
+    cells = ("| X | 1,234 | 6 |", "| Y | 5 | 0 |", "12 genes", "too few training cells: Z")
+    for said in (*cells, "0.100 before and – after", "Not scored yet", "Not a medical device"):
         assert said in text
 
 
