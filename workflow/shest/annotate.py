@@ -5,10 +5,9 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
-import tacco
 from scipy import sparse
 
-from shest.errors import InputError
+from shest.errors import InputError, brief
 
 REASONS = ("labelled", "no_counts", "excluded_subtype", "disagrees", "not_in_table")
 KEY = "subtype"
@@ -37,29 +36,54 @@ def read_reference(
     try:
         data = ad.read_h5ad(path)
     except Exception as error:
-        raise InputError(path, f"no AnnData file that can be read ({error})", "Fetch the file again") from None
+        raise InputError(path, f"no AnnData file that can be read ({brief(error)})", "Fetch the file again") from None
+    data = data[included(path, data.obs, exclude)]
+    labels = reference_labels(path, data.obs, label_key)
+    symbols = reference_symbols(path, data.var, symbol_key)
+    matrix = sparse.csr_matrix(_counts(path, data, counts), dtype=np.float32)
+    reference = ad.AnnData(matrix, obs=pd.DataFrame({KEY: labels.to_numpy()}, index=data.obs_names))
+    reference.var_names = symbols
+    reference.obs[KEY] = reference.obs[KEY].astype("category")
+    return reference
+
+
+def included(path: str | Path, obs: pd.DataFrame, exclude: dict[str, list] | None) -> np.ndarray:
+    """Return which cells of the reference (n,) bool are not left out by the config.
+
+    Raises
+    ------
+    InputError
+        A column that ``exclude`` names is not there.
+    """
+    kept = np.ones(len(obs), dtype=bool)
     for column, values in (exclude or {}).items():
-        _need(path, data.obs, column, "obs", "reference.exclude")
-        data = data[~data.obs[column].isin(values)]
-    _need(path, data.obs, label_key, "obs", "reference.label_key")
-    symbols = data.var_names
-    if symbol_key != "index":
-        _need(path, data.var, symbol_key, "var", "reference.symbol_key")
-        symbols = data.var[symbol_key]
-    labels = data.obs[label_key]
+        _need(path, obs, column, "obs", "reference.exclude")
+        kept &= ~obs[column].isin(values).to_numpy()
+    return kept
+
+
+def reference_labels(path: str | Path, obs: pd.DataFrame, label_key: str) -> pd.Series:
+    """Return the subtype of each cell (n,) str; raise :class:`InputError` where one is missing or all are alike."""
+    _need(path, obs, label_key, "obs", "reference.label_key")
+    labels = obs[label_key]
     if labels.isna().any():
         raise InputError(path, f"{int(labels.isna().sum())} cells have no {label_key}", "Label or remove these cells")
     if labels.nunique() < 2:
         raise InputError(path, f"{label_key} has fewer than two labels", "Choose another reference.label_key")
+    return labels.astype(str)
+
+
+def reference_symbols(path: str | Path, var: pd.DataFrame, symbol_key: str) -> pd.Index:
+    """Return the symbol of each gene; raise :class:`InputError` where one stands there twice."""
+    symbols = var.index
+    if symbol_key != "index":
+        _need(path, var, symbol_key, "var", "reference.symbol_key")
+        symbols = var[symbol_key]
     symbols = pd.Index(np.asarray(symbols, dtype=str))
     if symbols.has_duplicates:
         twice = symbols[symbols.duplicated()].unique()[:3].tolist()
         raise InputError(path, f"gene symbols stand there twice: {', '.join(twice)}", "Sum or drop the duplicates")
-    matrix = sparse.csr_matrix(_counts(path, data, counts), dtype=np.float32)
-    reference = ad.AnnData(matrix, obs=pd.DataFrame({KEY: labels.astype(str).to_numpy()}, index=data.obs_names))
-    reference.var_names = symbols
-    reference.obs[KEY] = reference.obs[KEY].astype("category")
-    return reference
+    return symbols
 
 
 def _need(path, frame: pd.DataFrame, column: str, where: str, key: str) -> None:
@@ -71,47 +95,82 @@ def _need(path, frame: pd.DataFrame, column: str, where: str, key: str) -> None:
 def _counts(path, data: ad.AnnData, where: str):
     """Take the matrix that holds whole numbers; a log-normalised one is refused."""
     if where not in ("auto", "X", "raw") and where not in data.layers:
-        raise InputError(path, f"no layer {where}", f"Set reference.counts to auto, X, raw or one of {list(data.layers)}")
+        known = ", ".join(["auto", "X", "raw", *data.layers])
+        raise InputError(path, f"no layer {where}", f"Set reference.counts to one of: {known}")
     if where == "raw" and data.raw is None:
         raise InputError(path, "no raw matrix", "Set reference.counts to X, or add the counts")
     if where in data.layers:
         matrix = data.layers[where]
     elif where == "raw" or (where == "auto" and data.raw is not None):
+        if not data.var_names.isin(data.raw.var_names).all():
+            raise InputError(path, "raw lacks genes that var has", "Set reference.counts to X or a layer with counts")
         matrix = data.raw[:, data.var_names].X
     else:
         matrix = data.X
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
-    if values.size and (values.min() < 0 or not np.array_equal(values, np.rint(values))):
+    check_whole(path, matrix.data if sparse.issparse(matrix) else np.asarray(matrix))
+    return matrix
+
+
+def check_whole(path: str | Path, values: np.ndarray) -> None:
+    """Raise :class:`InputError` where values are negative, not whole or not finite: no counts."""
+    whole = np.isfinite(values).all() and np.array_equal(values, np.rint(values))
+    if values.size and not (whole and values.min() >= 0):
         raise InputError(
             path,
             "its values are no whole numbers (normalised or log-transformed)",
             "Set reference.counts to where the raw counts are; TACCO needs counts",
         )
-    return matrix
 
 
 def read_table(path: str | Path, cell_ids: np.ndarray) -> pd.Series:
     """Read a pathologist's table (columns cell_id and group); return the group by cell_id.
 
+    A cell without a group is one on which the pathologist said nothing.
+
     Raises
     ------
     InputError
-        A column is missing, a cell stands there twice, or no cell of the table is in the bundle.
+        A column is missing, a cell stands there twice, or the bundle does not have a cell of the table.
     """
+    table = parse_table(path)
+    for problem in table_problems(path, table, cell_ids):
+        raise problem
+    return table.set_index("cell_id")["group"]
+
+
+def parse_table(path: str | Path) -> pd.DataFrame:
+    """Read the columns cell_id and group of a table as text; raise :class:`InputError` where that cannot be."""
     try:
         table = pd.read_csv(path, dtype=str, sep=None, engine="python", encoding="utf-8-sig")
     except Exception as error:
-        raise InputError(path, f"no table that can be read ({error})", "Write a CSV: cell_id,group") from None
+        raise InputError(path, f"no table that can be read ({brief(error)})", "Write a CSV: cell_id,group") from None
     for column in ("cell_id", "group"):
         _need(path, table, column, "the table", "the header (cell_id,group)")
+    return table[["cell_id", "group"]]
+
+
+def table_problems(path: str | Path, table: pd.DataFrame, cell_ids: np.ndarray) -> list[InputError]:
+    """List what is wrong with the cells of a pathologist's table."""
+    said = []
     twice = table["cell_id"][table["cell_id"].duplicated()].unique()
     if len(twice):
-        raise InputError(path, f"{len(twice)} cells stand there twice ({', '.join(twice[:3])})", "Keep one row a cell")
-    unknown = table["cell_id"][~table["cell_id"].isin(cell_ids)]
+        said.append(
+            InputError(path, f"{len(twice):,} cells stand there twice ({_some(twice)})", "Keep one row a cell")
+        )
+    unknown = table["cell_id"][~table["cell_id"].isin(cell_ids)].unique()
     if len(unknown):
-        raise InputError(path, f"{len(unknown):,} cells that the bundle does not have ({', '.join(unknown[:3])})",
-                         "Check that the table belongs to this bundle")  # fmt: skip
-    return table.set_index("cell_id")["group"]
+        said.append(
+            InputError(
+                path,
+                f"{len(unknown):,} cells that the bundle does not have ({_some(unknown)})",
+                "Check that the table belongs to this bundle",
+            )
+        )
+    return said
+
+
+def _some(names: np.ndarray) -> str:
+    return ", ".join(map(str, names[:3]))
 
 
 def prior_from_table(
@@ -140,7 +199,9 @@ def prior_from_table(
     return prior[prior > 0] / prior.sum()
 
 
-def run_tacco(counts: ad.AnnData, reference: ad.AnnData, prior: pd.Series | None, min_shared_genes: int) -> pd.DataFrame:
+def run_tacco(
+    counts: ad.AnnData, reference: ad.AnnData, prior: pd.Series | None, min_shared_genes: int
+) -> pd.DataFrame:
     """Run TACCO on cells with counts.
 
     Parameters
@@ -157,6 +218,8 @@ def run_tacco(counts: ad.AnnData, reference: ad.AnnData, prior: pd.Series | None
     DataFrame
         Shares (cells x subtypes) of the cells with counts among the shared genes.
     """
+    import tacco  # here: reading a reference or a table needs none of it
+
     shared = counts.var_names.intersection(reference.var_names)
     if len(shared) < min_shared_genes:
         raise InputError(

@@ -1,7 +1,6 @@
 """Config and sample sheet: defaults filled in, every mistake found at once."""
 
 import csv
-import difflib
 import os
 import re
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator
+
+from shest.errors import nearest
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
 
@@ -71,12 +72,6 @@ def _sentences(error: Any) -> list[str]:
     if error.validator in ("oneOf", "anyOf"):
         return [f"{place or 'value'}: {error.instance!r} is not allowed. {about}".strip()]
     return [f"{place or 'value'}: {error.message}. {about}".strip()]
-
-
-def nearest(key: str, known: list[str]) -> str:
-    """Return the sentence that names the nearest known key, or all of them."""
-    close = difflib.get_close_matches(str(key), known, n=1)
-    return f"Did you mean {close[0]}?" if close else f"Known are: {', '.join(known)}."
 
 
 def check_config(config: dict, where: str) -> tuple[dict, list[str]]:
