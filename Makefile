@@ -9,7 +9,7 @@ export SHEST_KIT
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo kit cache-info benchmark-tiles benchmark-embed benchmark-train test test-unit test-workflow lint format lock clean
+.PHONY: help demo kit preflight cache-info benchmark-tiles benchmark-embed benchmark-train test test-unit test-workflow lint format lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -27,6 +27,10 @@ demo: .venv/installed  ## run the embedded demo to results/report.html
 
 kit: .venv/installed  ## run the bundles of SHEST_KIT to results/kit/report.html
 	snakemake --cores $(CORES) --rerun-incomplete --configfile config/kit.yaml
+
+CONFIG ?= config/config.yaml
+preflight: .venv/installed  ## look into every input file of CONFIG, say all problems and what the run will need
+	snakemake preflight --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
 
 CACHE ?= results/cache
 cache-info: .venv/installed  ## list what the embedding cache holds and which run uses it

@@ -6,6 +6,7 @@ rule annotate:
         ingest=R("{sample}/ingest.json"),
         reference=REFERENCE,
         table=annotation_table,
+        preflight=ancient(R("preflight.json")),
     output:
         annotation=R("{sample}/annotation.parquet"),
     log:

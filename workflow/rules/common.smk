@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from shest import config as settings
+from shest import places
 from shest.files import sha256
 from shest.provenance import module_digest
 
@@ -13,25 +13,11 @@ CONFIG_FILE = Path((workflow.overwrite_configfiles or [Path(workflow.basedir) / 
 
 
 def load_run():
-    """Check config and sheet; return config, paths, rows of the sheet by sample and the reference, or say all problems."""
-    config_filled, problems = settings.check_config(dict(config), str(CONFIG_FILE))
-    if problems:
-        raise WorkflowError("\n".join(["The config cannot be used:", *problems]))
-    paths = settings.Paths(CONFIG_FILE.resolve().parent, config_filled["results"].rstrip("/"))
-    named, problems = paths.resolve_all(
-        {"samples": config_filled["samples"], "reference.path": config_filled["reference"]["path"]}, str(CONFIG_FILE)
-    )
-    rows, more = settings.read_sheet(Path(named["samples"])) if "samples" in named else ([], [])
-    problems += more
-    samples = {}
-    for row in rows:
-        given = {k: row[k] for k in ("path", "he_image", "alignment", "annotation", "nuclei") if row.get(k)}
-        resolved, more = paths.resolve_all(given, f"{named['samples']}, sample {row.get('sample')}")
-        problems += more
-        samples[row.get("sample")] = row | resolved
+    """Return config, paths, rows of the sheet by sample and the reference, or say every problem of them at once."""
+    run, problems = places.load(dict(config), CONFIG_FILE)
     if problems:
         raise WorkflowError("\n".join(["Config and sample sheet cannot be used:", *problems]))
-    return config_filled, paths, samples, named["reference.path"]
+    return run.config, run.paths, run.samples, run.reference
 
 
 config, PATHS, SAMPLES, REFERENCE = load_run()
@@ -78,11 +64,11 @@ def one_file(sample, column, pattern):
 
 
 def he_image(wildcards):
-    return one_file(wildcards.sample, "he_image", "he_image.ome.tif")
+    return one_file(wildcards.sample, "he_image", places.HE_IMAGE)
 
 
 def alignment(wildcards):
-    return one_file(wildcards.sample, "alignment", "he_imagealignment.csv")
+    return one_file(wildcards.sample, "alignment", places.ALIGNMENT)
 
 
 def annotation_table(wildcards):

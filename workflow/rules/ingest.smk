@@ -1,19 +1,12 @@
 """A bundle, or a slide, becomes a SpatialData store."""
 
-BUNDLE_FILES = [
-    "experiment.xenium",
-    "cells.parquet",
-    "cells.zarr.zip",
-    "cell_feature_matrix.h5",
-    "nucleus_boundaries.parquet",
-]
-
 
 rule ingest:
     input:
-        bundle=lambda w: [f"{SAMPLES[w.sample]['path']}/{name}" for name in BUNDLE_FILES],
+        bundle=lambda w: [f"{SAMPLES[w.sample]['path']}/{name}" for name in places.BUNDLE_FILES],
         he_image=he_image,
         alignment=alignment,
+        preflight=ancient(R("preflight.json")),
     output:
         done=R("{sample}/ingest.json"),
     log:

@@ -1,99 +1,27 @@
 """From a Xenium bundle to a SpatialData store: counts, nucleus outlines, and the H&E in chunks."""
 
+import errno
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import dask.array as da
 import numpy as np
 import spatialdata_io
-import tifffile
 from spatialdata import SpatialData
 from spatialdata.models import Image2DModel
 from spatialdata.transformations import Affine
 
-from shest.errors import InputError
+from shest import bundle as heads
+from shest.bundle import CHUNKS, SPECS
+from shest.errors import Findings, InputError, brief
 from shest.files import replacing
 from shest.store import IMAGE, NUCLEI, TABLE
 
-CHUNKS = (3, 512, 512)
 PYRAMID = (4, 4)  # further scales of the stored image, for pictures and viewers
-SPECS = "experiment.xenium"
-
-
-def read_specs(bundle: str | Path) -> dict:
-    """Read ``experiment.xenium``; raise :class:`InputError` where it is missing, broken or lacks a pixel size."""
-    path = Path(bundle) / SPECS
-    try:
-        specs = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(bundle, f"no Xenium bundle: {SPECS} is not there",
-                         "Name the folder that holds experiment.xenium") from None  # fmt: skip
-    except ValueError as error:
-        raise InputError(path, f"no JSON ({error})", "Copy the file from the instrument's output again") from None
-    if not isinstance(specs, dict) or not float(specs.get("pixel_size") or 0) > 0:
-        raise InputError(path, "pixel_size is missing or not above 0", "Copy the file from the instrument again")
-    return specs
-
-
-def read_alignment(path: str | Path) -> np.ndarray:
-    """Read the 3 x 3 affine from H&E pixels to Xenium morphology pixels.
-
-    Raises
-    ------
-    InputError
-        The file is missing (the reader would take the identity without a word), is no 3 x 3 table of numbers,
-        is not affine, or flattens the plane.
-    """
-    remedy = "Export the alignment from Xenium Explorer again: three lines of three numbers, the last 0,0,1"
-    try:
-        matrix = np.loadtxt(path, delimiter=",", dtype=np.float64, ndmin=2)
-    except FileNotFoundError:
-        raise InputError(path, "the alignment of the H&E is not there", remedy) from None
-    except (ValueError, OSError) as error:
-        raise InputError(path, f"no table of numbers ({error})", remedy) from None
-    if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
-        raise InputError(path, f"not 3 by 3 finite numbers but {matrix.shape}", remedy)
-    if not np.allclose(matrix[2], (0, 0, 1)):
-        raise InputError(path, f"not affine: the last line is {matrix[2].tolist()}", remedy)
-    sizes = np.linalg.svd(matrix[:2, :2], compute_uv=False)
-    if sizes[1] < 1e-6 or sizes[0] / sizes[1] > 2:
-        raise InputError(path, "a degenerate affine: it flattens or shears the image", remedy)
-    return matrix
-
-
-def read_he(path: str | Path) -> da.Array:
-    """Open an H&E TIFF lazily, tile by tile, as (3, height, width) uint8."""
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
-            axes, dtype, shape = series.axes, series.dtype, series.shape
-            _check_extent(path, tiff)
-        pixels = da.from_zarr(tifffile.imread(path, aszarr=True, level=0))
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(path, "the H&E image is not there",
-                         "Put it beside the bundle's files or name it in the sheet's he_image") from None  # fmt: skip
-    except Exception as error:
-        raise InputError(path, f"no TIFF that can be read ({error})", "Export or copy the image again") from None
-    colour = axes[-1] if axes.endswith(("S", "C")) else axes[0]
-    if len(axes) != 3 or colour not in "SC" or dtype != np.uint8:
-        raise InputError(path, f"axes {axes}, type {dtype}, shape {shape}: no 8-bit RGB image",
-                         "Export the H&E as 8-bit RGB OME-TIFF")  # fmt: skip
-    if axes.endswith(colour):
-        pixels = da.moveaxis(pixels, -1, 0)
-    if pixels.shape[0] not in (3, 4):
-        raise InputError(path, f"{pixels.shape[0]} channels", "Export the H&E as 8-bit RGB OME-TIFF")
-    return pixels[:3].rechunk(CHUNKS)
-
-
-def _check_extent(path: str | Path, tiff: tifffile.TiffFile) -> None:
-    """Refuse a file that ends before its last tile."""
-    page = tiff.series[0].levels[0].keyframe
-    end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
-    size = Path(path).stat().st_size
-    if end > size:
-        raise InputError(path, f"truncated: its last tile ends at byte {end:,} of {size:,}", "Copy the file again")
+ASSUMED = {"polygon_sets": "xenium-4.0.0", "seg_mask_value": "xenium-1.9.0", "integers": "xenium-1.0.0"}
+"""The version that a bundle without one is read as, by the layout of its cells."""
 
 
 def read_bundle(bundle: str | Path, he_image: str | Path, alignment: str | Path) -> tuple[SpatialData, dict]:
@@ -105,25 +33,34 @@ def read_bundle(bundle: str | Path, he_image: str | Path, alignment: str | Path)
         ``he_image`` (lazy), ``nucleus_boundaries`` (µm), ``table`` (counts of Gene Expression features).
     facts : dict
         Pixel size, alignment, shapes and counts, for ``ingest.json``.
+
+    Raises
+    ------
+    InputError
+        Something in the bundle is wrong; everything that the files' heads show is said at once.
     """
-    specs, matrix, pixels = read_specs(bundle), read_alignment(alignment), read_he(he_image)
+    found = Findings()
+    heads.check(bundle, he_image, alignment, found)
+    found.stop()
+    specs, matrix, pixels = heads.read_specs(bundle), heads.read_alignment(alignment), heads.read_he(he_image)
     try:
-        sdata = spatialdata_io.xenium(
-            Path(bundle),
-            transcripts=False,
-            morphology_focus=False,
-            morphology_mip=False,
-            cells_labels=False,
-            nucleus_labels=False,
-            cells_boundaries=False,
-            aligned_images=False,
-        )
+        with _readable(Path(bundle), specs) as folder:
+            sdata = spatialdata_io.xenium(
+                folder,
+                transcripts=False,
+                morphology_focus=False,
+                morphology_mip=False,
+                cells_labels=False,
+                nucleus_labels=False,
+                cells_boundaries=False,
+                aligned_images=False,
+            )
+        _check_values(bundle, sdata)
+    except InputError:
+        raise
     except Exception as error:
-        raise InputError(bundle, f"the bundle cannot be read ({type(error).__name__}: {error})",
+        raise InputError(bundle, f"the bundle cannot be read ({brief(error)})",
                          "Copy its files again; they must come from one run of the instrument") from error  # fmt: skip
-    if NUCLEI not in sdata.shapes:
-        raise InputError(bundle, "no nucleus outlines that can be told apart (an early 2.0.0 layout)",
-                         "Reprocess the run with Xenium Ranger 2.0 or later")  # fmt: skip
     sdata.images[IMAGE] = Image2DModel.parse(
         pixels,
         dims=("c", "y", "x"),
@@ -147,7 +84,51 @@ def read_bundle(bundle: str | Path, he_image: str | Path, alignment: str | Path)
     return sdata, facts
 
 
+@contextmanager
+def _readable(bundle: Path, specs: dict) -> Iterator[Path]:
+    """Yield the bundle, or where it names no version, a folder of links to its files with one that fits its layout.
+
+    Without a version the reader takes the numbers of nuclei for the ids of their cells.
+    """
+    if heads.version_of(specs) is not None:
+        yield bundle
+        return
+    with tempfile.TemporaryDirectory(prefix="shest-") as folder:
+        aside = Path(folder)
+        for name in (heads.CELLS, heads.NUCLEI, heads.MATRIX, heads.ZARR):
+            (aside / name).symlink_to((bundle / name).resolve())
+        layout = heads.read_zarr(bundle)[0]
+        said = {k: v for k, v in specs.items() if k != "xenium_ranger"} | {"analysis_sw_version": ASSUMED[layout]}
+        (aside / SPECS).write_text(json.dumps(said))
+        yield aside
+
+
+def _check_values(bundle: str | Path, sdata: SpatialData) -> None:
+    """Refuse counts that are none."""
+    values = sdata.tables[TABLE].X.data
+    if not (np.isfinite(values).all() and np.array_equal(values, np.rint(values)) and (values >= 0).all()):
+        raise InputError(Path(bundle) / heads.MATRIX, "its values are no counts", heads.COPY)
+
+
 def write_store(sdata: SpatialData, path: str | Path) -> None:
-    """Write the store aside and put it in place when it is whole."""
-    with replacing(path) as aside:
-        sdata.write(aside)
+    """Write the store aside and put it in place when it is whole.
+
+    Raises
+    ------
+    InputError
+        The disk is full, or the H&E, which is decoded only now, has a tile that cannot be decoded.
+    """
+    try:
+        with replacing(path) as aside:
+            sdata.write(aside)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(path, "no space left on the disk", "Free some, or set results elsewhere") from error
+        raise _undecodable(path, error) from error
+    except Exception as error:
+        raise _undecodable(path, error) from error
+
+
+def _undecodable(path: str | Path, error: Exception) -> InputError:
+    return InputError(path, f"the store cannot be written ({brief(error)})",
+                      "If the H&E opens in no viewer either, copy it again; else see the log")  # fmt: skip

@@ -1,0 +1,152 @@
+"""Where a run's input lies: what must be there when the workflow is parsed, before any rule could say it well."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from shest import config as settings
+from shest.errors import nearest
+
+BUNDLE_FILES = (
+    "experiment.xenium",
+    "cells.parquet",
+    "cells.zarr.zip",
+    "cell_feature_matrix.h5",
+    "nucleus_boundaries.parquet",
+)
+HE_IMAGE, ALIGNMENT = "he_image.ome.tif", "he_imagealignment.csv"
+COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
+
+
+@dataclass
+class Run:
+    """Config with defaults, resolver of its paths, rows of the sheet by sample (paths resolved), the reference."""
+
+    config: dict
+    paths: settings.Paths
+    samples: dict[str, dict]
+    reference: str
+
+
+def load(config: dict, config_file: Path) -> tuple[Run | None, list[str]]:
+    """Check config, sheet and the places of their files.
+
+    Returns
+    -------
+    run : Run, or None where there is a problem
+    problems : one sentence each; all of them
+    """
+    filled, problems = settings.check_config(config, str(config_file))
+    paths = settings.Paths(config_file.resolve().parent, str(filled.get("results", "results")).rstrip("/"))
+    reference = filled.get("reference")
+    named = {"samples": filled.get("samples"),
+             "reference.path": reference.get("path") if isinstance(reference, dict) else None}  # fmt: skip
+    texts = {name: text for name, text in named.items() if isinstance(text, str)}
+    places, more = paths.resolve_all(texts, str(config_file))
+    problems += more
+    problems += paths.resolve_all(_weights(filled), str(config_file))[1]
+    if "reference.path" in places and not _made(texts["reference.path"]):
+        problems += _file(places["reference.path"], "reference.path", "the reference")
+    rows, more = settings.read_sheet(Path(places["samples"])) if "samples" in places else ([], [])
+    problems += more
+    samples = {}
+    for row in rows:
+        given = {column: row[column] for column in COLUMNS if row.get(column)}
+        found, more = paths.resolve_all(given, f"{places['samples']}, sample {row.get('sample')}")
+        problems += more + _row_problems(row | found, given, filled)
+        samples[row.get("sample")] = row | found
+    if problems:
+        return None, problems
+    return Run(filled, paths, samples, places["reference.path"]), []
+
+
+def _weights(config: dict) -> dict[str, str]:
+    """Paths of local weights of encoders, by what they are."""
+    entries = [entry for entry in config.get("encoders") or [] if isinstance(entry, dict)]
+    given = {f"encoders: {entry.get('name')}": str(entry.get("weights", "hub:")) for entry in entries}
+    return {name: text for name, text in given.items() if not text.startswith(("hub:", "random"))}
+
+
+def _made(text: str) -> bool:
+    """Tell whether a path, as written, is within the results: rules make it."""
+    return text.startswith("{results}")
+
+
+def _row_problems(row: dict, given: dict, config: dict) -> list[str]:
+    """List what is not where a row of the sheet says."""
+    who = f"sample {row.get('sample')}"
+    said = []
+    for column in ("he_image", "alignment", "annotation", "nuclei"):
+        if column in given and not _made(given[column]):
+            said += _file(row[column], who, f"{column} of the sheet")
+    if "path" not in given:
+        return said
+    if _made(given["path"]):
+        return said + _slide_problems(given["path"], who, config)
+    if row.get("platform") == "slide":
+        said += _file(row["path"], who, "the slide")
+        if "nuclei" not in given:
+            said.append(f"{row['path']}: {who} is a plain slide without outlines of nuclei. Detect cells in QuPath "
+                        "(Cell detection, or StarDist), export them as GeoJSON and name the file in column "
+                        "nuclei")  # fmt: skip
+        return said
+    return said + bundle_problems(Path(row["path"]), who, "he_image" in given, "alignment" in given)
+
+
+def _slide_problems(text: str, who: str, config: dict) -> list[str]:
+    """A path among the simulated slides must name one of them."""
+    simulate = config.get("simulate") or {}
+    folder = f"{{results}}/{simulate.get('folder', 'simulated')}/"
+    slides = list(simulate.get("slides", {}))
+    name = text.removeprefix(folder).rstrip("/")
+    if not text.startswith(folder) or name in slides:
+        return []
+    known = nearest(name, slides) if slides else "simulate.slides is empty."
+    return [f"{text}: {who}: no slide {name} in simulate.slides. {known}"]
+
+
+def _file(path: str, who: str, what: str) -> list[str]:
+    """One problem where a file is not there, with the nearest name beside it."""
+    place = Path(path)
+    if place.is_file():
+        return []
+    if place.is_dir():
+        return [f"{path}: {who}: {what} is a folder. Name the file"]
+    return [f"{path}: {who}: {what} is not there. {_beside(place)}"]
+
+
+def _beside(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"There is no folder {path.parent}"
+    close = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1)
+    return f"Did you mean {close[0]}?" if close else "Correct the path, or put the file there"
+
+
+def bundle_problems(bundle: Path, who: str, he_given: bool, alignment_given: bool) -> list[str]:
+    """List which files of a bundle are not there, or not there once.
+
+    Parameters
+    ----------
+    he_given, alignment_given
+        Whether the sheet names the H&E image and its alignment; else the bundle must hold one of each.
+    """
+    if not bundle.is_dir():
+        return [f"{bundle}: {who}: no such folder. {_beside(bundle)}"]
+    if not (bundle / BUNDLE_FILES[0]).is_file():
+        return [f"{bundle}: {who}: no Xenium bundle: {BUNDLE_FILES[0]} is not there. "
+                "Name the folder that holds it"]  # fmt: skip
+    said = [sentence for name in BUNDLE_FILES for sentence in _file(str(bundle / name), who, "a file of the bundle")]
+    wanted = [(HE_IMAGE, "H&E image", "he_image", he_given), (ALIGNMENT, "alignment", "alignment", alignment_given)]
+    for pattern, what, column, given in wanted:
+        found = sorted(p.name for p in bundle.glob(f"*{pattern}"))
+        if given or len(found) == 1:
+            continue
+        if found:
+            said.append(f"{bundle}: {who}: {len(found)} candidates for the {what} ({', '.join(found[:3])}). "
+                        f"Name one in column {column} of the sheet")  # fmt: skip
+        else:
+            others = sorted(p.name for p in bundle.glob(f"*{Path(pattern).suffix}"))[:4]
+            hint = f" (there are {', '.join(others)})" if others else ""
+            said.append(f"{bundle}: {who}: no {what}: no file named *{pattern}{hint}. "
+                        f"Name yours in column {column} of the sheet")  # fmt: skip
+    return said
