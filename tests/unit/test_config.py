@@ -35,7 +35,8 @@ def test_all_mistakes_are_said_at_once_with_the_nearest_key():
 
 def test_a_missing_section_is_named_with_what_it_is_for():
     found = config.check_config({k: v for k, v in GOOD.items() if k != "reference"}, "c.yaml")[1]
-    assert found == ["c.yaml: reference is missing. Labelled single-cell reference that TACCO annotates the cells with."]
+    said = "c.yaml: reference is missing. Labelled single-cell reference that TACCO annotates the cells with."
+    assert found == [said]
 
 
 @pytest.mark.parametrize(

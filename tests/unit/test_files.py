@@ -10,9 +10,14 @@ from shest import files
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(RuntimeError), files.replacing(path) as aside:
-        aside.write_text("half")
-        raise RuntimeError
+
+    def interrupted():
+        with files.replacing(path) as aside:
+            aside.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -29,7 +34,7 @@ def test_a_folder_is_replaced_whole(tmp_path):
 
 
 def test_json_refuses_what_is_no_json(tmp_path):
-    with pytest.raises(ValueError, match="not JSON compliant|Out of range"):
+    with pytest.raises(ValueError, match="JSON compliant"):
         files.write_json(tmp_path / "a.json", {"x": float("nan")})
     assert list(tmp_path.iterdir()) == []
     files.write_json(tmp_path / "a.json", {"µ": 1})

@@ -12,7 +12,8 @@ def call(folder: Path, root: Path, *arguments: str, config: str = "tiny", check:
     """Run snakemake on the project from a folder of its own; return the finished process, output as text."""
     command = ["snakemake", "--snakefile", str(root / "Snakefile"), "--directory", str(folder), "--cores", "2",
                "--rerun-incomplete", "--configfile", str(root / "config" / f"{config}.yaml"), *arguments]  # fmt: skip
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | variables)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, **pipes, text=True, env=os.environ | variables)
     assert not check or done.returncode == 0, done.stdout[-6000:]
     return done
 

@@ -93,7 +93,8 @@ def test_predictions_hold_every_kept_cell(results, samples):
         assert sorted(found.obs_names) == sorted(cells.loc[cells["kept"], "cell_id"])
         assert found.X.dtype == np.float32
         assert (found.X >= 0).all()
-        assert {"cell_type", "probability", "entropy", "disagreement", "aleatoric", "epistemic", "part"} <= set(found.obs)
+        columns = {"cell_type", "probability", "entropy", "disagreement", "aleatoric", "epistemic", "part"}
+        assert columns <= set(found.obs)
         assert {"aleatoric", "epistemic"} <= set(found.var)
         assert np.allclose(found.obsm["probabilities"].sum(axis=1), 1, atol=1e-4)
         assert "expected counts" in found.uns["unit"]

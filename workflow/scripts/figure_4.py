@@ -1,4 +1,4 @@
-"""Figure 4: confusion matrices, F1 beside the baselines, and Pearson R per gene, on the training samples' test parts."""
+"""Figure 4: confusion matrices, F1 beside the baselines, Pearson R per gene, on the test parts of training samples."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,7 +40,8 @@ def main(input, output, params):
         "B": figures.confusion(axes[0, 1], matrix, types, True, "Share of actual cells"),
         "C": figures.bars(axes[1, 0], f1_rows(scores), "F1 (95 % interval over spatial blocks)"),
     }
-    genes = pd.concat([pd.read_csv(path).assign(sample=s["sample"]) for path, s in zip(input.genes, shown, strict=True)])
+    tables = [pd.read_csv(path).assign(sample=s["sample"]) for path, s in zip(input.genes, shown, strict=True)]
+    genes = pd.concat(tables)
     data["D"] = genes[["sample", "gene", "pearson"]]
     groups = [(name, part["pearson"].to_numpy()) for name, part in genes.groupby("sample", sort=False)]
     axes[1, 1].violinplot([values for _, values in groups], showmedians=True)

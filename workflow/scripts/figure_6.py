@@ -23,7 +23,7 @@ def main(input, output, params):
         for column, (name, kind) in enumerate(kinds.items()):
             frame = figures.cell_map(axes[row, column], xy, kind, palette, f"{sample}, {name}")
             data[f"{sample}_{name}"] = frame
-        axes[row, 0].legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=3, fontsize=6, frameon=False, markerscale=2)
+        axes[row, 0].legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=3, fontsize=6, frameon=False)
         image, factor = store.overview(params.stores[row], 1500)
         height, width = image.shape[:2]
         extent = (0, width * factor * mpp[0], height * factor * mpp[1], 0)

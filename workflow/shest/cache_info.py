@@ -40,12 +40,14 @@ def report(cache: Path, runs: list[Path]) -> str:
     lines = [f"{cache}: {len(there)} encoders, {sum(e['bytes'] for e in there.values()) / 1e6:,.1f} MB"]
     for fingerprint, entry in there.items():
         needed = set().union(*(row["files"] for row in uses if row["fingerprint"] == fingerprint))
+        name = names.get(fingerprint, "(no run here uses it)")
         lines.append(
-            f"  {fingerprint[:12]} {names.get(fingerprint, '(no run here uses it)')}: {entry['embeddings']:,} embeddings of "
-            f"{entry['dim']} in {entry['parts']} parts, {entry['bytes'] / 1e6:,.1f} MB; {len(needed)} parts in use"
+            f"  {fingerprint[:12]} {name}: {entry['embeddings']:,} embeddings of {entry['dim']} in {entry['parts']} "
+            f"parts, {entry['bytes'] / 1e6:,.1f} MB; {len(needed)} parts in use"
         )
     for row in uses:
-        lines.append(f"  {row['run']}: {row['sample']} by {row['encoder']} ({row['fingerprint'][:12]}), {len(row['files'])} parts")
+        by = f"{row['encoder']} ({row['fingerprint'][:12]})"
+        lines.append(f"  {row['run']}: {row['sample']} by {by}, {len(row['files'])} parts")
     return "\n".join(lines)
 
 

@@ -136,7 +136,7 @@ def moran(values: np.ndarray, genes: list[str], graph: sparse.csr_matrix) -> np.
     if len(varies):
         names = [genes[i] for i in varies]
         cells = ad.AnnData(values[:, varies], var=pd.DataFrame(index=names), obsp={"spatial_connectivities": graph})
-        table = sq.gr.spatial_autocorr(cells, genes=names, mode="moran", n_perms=None, copy=True, show_progress_bar=False)
+        table = sq.gr.spatial_autocorr(cells, genes=names, mode="moran", n_perms=None, copy=True)
         out[varies] = table["I"].reindex(names).to_numpy()
     return out
 

@@ -132,6 +132,7 @@ def round_length(width: float) -> float:
 
 def cell_map(axis: Axes, xy: np.ndarray, kind: pd.Series, palette: dict[str, str], title: str) -> pd.DataFrame:
     """Draw cells by type in H&E orientation (y down), (n, 2) µm."""
+    kind = pd.Series(kind.to_numpy(object, na_value=None))
     size = float(np.clip(3e4 / max(len(xy), 1), 0.2, 8))
     for name, colour in palette.items():
         chosen = (kind == name).to_numpy()

@@ -53,9 +53,8 @@ def write(path: Path, blocks: Iterator[dict[str, np.ndarray]], cells: pd.DataFra
     per_cell: list[dict[str, np.ndarray]] = []
     over_cells = RunningMeans()
     with h5py.File(path, "w") as file:
-        matrix = file.create_dataset(
-            "X", (n, len(genes)), np.float32, chunks=tuple(min(a, max(b, 1)) for a, b in zip(CHUNK, (n, len(genes)), strict=True))
-        )
+        chunks = min(CHUNK[0], max(n, 1)), min(CHUNK[1], max(len(genes), 1))
+        matrix = file.create_dataset("X", (n, len(genes)), np.float32, chunks=chunks)
         matrix.attrs["encoding-type"], matrix.attrs["encoding-version"] = "array", "0.2.0"
         start = 0
         for block in blocks:

@@ -12,7 +12,6 @@ from PIL import Image
 TEMPLATES = Path(__file__).resolve().parent.parent / "report"
 WIDTH_PX = 1400
 LIMIT_MB = 30
-MARGIN = 0.02  # a head that is this far below its baseline does not beat it
 
 
 @dataclass
@@ -112,9 +111,10 @@ def doubts(scores: list[dict], registrations: dict[str, dict], tables_given: dic
     said = []
     for s in scores:
         where = f"{s['sample']} ({s['encoder']}, {s['protocol']})"
-        if s["f1"]["weighted"] < s["baselines"]["logistic"]["f1"]["weighted"]:
+        head, logistic = s["f1"]["weighted"], s["baselines"]["logistic"]["f1"]["weighted"]
+        if head < logistic:
             said.append(f"{where}: the type head does not beat logistic regression on the same embeddings "
-                        f"({s['f1']['weighted']:.3f} against {s['baselines']['logistic']['f1']['weighted']:.3f}).")  # fmt: skip
+                        f"({head:.3f} against {logistic:.3f}).")  # fmt: skip
         best = max(s["baselines"][b]["pearson"]["median"] for b in ("ridge", "class_mean"))
         if s["pearson"]["median"] < best:
             said.append(f"{where}: the expression head does not beat its baselines "
@@ -124,11 +124,12 @@ def doubts(scores: list[dict], registrations: dict[str, dict], tables_given: dic
             said.append(f"{where}: no scored cell of {', '.join(missing)}; nothing can be said of them.")
     for sample, found in registrations.items():
         if found["share_on_tissue"] < 0.8:
-            said.append(f"{sample}: only {found['share_on_tissue']:.0%} of the nuclei lie on tissue; check the registration.")
+            share = found["share_on_tissue"]
+            said.append(f"{sample}: only {share:.0%} of the nuclei lie on tissue; check the registration.")
     without = [sample for sample, given in tables_given.items() if not given]
     if without:
         said.append(f"{', '.join(without)}: labels are TACCO's alone, no pathologist's table was given; "
-                    "scores against them say how well a label of expression is met, not whether it is right.")  # fmt: skip
+                    "a score against them tells how well a label of expression is met, not whether it is right.")
     if any(s["protocol"] == "paper" for s in scores):
         said.append("The paper protocol tests cells whose windows overlap training windows: its scores on training "
                     "samples measure memory as well. The strict score is the one to expect on new tissue.")  # fmt: skip
