@@ -7,7 +7,7 @@ min_version("9.0")
 
 # Scripts run from copies elsewhere, in this or another environment: they find the library by this path.
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow"))
-os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "workflow")
+os.environ.update(PYTHONPATH=os.path.join(workflow.basedir, "workflow"))
 
 # A config named on the command line replaces the demo's: merged, types of both would stand side by side.
 if not workflow.overwrite_configfiles:

@@ -25,6 +25,14 @@ RESULTS = config["results"].rstrip("/")
 ENCODERS = [e if isinstance(e, str) else e["name"] for e in config["encoders"]]
 THREADS = config["resources"]["threads"]
 TYPES = config["cell_types"]
+MODEL = "models/{encoder}/{protocol}"
+CACHE = config["cache"]["dir"]
+SHOWN = {
+    "encoder": config["figures"].get("encoder", ENCODERS[0]),
+    "protocol": config["figures"].get("protocol", config["protocols"][0]),
+}
+# What the preflight reads of the config: a change elsewhere does not repeat it.
+CHECKED = ("reference", "cell_types", "annotate", "tiles", "train", "split", "protocols", "resources")
 
 
 wildcard_constraints:
@@ -39,7 +47,7 @@ def R(path):
 
 
 def code(*modules):
-    """Digest of the library modules that a rule uses, as a parameter: a change in them runs the rule again."""
+    """Digest of library modules, as a parameter of what uses them: a change in them runs it again."""
     return module_digest(*modules)
 
 
@@ -51,6 +59,9 @@ def env(name):
 def with_role(*roles):
     """Samples of the given roles, in the order of the sheet."""
     return [name for name, row in SAMPLES.items() if row["role"] in roles]
+
+
+LABELLED = with_role("train", "validation")
 
 
 def one_file(sample, column, pattern):
@@ -90,3 +101,74 @@ def block_mb(wildcards, attempt, threads):
 def annotation_where_there(wildcards):
     """The annotation of a sample that has expression."""
     return [R("{sample}/annotation.parquet")] if SAMPLES[wildcards.sample]["platform"] == "xenium" else []
+
+
+def resolved_encoder(entry):
+    """An entry of encoders, a local weights folder resolved as every path of the config is."""
+    if isinstance(entry, dict) and not entry.get("weights", "hub:").startswith(("hub:", "random")):
+        return entry | {"weights": PATHS.resolve(entry["weights"])}
+    return entry
+
+
+def encoder_config(wildcards):
+    """The encoder's name or entry."""
+    return resolved_encoder(
+        next(e for e in config["encoders"] if (e if isinstance(e, str) else e["name"]) == wildcards.encoder)
+    )
+
+
+def input_files(sample):
+    """Paths of the files of a sample that are looked into, by what they are."""
+    row = SAMPLES[sample]
+    tables = {column: row[column] for column in ("annotation", "nuclei") if row[column]}
+    if row["platform"] == "slide":
+        return {"path": row["path"]} | tables
+    named = {
+        "he_image": one_file(sample, "he_image", places.HE_IMAGE),
+        "alignment": one_file(sample, "alignment", places.ALIGNMENT),
+    }
+    return named | {name: f"{row['path']}/{name}" for name in places.BUNDLE_FILES} | tables
+
+
+def sample_settings(sample):
+    """Row of the sheet with the paths of its files."""
+    return SAMPLES[sample] | {k: v for k, v in input_files(sample).items() if k in ("he_image", "alignment")}
+
+
+def checked_config():
+    """The checked part of the config, with the places of local weights."""
+    return {key: config[key] for key in CHECKED} | {"encoders": [resolved_encoder(e) for e in config["encoders"]]}
+
+
+def split_of(wildcards):
+    """The split, for samples that were split."""
+    return [R(f"{MODEL}/split.parquet")] if SAMPLES[wildcards.sample]["role"] == "train" else []
+
+
+def refinement_of(wildcards):
+    """The refinement, where it decides which cells are scored."""
+    refined = wildcards.protocol == "paper" and SAMPLES[wildcards.sample]["role"] == "train"
+    return [R("refinement/{encoder}/{protocol}/{sample}.parquet")] if refined else []
+
+
+def figure(number):
+    """Outputs of a figure."""
+    return {
+        "png": report(R(f"figures/figure_{number}.png"), caption="../report/figure.rst", category="Figures"),
+        "pdf": R(f"figures/figure_{number}.pdf"),
+        "data": directory(R(f"figures/source_data/figure_{number}")),
+    }
+
+
+def shown(path, samples):
+    """Paths of the shown encoder and protocol, for some samples."""
+    return [R(path.format(sample=sample, **SHOWN)) for sample in samples]
+
+
+def evaluations(wildcards):
+    return [
+        R(f"evaluation/{encoder}/{protocol}/{sample}.json")
+        for encoder in ENCODERS
+        for protocol in config["protocols"]
+        for sample in LABELLED
+    ]

@@ -1,21 +1,6 @@
 """Every tile becomes an embedding, once; the cache keeps it."""
 
 EMBED_JOBS = config["embed"]["shards"]
-CACHE = config["cache"]["dir"]
-
-
-def resolved_encoder(entry):
-    """An entry of encoders, a local weights folder resolved as every path of the config is."""
-    if isinstance(entry, dict) and not entry.get("weights", "hub:").startswith(("hub:", "random")):
-        return entry | {"weights": PATHS.resolve(entry["weights"])}
-    return entry
-
-
-def encoder_config(wildcards):
-    """The encoder's name or entry."""
-    return resolved_encoder(
-        next(e for e in config["encoders"] if (e if isinstance(e, str) else e["name"]) == wildcards.encoder)
-    )
 
 
 rule encoder:

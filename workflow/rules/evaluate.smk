@@ -1,12 +1,6 @@
 """Scores of the samples that have labels."""
 
 
-def refinement_of(wildcards):
-    """The refinement, where it decides which cells are scored."""
-    refined = wildcards.protocol == "paper" and SAMPLES[wildcards.sample]["role"] == "train"
-    return [R("refinement/{encoder}/{protocol}/{sample}.parquet")] if refined else []
-
-
 rule evaluate:
     input:
         predictions=R("predictions/{encoder}/{protocol}/{sample}.h5ad"),
@@ -25,6 +19,11 @@ rule evaluate:
         R("logs/evaluate/{encoder}/{protocol}/{sample}.log"),
     benchmark:
         R("benchmarks/evaluate/{encoder}/{protocol}/{sample}.tsv")
+    conda:
+        env("analysis")
+    threads: 2
+    resources:
+        mem_mb=16000,
     params:
         store=R("{sample}/sdata.zarr"),
         role=lambda w: SAMPLES[w.sample]["role"],
@@ -33,11 +32,6 @@ rule evaluate:
         draws=config["evaluate"]["draws"],
         seed=config["evaluate"]["seed"],
         code=code("evaluate", "baselines", "model", "expression"),
-    conda:
-        env("analysis")
-    threads: 2
-    resources:
-        mem_mb=16000,
     message:
         "Scoring {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
     script:

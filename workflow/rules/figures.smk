@@ -1,29 +1,10 @@
 """The paper's figures, each with the data it shows."""
 
-FIGURE_ENCODER = config["figures"].get("encoder", ENCODERS[0])
-FIGURE_PROTOCOL = config["figures"].get("protocol", config["protocols"][0])
-LABELLED = with_role("train", "validation")
-SHOWN = {"encoder": FIGURE_ENCODER, "protocol": FIGURE_PROTOCOL}
-
-
-def figure(number):
-    """Outputs of a figure."""
-    return {
-        "png": report(R(f"figures/figure_{number}.png"), caption="../report/figure.rst", category="Figures"),
-        "pdf": R(f"figures/figure_{number}.pdf"),
-        "data": directory(R(f"figures/source_data/figure_{number}")),
-    }
-
-
-def shown(path, samples):
-    """Paths of the shown encoder and protocol, for some samples."""
-    return [R(path.format(sample=sample, **SHOWN)) for sample in samples]
-
 
 rule figure_4:
     input:
         scores=[
-            R(f"evaluation/{FIGURE_ENCODER}/{protocol}/{sample}.json")
+            R(f"evaluation/{SHOWN['encoder']}/{protocol}/{sample}.json")
             for sample in with_role("train")
             for protocol in config["protocols"]
         ],
@@ -34,14 +15,14 @@ rule figure_4:
         R("logs/figures/figure_4.log"),
     benchmark:
         R("benchmarks/figures/figure_4.tsv")
-    params:
-        protocol=FIGURE_PROTOCOL,
-        code=code("figures"),
     conda:
         env("analysis")
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        protocol=SHOWN["protocol"],
+        code=code("figures"),
     message:
         "Figure 4: internal test"
     script:
@@ -59,17 +40,17 @@ rule figure_6:
         R("logs/figures/figure_6.log"),
     benchmark:
         R("benchmarks/figures/figure_6.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=8000,
     params:
         samples=LABELLED,
         stores=[R(f"{sample}/sdata.zarr") for sample in LABELLED],
         types=TYPES,
         palette=config["figures"]["palette"],
         code=code("figures", "store"),
-    conda:
-        env("analysis")
-    threads: 1
-    resources:
-        mem_mb=8000,
     message:
         "Figure 6: annotated and predicted maps beside the H&E"
     script:

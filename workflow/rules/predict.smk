@@ -1,9 +1,5 @@
 """Type and expression of every kept cell."""
 
-def split_of(wildcards):
-    """The split, for samples that were split."""
-    return [R(f"{MODEL}/split.parquet")] if SAMPLES[wildcards.sample]["role"] == "train" else []
-
 
 rule predict:
     input:
@@ -19,14 +15,14 @@ rule predict:
         R("logs/predict/{encoder}/{protocol}/{sample}.log"),
     benchmark:
         R("benchmarks/predict/{encoder}/{protocol}/{sample}.tsv")
-    params:
-        role=lambda w: SAMPLES[w.sample]["role"],
-        code=code("predict", "model"),
     conda:
         env("torch")
     threads: 2
     resources:
         mem_mb=8000,
+    params:
+        role=lambda w: SAMPLES[w.sample]["role"],
+        code=code("predict", "model"),
     message:
         "Predicting {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
     script:

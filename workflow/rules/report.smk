@@ -3,15 +3,6 @@
 FIGURES = [4, 6]
 
 
-def evaluations(wildcards):
-    return [
-        R(f"evaluation/{encoder}/{protocol}/{sample}.json")
-        for encoder in ENCODERS
-        for protocol in config["protocols"]
-        for sample in LABELLED
-    ]
-
-
 rule report:
     input:
         scores=evaluations,
@@ -41,17 +32,17 @@ rule report:
         R("logs/report.log"),
     benchmark:
         R("benchmarks/report.tsv")
-    params:
-        results=RESULTS,
-        config=lambda w: config,
-        samples=lambda w: SAMPLES,
-        code=code("report"),
-        template=sha256(Path(workflow.basedir, "workflow/report/report.html.j2")),
     conda:
         env("report")
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        results=lambda w: RESULTS,
+        config=lambda w: config,
+        samples=lambda w: SAMPLES,
+        code=code("report"),
+        template=sha256(Path(workflow.basedir, "workflow/report/report.html.j2")),
     message:
         "Writing the report"
     script:

@@ -1,7 +1,5 @@
 """Which cells are trained on and which are scored."""
 
-MODEL = "models/{encoder}/{protocol}"
-
 
 rule split:
     input:

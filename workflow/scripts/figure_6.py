@@ -20,19 +20,16 @@ def main(input, output, params):
         xy = np.asarray(predicted.obsm["pixel"]) * mpp  # µm in the orientation of the H&E
         actual = labels.reindex(predicted.obs_names)
         kinds = {"annotated": actual, "predicted": predicted.obs["cell_type"].astype(str)}
+        image, factor = store.overview(params.stores[row], 1500)
+        extent = image.shape[1] * factor * mpp[0], image.shape[0] * factor * mpp[1]
         for column, (name, kind) in enumerate(kinds.items()):
-            frame = figures.cell_map(axes[row, column], xy, kind, palette, f"{sample}, {name}")
+            frame = figures.cell_map(axes[row, column], xy, kind, palette, extent, f"{sample}, {name}")
             data[f"{sample}_{name}"] = frame
         axes[row, 0].legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=3, fontsize=6, frameon=False)
-        image, factor = store.overview(params.stores[row], 1500)
-        height, width = image.shape[:2]
-        extent = (0, width * factor * mpp[0], height * factor * mpp[1], 0)
-        axes[row, 2].imshow(image, extent=extent)
+        axes[row, 2].imshow(image, extent=(0, extent[0], extent[1], 0))
         axes[row, 2].set(title=f"{sample}, H&E")
-        figures.scale_bar(axes[row, 2], figures.round_length(extent[1]))
+        figures.scale_bar(axes[row, 2], figures.round_length(extent[0]))
         axes[row, 2].set_axis_off()
-        for axis in axes[row, :2]:
-            axis.set(xlim=axes[row, 2].get_xlim(), ylim=axes[row, 2].get_ylim())
     for axis, name in zip(axes.flat, "ABCDEFGHIJKLMNOPQRSTUVWXYZ", strict=False):
         figures.letter(axis, name)
     figures.save(figure, output.png, data, output.data)

@@ -130,17 +130,25 @@ def round_length(width: float) -> float:
     return float(power * max(step for step in (1, 2, 5) if step * power <= target))
 
 
-def cell_map(axis: Axes, xy: np.ndarray, kind: pd.Series, palette: dict[str, str], title: str) -> pd.DataFrame:
-    """Draw cells by type in H&E orientation (y down), (n, 2) µm."""
+def cell_map(
+    axis: Axes, xy: np.ndarray, kind: pd.Series, palette: dict[str, str], extent: tuple[float, float], title: str
+) -> pd.DataFrame:
+    """Draw cells by type in H&E orientation (y down).
+
+    Parameters
+    ----------
+    xy : (n, 2) µm from the upper left corner of the H&E
+    kind : (n,) type, or missing
+    extent : width and height of the H&E, µm
+    """
     kind = pd.Series(kind.to_numpy(object, na_value=None))
     size = float(np.clip(3e4 / max(len(xy), 1), 0.2, 8))
     for name, colour in palette.items():
         chosen = (kind == name).to_numpy()
         edge = {"edgecolors": "0.6", "linewidths": 0.1} if size > 2 else {"linewidths": 0}
         axis.scatter(*xy[chosen].T, s=size, color=colour, label=f"{name} ({chosen.sum():,})", rasterized=True, **edge)
-    axis.set(aspect="equal", title=f"{title} (n = {int(kind.isin(palette).sum()):,})")
-    if not axis.yaxis_inverted():
-        axis.invert_yaxis()
-    scale_bar(axis, round_length(float(np.ptp(xy[:, 0])) or 1.0))
+    axis.set(aspect="equal", xlim=(0, extent[0]), ylim=(extent[1], 0))
+    axis.set_title(f"{title} (n = {int(kind.isin(palette).sum()):,})")
+    scale_bar(axis, round_length(extent[0]))
     axis.set_axis_off()
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "cell_type": kind.to_numpy()})
