@@ -221,7 +221,7 @@ def read_matrix(bundle: Path) -> tuple[np.ndarray, list[str], int]:
             group["features/id"][-1:], group["features/genome"][-1:]
             shape, pointers = tuple(group["shape"][:].tolist()), group["indptr"]
             values, last = len(group["data"]), int(pointers[-1])
-            agree = shape == (len(names), len(ids)) and len(pointers) == len(ids) + 1
+            agree = shape == (len(names), len(ids)) and len(kinds) == len(names) and len(pointers) == len(ids) + 1
             agree = agree and values == last == len(group["indices"])
     except Exception as error:
         raise InputError(path, f"truncated or no 10x count matrix ({brief(error)})", COPY) from None
@@ -357,22 +357,24 @@ def _check_version(bundle: Path, version: tuple | None, archive: tuple | None, n
 def _check_ids(bundle, cells, matrix, archive, nuclei, found: Findings) -> None:
     """Note files whose cells are not the same ones in the same order."""
     remedy = "The files are not of one run: copy all of them again"
-    reference = cells["cell_id"].to_numpy(str) if cells is not None else None
-    if reference is None:
+    if cells is None:
         return
+    reference = cells["cell_id"].to_numpy(str)
+    alike = True
     for name, ids in ((MATRIX, matrix[0] if matrix else None), (ZARR, archive[1] if archive else None)):
         if ids is not None and not np.array_equal(ids, reference):
             found.problem(bundle / name, f"{_difference(ids, reference)} {CELLS}", remedy)
+            alike &= name != ZARR
     if nuclei is None:
         return
     strange = ~np.isin(nuclei[0], reference)
     if strange.any():
         found.problem(bundle / NUCLEI, f"{int(strange.sum()):,} nuclei of cells that are not in {CELLS} "
                       f"({nuclei[0][strange][0]})", remedy)  # fmt: skip
-    elif archive and archive[2] is not None and nuclei[1] is not None:
+    elif alike and archive and archive[2] is not None and nuclei[1] is not None:
         owner, label = archive[2], nuclei[1]
-        fits = label.min() >= 1 and label.max() <= len(owner) and archive[1] is not None
-        if not fits or not np.array_equal(archive[1][owner[label - 1]], nuclei[0]):
+        counted = label.min() >= 1 and label.max() <= len(owner)
+        if not counted or not np.array_equal(reference[owner[label - 1]], nuclei[0]):
             found.problem(bundle / NUCLEI, f"nuclei do not belong to the cells that {ZARR} says", remedy)
 
 
