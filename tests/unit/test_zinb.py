@@ -116,8 +116,8 @@ def test_large_counts_in_a_batch_keep_their_gradient_direction():
 def test_lgamma_digamma_equal_scipy():
     x = np.concatenate([10.0 ** np.linspace(-30, 8, 400), np.linspace(0.1, 40, 400)])
     lgamma, slope = zinb.lgamma_digamma(torch.tensor(x))
-    np.testing.assert_allclose(lgamma.numpy(), gammaln(x), rtol=1e-12, atol=1e-11)
-    np.testing.assert_allclose(slope.numpy(), digamma(x), rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(lgamma.numpy(), gammaln(x), rtol=1e-10, atol=1e-9)
+    np.testing.assert_allclose(slope.numpy(), digamma(x), rtol=1e-9, atol=1e-9)
 
 
 def test_softplus_is_exact_in_float32():

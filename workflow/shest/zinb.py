@@ -5,6 +5,7 @@ A gene's count is 0 with probability pi, else negative binomial with mean mu and
 ``pi = sigmoid(c)``.
 """
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,15 +15,19 @@ from scipy import sparse
 from scipy.special import gammaln
 from torch import Tensor
 
+from shest import zinb_cpu
+
 FLOOR = 1e-30  # of mu and theta: logarithms and quotients stay finite in float32
 MOMENT_FLOOR = 1e-6  # of theta in the variance: mu^2 / theta stays finite in float32
-CHUNK = 65_536  # elements worked on at once on a CPU: the intermediate results stay in its caches
+RAISE = 5  # of the argument of lgamma before Stirling's series
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+COUNTS = 16_384  # non-zero counts worked on at once on a CPU: the intermediate results stay in its cache
 
 
 class Nonzero(NamedTuple):
     """The non-zero counts of a batch of ``n`` cells and ``g`` genes.
 
-    index : (m,) int64, place in the flattened (n, g) batch, each at most once
+    index : (m,) int64, place in the flattened (n, g) batch, ascending, each at most once
     count : (m,) float64
     log_factorial : (m,) float64, log(count!)
     """
@@ -44,6 +49,9 @@ def _log_factorials(up_to: int) -> np.ndarray:
 def nonzero(counts: sparse.csr_matrix) -> Nonzero:
     """Read the non-zero counts out of a CSR batch (n, g); whole numbers take log(count!) from a table."""
     counts = sparse.csr_matrix(counts)
+    if not counts.has_canonical_format:
+        counts = counts.copy()
+        counts.sum_duplicates()
     rows = np.repeat(np.arange(counts.shape[0], dtype=np.int64), np.diff(counts.indptr))
     index, value = rows * counts.shape[1] + counts.indices, counts.data.astype(np.float64)
     held = value > 0
@@ -59,30 +67,33 @@ def nonzero(counts: sparse.csr_matrix) -> Nonzero:
 
 
 def lgamma_digamma(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log Gamma(x) and its derivative for x > 0, in float64 to about 1e-13.
+    """Return log Gamma(x) and its derivative for x > 0, in float64 to about 1e-10.
 
-    The argument is raised by 8 (the recurrence needs one logarithm and a product), where Stirling's series has
+    The argument is raised by 5 (the recurrence needs one logarithm and a product), where Stirling's series has
     converged. Several times faster than two calls of torch, which are not vectorised.
     """
-    product, slope = x, torch.ones_like(x)  # x (x + 1) ... (x + 7) and its derivative
-    for step in range(1, 8):
+    product, slope = x * (x + 1), 2 * x + 1  # x (x + 1) ... (x + 4) and its derivative
+    for step in range(2, RAISE):
         raised = x + step
-        slope = slope * raised + product
-        product = product * raised
-    large = torch.clamp(product, max=1e280)
-    z = x + 8
-    log_z, w = z.log(), 1 / (z * z)
-    series = (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w * (1 / 1680 - w / 1188)))) / z
-    series_slope = w * (1 / 12 - w * (1 / 120 - w * (1 / 252 - w * (1 / 240 - w / 132))))
-    lgamma = (z - 0.5) * log_z - z + 0.5 * np.log(2 * np.pi) + series - large.log()
-    return lgamma, log_z - 0.5 / z - series_slope - slope / product
+        slope = slope.mul_(raised).add_(product)
+        product = product.mul_(raised)
+    z = x + RAISE
+    log_z, r = z.log(), 1 / z
+    w = r * r
+    series = (((w * (-1 / 1188)).add_(1 / 1680).mul_(w).sub_(1 / 1260).mul_(w).add_(1 / 360)).mul_(-w)).add_(1 / 12)
+    series_slope = (((w * (-1 / 132)).add_(1 / 240).mul_(w).sub_(1 / 252).mul_(w).add_(1 / 120)).mul_(-w)).add_(1 / 12)
+    digamma = log_z - r.mul(0.5).add_(series_slope.mul_(w)).add_(slope.div_(product))
+    lgamma = (
+        (z - 0.5).mul_(log_z).sub_(z).add_(series.mul_(r)).add_(HALF_LOG_2PI).sub_(product.clamp_(max=1e280).log_())
+    )
+    return lgamma, digamma
 
 
 def _log1p(x: Tensor) -> Tensor:
     """log(1 + x) for x >= 0, exact also where 1 + x rounds to 1.
 
     By the plain logarithm, since torch's log1p, and with it softplus and logaddexp, were seen to run 20 times
-    slower on a CPU after some other operations (dropout among them).
+    slower in some CPU processes than in others.
     """
     u = x + 1
     return u.log().add_((x - (u - 1)).div_(u))
@@ -94,79 +105,79 @@ def softplus(x: Tensor) -> Tensor:
 
 
 def _rates(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """mu, theta, log(1 + mu/theta) and the log-probability of a negative binomial's zero."""
+    """mu, theta, log(1 + mu / theta) and the log-probability of a negative binomial's zero."""
     mu, theta = softplus(a).clamp_(min=FLOOR), softplus(b).clamp_(min=FLOOR)
     log_ratio = _log1p(mu / theta)
     return mu, theta, log_ratio, -theta * log_ratio
 
 
-def _zero_terms(a: Tensor, b: Tensor, c: Tensor, gradients: bool) -> tuple[Tensor, list[Tensor]]:
+def _zero_terms(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, list[Tensor]]:
     """-log P(0) = -log(pi + (1 - pi) NB(0)) and its derivatives by the three logits."""
     mu, theta, log_ratio, log_zero = _rates(a, b)
-    odds = log_zero - c
-    # softplus(c) - logaddexp(c, log_zero), with one logarithm for both
-    value = (c.abs().neg_().exp_().add_(1)).div_(odds.abs().neg_().exp_().add_(1)).log_()
-    value.add_(c.clamp(min=0)).sub_(torch.maximum(c, log_zero))
-    if not gradients:
-        return value, []
-    from_nb = odds.sigmoid_()  # probability that the zero is not an inflated one
-    total = mu + theta
+    total, odds = mu + theta, log_zero - c
+    from_nb = torch.sigmoid(odds)  # probability that a zero is not an inflated one
+    value = softplus(c) - _log_zero_inflated(c, log_zero)
     by_mu = (theta / total).mul_(from_nb).mul_(torch.sigmoid(a))
     by_theta = log_ratio.sub_(mu.div_(total)).mul_(from_nb).mul_(torch.sigmoid(b))
-    by_pi = torch.sigmoid(c).add_(from_nb).sub_(1)
-    return value, [by_mu, by_theta, by_pi]
+    return value, [by_mu, by_theta, torch.sigmoid(c).add_(from_nb).sub_(1)]
 
 
 def _count_terms(a: Tensor, b: Tensor, c: Tensor, k: Tensor, log_factorial: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """-log P(k) of non-zero counts k, and its derivatives by the three logits."""
+    """-log P(k) of non-zero counts k, less -log P(0); derivatives of the former by the three logits; float64."""
     mu, theta, log_ratio, log_zero = _rates(a, b)
     total = mu + theta
     upper, upper_slope = lgamma_digamma(theta + k)
     lower, lower_slope = lgamma_digamma(theta)
-    log_nb = upper - lower - log_factorial + log_zero + k * (mu / total).log()
-    value = softplus(c) - log_nb
-    by_mu = theta * (mu - k) / (mu * total) * torch.sigmoid(a)
-    by_theta = (lower_slope - upper_slope + log_ratio - (mu - k) / total) * torch.sigmoid(b)
-    return value, [by_mu, by_theta, torch.sigmoid(c)]
+    log_nb = upper.sub_(lower).sub_(log_factorial).add_(log_zero).add_((mu / total).log_().mul_(k))
+    over = (mu - k).div_(total)
+    by_mu = (theta / mu).mul_(over).mul_(torch.sigmoid(a))
+    by_theta = lower_slope.sub_(upper_slope).add_(log_ratio).sub_(over).mul_(torch.sigmoid(b))
+    return _log_zero_inflated(c, log_zero).sub_(log_nb), [by_mu, by_theta, torch.sigmoid(c)]
+
+
+def _log_zero_inflated(c: Tensor, log_zero: Tensor) -> Tensor:
+    """log(exp(c) + exp(log_zero)): log P(0) but for softplus(c), which every count has in common."""
+    return torch.maximum(c, log_zero).add_(_log1p((log_zero - c).abs_().neg_().exp_()))
+
+
+def _dense(logits: list[Tensor], mask: Tensor | None, scale: float | Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Sum -log P(0) over flat logits (float64), and its derivatives times ``scale``, like the logits."""
+    like = logits[0]
+    if like.device.type == "cpu" and like.dtype in (torch.float32, torch.bfloat16):
+        bits = torch.uint16 if like.dtype == torch.bfloat16 else torch.float32
+        slopes = [torch.empty_like(logit) for logit in logits]
+        arrays = [[t.detach().view(bits).numpy() for t in tensors] for tensors in (logits, slopes)]
+        held = np.empty(0, np.uint8) if mask is None else mask.view(torch.uint8).numpy()
+        total = zinb_cpu.zero_terms(arrays[0], held, float(scale), arrays[1], torch.get_num_threads())
+        return torch.tensor(total, dtype=torch.float64), slopes
+    value, slopes = _zero_terms(*(logit if like.dtype == torch.float64 else logit.float() for logit in logits))
+    weight = scale if mask is None else mask * scale
+    slopes = [slope.mul_(weight).to(like.dtype) for slope in slopes]
+    return (value if mask is None else value * mask).sum(dtype=torch.float64), slopes
 
 
 class _FusedNLL(torch.autograd.Function):
-    """Mean negative log-likelihood; the gradients are made in the forward pass, while the data are in cache."""
+    """Mean negative log-likelihood; the gradients are made in the forward pass."""
 
     @staticmethod
     def forward(ctx, a, b, c, index, count, log_factorial, measured):
-        dtype = torch.float64 if a.dtype == torch.float64 else torch.float32
         flat = [logit.reshape(-1) for logit in (a, b, c)]
         mask = None if measured is None else measured.reshape(-1)
         scale = 1 / (flat[0].numel() if mask is None else mask.sum(dtype=torch.float64).clamp_(min=1))
-        wanted = any(ctx.needs_input_grad[:3])
-        gradients = [torch.empty_like(logit) for logit in flat] if wanted else []
-        step = CHUNK if a.device.type == "cpu" else max(flat[0].numel(), 1)
-        loss = torch.zeros((), dtype=torch.float64, device=a.device)
-        for start in range(0, flat[0].numel(), step):
-            part = slice(start, start + step)
-            value, slopes = _zero_terms(*(logit[part].to(dtype) for logit in flat), wanted)
-            if mask is not None:
-                value.mul_(mask[part])
-            loss += value.sum(dtype=torch.float64)
-            for gradient, slope in zip(gradients, slopes, strict=False):
-                slope.mul_(scale)
-                gradient[part] = slope if mask is None else slope.mul_(mask[part])
-        step = CHUNK // 4 if a.device.type == "cpu" else max(index.numel(), 1)
+        loss, slopes = _dense(flat, mask, scale)
+        step = COUNTS if a.device.type == "cpu" else max(index.numel(), 1)
         for start in range(0, index.numel(), step):
             part = slice(start, start + step)
             at = index[part]
-            logits = [logit[at].to(dtype) for logit in flat]
-            value, slopes = _count_terms(*(logit.double() for logit in logits), count[part], log_factorial[part])
-            value -= _zero_terms(*logits, False)[0]
-            weight = None if mask is None else mask[at]
-            loss += (value if weight is None else value * weight).sum()
-            for gradient, slope in zip(gradients, slopes, strict=False):
-                slope = slope * scale if weight is None else slope * scale * weight
-                gradient[at] = slope.to(gradient.dtype)
-        ctx.save_for_backward(*gradients)
+            held = None if mask is None else mask[at]
+            more, exact = _count_terms(*(logit[at].double() for logit in flat), count[part], log_factorial[part])
+            loss += (more if held is None else more * held).sum()
+            weight = scale if held is None else held * scale
+            for slope, replaced in zip(slopes, exact, strict=True):
+                slope[at] = replaced.mul_(weight).to(slope.dtype)
+        ctx.save_for_backward(*slopes)
         ctx.shape = a.shape
-        return (loss * scale).to(dtype)
+        return (loss * scale).to(torch.float64 if a.dtype == torch.float64 else torch.float32)
 
     @staticmethod
     def backward(ctx, upstream):
@@ -176,8 +187,8 @@ class _FusedNLL(torch.autograd.Function):
 def nll(a: Tensor, b: Tensor, c: Tensor, counts: Nonzero, measured: Tensor | None = None) -> Tensor:
     """Mean negative log-likelihood of a batch under its three logits.
 
-    Every entry first gets the loss of a zero (dense, in float32); the non-zero counts then replace theirs
-    (sparse, in float64). Logits of lower precision are raised chunk by chunk.
+    Every entry first gets the loss of a zero (dense, in float32; on a CPU in one pass, see
+    :mod:`shest.zinb_cpu`); the non-zero counts then replace theirs (sparse, in float64).
 
     Parameters
     ----------
