@@ -9,7 +9,7 @@ export SHEST_KIT
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo kit preflight cache-info benchmark-tiles benchmark-embed benchmark-train test test-unit test-workflow lint format lock clean
+.PHONY: help demo kit preflight cache-info benchmark-tiles benchmark-embed benchmark-train test test-unit test-workflow docs lint format lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -45,6 +45,9 @@ benchmark-embed: .venv/installed  ## the embedding engine against the bare forwa
 lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt
 	python envs/lock.py
+
+docs: .venv/installed  ## write config/README.md from the schemas
+	python config/describe.py
 
 format: .venv/installed  ## format code and rules
 	ruff check --fix-only --quiet . ; snakefmt Snakefile workflow/rules

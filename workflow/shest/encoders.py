@@ -158,7 +158,7 @@ def build(entry: Entry, weights: Path | None) -> "Any":
     import timm
     import torch
 
-    arguments = {"num_classes": 0} | entry.arguments
+    arguments = {"num_classes": 0} | {k: _layer(k, v) for k, v in entry.arguments.items()}
     try:
         torch.manual_seed(0)  # only matters for random weights
         model = timm.create_model(entry.architecture, pretrained=False, **arguments)
@@ -171,6 +171,13 @@ def build(entry: Entry, weights: Path | None) -> "Any":
     if weights is not None:
         _load(model, weights, entry)
     return model.eval().requires_grad_(False)
+
+
+def _layer(key: str, value: Any) -> Any:
+    """Turn the name of a layer class (mlp_layer: SwiGLUPacked) into the class that timm wants."""
+    import timm.layers
+
+    return getattr(timm.layers, value, value) if key.endswith("_layer") and isinstance(value, str) else value
 
 
 def _load(model: Any, weights: Path, entry: Entry) -> None:

@@ -1,0 +1,77 @@
+"""What is written for people agrees with what the machine checks."""
+
+import re
+import runpy
+import subprocess
+
+import pytest
+import yaml
+
+
+def test_the_config_page_is_written_from_the_schema(root):
+    page = runpy.run_path(str(root / "config/describe.py"))["page"]()
+    assert (root / "config/README.md").read_text() == page, "run: make docs"
+
+
+def test_every_make_target_in_the_readme_is_there(root):
+    text = (root / "README.md").read_text() + (root / "config/README.md").read_text()
+    makefile = (root / "Makefile").read_text()
+    targets = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.M))
+    assert targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.M), target
+
+
+def test_every_link_of_the_readme_leads_somewhere(root):
+    for target in re.findall(r"\]\(([^)#]+)\)", (root / "README.md").read_text()):
+        assert target.startswith("http") or (root / target).exists(), target
+
+
+def test_environments_pin_what_the_lock_pins(root):
+    lock = dict(re.findall(r"^([\w.-]+)==([\w.+-]+)", (root / "requirements.txt").read_text(), flags=re.M))
+    for path in sorted((root / "envs").glob("*.yaml")):
+        spec = yaml.safe_load(path.read_text())
+        names = [d.split()[0] for d in spec["dependencies"] if isinstance(d, str)]
+        assert names == ["python", "pip"], path.name
+        for pin in next(d["pip"] for d in spec["dependencies"] if isinstance(d, dict)):
+            name, version = pin.split("==")
+            assert lock[name] == version, f"{path.name}: {pin}"
+
+
+def test_every_rule_that_runs_something_has_all_directives(root):
+    for path in sorted((root / "workflow/rules").glob("*.smk")):
+        for body in re.split(r"^ *rule[ :]", path.read_text(), flags=re.M)[1:]:
+            if "script:" not in body:
+                continue
+            for directive in ("output", "log", "benchmark", "conda", "threads", "resources", "message"):
+                assert f"{directive}:" in body, f"{path.name}: {directive} is missing in {body.split()[0]}"
+    used = set(re.findall(r'env\("(\w+)"\)', "".join(p.read_text() for p in (root / "workflow/rules").glob("*.smk"))))
+    assert used == {p.stem for p in (root / "envs").glob("*.yaml")}
+
+
+def test_nothing_of_this_machine_is_in_the_project(root):
+    files = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True).stdout.split()
+    for name in files:
+        path = root / name
+        if path.suffix in (".py", ".smk", ".md", ".yaml", ".tsv", ".toml") or name in ("Makefile", "Snakefile"):
+            assert not re.search(r"(?<![\w.])/(?:home|work|root)/\w", path.read_text()), name
+
+
+def documented_encoders(root):
+    blocks = re.findall(r"```yaml\n(encoders:.*?)```", (root / "config/README.md").read_text(), flags=re.S)
+    return [entry for block in blocks for entry in yaml.safe_load(block)["encoders"] if "architecture" in entry]
+
+
+@pytest.mark.parametrize("name", ["uni2-h", "virchow2", "prov-gigapath", "phikon-v2"])
+def test_documented_encoders_are_entries_that_timm_can_build(root, name):
+    import torch
+
+    from shest import config, encoders
+
+    entry = next(e for e in documented_encoders(root) if e["name"] == name)
+    minimal = {"samples": "s", "reference": {"path": "r"}, "encoders": [entry],
+               "cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["b"]}}}  # fmt: skip
+    assert config.check_config(minimal, "c")[1] == []
+    with torch.device("meta"):
+        model = encoders.build(encoders.entry_of(entry), None)
+    assert model.num_features == entry["features"]
