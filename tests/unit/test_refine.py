@@ -6,7 +6,7 @@ from scipy import sparse
 
 from shest import refine
 
-SETTINGS = refine.Settings(neighbours=5, min_samples=5, umap_neighbours=10)
+SETTINGS = refine.Settings(neighbours=5, eps_factor=1.5, min_samples=5, umap_neighbours=10)
 
 
 def blob(rng, centre, n, spread=1.0):
@@ -64,6 +64,25 @@ def test_a_class_without_a_cluster_is_kept_whole_and_said():
     assert result.whole == ["rare"]
     assert (result.cause[-3:] == "kept").all()
     assert set(result.eps) == {"A", "B"}
+
+
+def test_copies_of_a_cell_do_not_make_a_cluster_of_their_own():
+    """Twenty cells at each place, as where counts repeat: eps follows the places, not the copies."""
+    points, label = plane()
+    copied = np.repeat(np.arange(len(points)), 20)
+    single = refine.refine_plane(points, label, SETTINGS)
+    several = refine.refine_plane(points[copied], label[copied], SETTINGS)
+    assert several.eps == single.eps
+    assert (several.cause == single.cause[copied]).all()
+
+
+def test_copies_are_projected_once():
+    rng = np.random.default_rng(0)
+    components = rng.normal(size=(60, 6))
+    single, several = (refine.project(components[rows], SETTINGS) for rows in (np.arange(60), np.r_[:60, :60, :60]))
+    assert len(np.unique(several, axis=0)) == 60
+    assert np.array_equal(several[:60], several[60:120])
+    assert single.shape == (60, 2)
 
 
 def test_bounded_dbscan_equals_dbscan_where_it_fits_and_nearly_elsewhere():
