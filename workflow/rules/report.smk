@@ -39,6 +39,7 @@ rule report:
         mem_mb=2000,
     params:
         results=lambda w: RESULTS,
+        envs=sorted(str(path) for path in Path(workflow.basedir, "envs").glob("*.yaml")),
         config=lambda w: config,
         samples=lambda w: SAMPLES,
         code=code("report"),

@@ -15,8 +15,20 @@ def named(paths, results):
     return [(path, str(Path(path).relative_to(results).with_suffix(""))) for path in paths]
 
 
-def headline(scores, samples):
-    """The cards of the first screen, and one sentence on what was trained on what."""
+def trained(models):
+    """One sentence a model: what was trained on what."""
+    said = []
+    for m in models:
+        cells = sum(m["cells"]["train"].values())
+        said.append(
+            f"{m['encoder']}, {m['protocol']}: trained on {cells:,} cells of {', '.join(m['samples'])}; "
+            f"{len(m['classes'])} types, {len(m['genes']):,} genes, {m['members']} members"
+        )
+    return ". ".join(said) + "."
+
+
+def headline(scores):
+    """The cards of the first screen, one an evaluation, strict ones first."""
     cards = []
     for s in scores:
         low, high = s["intervals"].get("weighted") or (None, None)
@@ -26,9 +38,7 @@ def headline(scores, samples):
         name = f"{s['sample']}: weighted F1, {s['protocol']} ({s['encoder']})"
         cards.append({"name": name, "value": f"{s['f1']['weighted']:.3f}", "note": note})
     cards.sort(key=lambda card: "strict" not in card["name"])
-    trained = [n for n, row in samples.items() if row["role"] == "train"]
-    others = [n for n, row in samples.items() if row["role"] == "validation"]
-    return cards, f"Trained on {', '.join(trained)}; validated on {', '.join(others) or 'nothing else'}."
+    return cards
 
 
 def reason_tables(input, samples):
@@ -56,7 +66,6 @@ def main(input, output, params):
     scores = [files.read_json(path) for path in input.scores]
     models = {str(Path(p).parent.relative_to(params.results)): files.read_json(p) for p in input.models}
     registrations = {Path(p).parent.name: files.read_json(p) for p in input.registrations}
-    cards, summary = headline(scores, params.samples)
     given = {name: bool(row["annotation"]) for name, row in params.samples.items() if row["role"] != "predict"}
     geometry = pd.DataFrame(registrations).T[["mpp_x", "mpp_y", "rotation", "mirror", "share_on_tissue"]]
     geometry = geometry.rename_axis("sample").reset_index().convert_dtypes()
@@ -82,10 +91,12 @@ def main(input, output, params):
         report.Block("training", "Training", "", pictures=pictures(input.curves, "losses")),
         report.Block("run", "Run", "", tables=[report.table(run_times(params.results), "Time and memory", 1)],
                      texts=[("Configuration", yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True)),
+                            *((f"Environment {Path(p).stem}", Path(p).read_text()) for p in params.envs),
                             ("Versions", yaml.safe_dump({k: m.get("versions") for k, m in models.items()}))]),
     ]  # fmt: skip
     blocks = [b for b in blocks if b.tables or b.pictures or b.texts]
-    html = report.render("SHEST report", summary, cards, report.doubts(scores, registrations, given), blocks)
+    html = report.render("SHEST report", trained(models.values()), headline(scores),
+                         report.doubts(scores, registrations, given, models.values()), blocks)  # fmt: skip
     if len(html) > report.LIMIT_MB * 1e6:
         raise InputError(output.html, f"the report would take {len(html) / 1e6:.0f} MB", "Report fewer samples a run")
     with files.replacing(output.html) as aside:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,9 +107,16 @@ def score_table(scores: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def doubts(scores: list[dict], registrations: dict[str, dict], tables_given: dict[str, bool]) -> list[str]:
+def doubts(
+    scores: list[dict], registrations: dict[str, dict], tables_given: dict[str, bool], models: Iterable[dict]
+) -> list[str]:
     """List what a careful reader should doubt in these results, in plain sentences."""
-    said = []
+    said = [
+        f"{m['encoder']}, {m['protocol']}: too few training cells of {', '.join(m['classes_left_out'])}; the model does "
+        "not know them, and each of their cells counts as an error."
+        for m in models
+        if m["classes_left_out"]
+    ]
     for s in scores:
         where = f"{s['sample']} ({s['encoder']}, {s['protocol']})"
         head, logistic = s["f1"]["weighted"], s["baselines"]["logistic"]["f1"]["weighted"]

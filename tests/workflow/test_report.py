@@ -1,0 +1,88 @@
+"""The report in a real browser: whole, offline, quiet, and usable on a desktop and on a phone."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+def browser_paths() -> tuple[str, str] | None:
+    names = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    return names if all(names) else None
+
+
+@pytest.fixture(scope="module")
+def driver():
+    if not browser_paths():
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            pytest.skip("needs Chromium with its driver, and only root on Debian may install it here")
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(["apt-get", "update", "-q"], **quiet)
+        packages = ["chromium", "chromium-driver"]
+        subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], **quiet)
+        if not browser_paths():
+            pytest.skip("Chromium could not be installed")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location, path = browser_paths()
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                 "--disable-background-networking", "--disable-component-update", "--disable-sync"):  # fmt: skip
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options=options, service=Service(path)) as running:
+        yield running
+
+
+def open_at(driver, page, width):
+    driver.set_window_size(width, 900)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                           {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600})  # fmt: skip
+    driver.get(page.as_uri())
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_report_is_whole_and_quiet_at_every_width(driver, tiny, width):
+    page = tiny / "results/tiny/report.html"
+    assert page.stat().st_size < 30e6
+    driver.get_log("performance")
+    open_at(driver, page, width)
+    images = driver.execute_script(
+        "return Array.from(document.images).map(i => [i.complete, i.naturalWidth, i.getBoundingClientRect().right])"
+    )
+    assert len(images) >= 6
+    assert all(complete and natural > 0 for complete, natural, _ in images)
+    assert all(right <= width + 1 for _, _, right in images), "a picture is wider than the page"
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width + 1
+    assert [line for line in driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
+    requests = [entry["message"] for entry in driver.get_log("performance") if "requestWillBeSent" in entry["message"]]
+    assert not [message for message in requests if '"url":"http' in message], "the page asks the network"
+
+
+def test_the_first_screen_says_what_was_trained_how_good_it_is_and_what_to_doubt(driver, tiny):
+    open_at(driver, tiny / "results/tiny/report.html", 1280)
+    top = driver.execute_script(
+        "return Array.from(document.querySelectorAll('h1, p, .card, .doubts li'))"
+        ".filter(e => e.getBoundingClientRect().top < 900).map(e => e.innerText).join('\\n')"
+    )
+    for said in ("cells of sim_train", "strict", "paper", "logistic", "sim_lung"):
+        assert said in top, said
+
+
+def test_the_numbers_of_the_report_are_those_of_the_evaluation(driver, tiny):
+    import json
+
+    open_at(driver, tiny / "results/tiny/report.html", 1280)
+    text = driver.execute_script("return document.querySelector('.cards').innerText")
+    for path in (tiny / "results/tiny/evaluation").rglob("*.json"):
+        assert f"{json.loads(path.read_text())['f1']['weighted']:.3f}" in text
+
+
+def test_snakemakes_own_report_works(snake, tiny, tmp_path):
+    target = tmp_path / "snakemake.html"
+    snake(tiny, "--report", str(target))
+    assert target.stat().st_size > 100_000
