@@ -112,8 +112,8 @@ def doubts(
 ) -> list[str]:
     """List what a careful reader should doubt in these results, in plain sentences."""
     said = [
-        f"{m['encoder']}, {m['protocol']}: too few training cells of {', '.join(m['classes_left_out'])}; the model does "
-        "not know them, and each of their cells counts as an error."
+        f"{m['encoder']}, {m['protocol']}: too few training cells of {', '.join(m['classes_left_out'])}; the model "
+        "does not know them, and each of their cells counts as an error."
         for m in models
         if m["classes_left_out"]
     ]
