@@ -30,7 +30,7 @@ kit: .venv/installed  ## run the bundles of SHEST_KIT to results/kit/report.html
 
 CONFIG ?= config/config.yaml
 preflight: .venv/installed  ## look into every input file of CONFIG, say all problems and what the run will need
-	snakemake preflight --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
+	snakemake preflight --forcerun preflight --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
 
 CACHE ?= results/cache
 cache-info: .venv/installed  ## list what the embedding cache holds and which run uses it

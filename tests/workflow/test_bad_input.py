@@ -156,23 +156,25 @@ def test_checks_that_were_repeated_or_lost_redo_nothing_else(run, root):
     assert record.read_text() == content
 
 
-def test_after_a_problem_is_mended_only_its_sample_is_read_again(run, root):
-    path = run / "data/b/b_he_imagealignment.csv"
+def test_after_a_problem_is_mended_no_other_sample_is_read_again(run, root):
+    path, target = run / "data/b/b_he_imagealignment.csv", (f"{R}/a/ingest.json", f"{R}/b/ingest.json")
     content = path.read_bytes()
     path.write_text("1,2\n")
     refused(run, root)
     path.write_bytes(content)
-    done = call(run, root, f"{R}/a/ingest.json", f"{R}/b/ingest.json")
+    done = call(run, root, *target)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "Looking into every input file" in done.stdout
+    assert "Reading the bundle of a" not in done.stdout
+    assert "Nothing to be done" in call(run, root, *target, "--dry-run").stdout
+
+
+def test_only_the_sample_whose_file_changed_is_read_again_in_the_same_run(run, root):
+    path, target = run / "data/b/b_he_imagealignment.csv", (f"{R}/a/ingest.json", f"{R}/b/ingest.json")
+    path.write_text(path.read_text().replace("188.", "187."))
+    done = call(run, root, *target)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "Looking into every input file" in done.stdout
     assert "Reading the bundle of b" in done.stdout
     assert "Reading the bundle of a" not in done.stdout
-
-
-def test_only_the_sample_whose_file_changed_is_read_again(run, root):
-    path = run / "data/b/b_he_imagealignment.csv"
-    path.write_text(path.read_text() + "\n")
-    output = call(run, root, f"{R}/a/ingest.json", f"{R}/b/ingest.json", "--dry-run").stdout
-    assert "Looking into every input file" in output
-    assert "Reading the bundle of b" in output
-    assert "Reading the bundle of a" not in output
+    assert "Nothing to be done" in call(run, root, *target, "--dry-run").stdout

@@ -1,7 +1,9 @@
 """Every problem in the heads of the input files, at once, before anything is computed; what the run will need."""
 
 
-rule preflight:
+# A checkpoint, since others wait for it by ancient(): of rules behind one that has to run, Snakemake would not ask
+# whether they have reasons of their own. After a checkpoint it asks again.
+checkpoint preflight:
     input:
         samples=lambda w: [path for sample in SAMPLES for path in input_files(sample).values()],
         reference=REFERENCE,
@@ -19,7 +21,7 @@ rule preflight:
     params:
         samples=lambda w: {sample: sample_settings(sample) for sample in SAMPLES},
         reference=lambda w: REFERENCE,
-        config=lambda w: checked_config(),
+        checked=lambda w: checked_config(),
         results=lambda w: RESULTS,
         code=code("preflight"),
     message:
