@@ -75,3 +75,11 @@ def test_documented_encoders_are_entries_that_timm_can_build(root, name):
     with torch.device("meta"):
         model = encoders.build(encoders.entry_of(entry), None)
     assert model.num_features == entry["features"]
+
+
+def test_the_passes_in_the_readme_are_those_that_the_plan_counts(root):
+    from shest.views import count_passes
+
+    text = (root / "README.md").read_text()
+    for passes in count_passes(cells=141_950, train=113_560, test=28_390, drawn=75_324).values():
+        assert f"| {passes:,} |" in text
