@@ -2,6 +2,7 @@
 
 import json
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,4 +54,35 @@ def test_nuclei_lie_on_tissue(run):
         assert found["share_on_tissue"] > 0.9
         assert found["mpp_x"] == pytest.approx(0.25, rel=0.01)
     mirrored = {s: json.loads((run / s / "registration.json").read_text())["mirror"] for s in SAMPLES}
-    assert np.array_equal(list(mirrored.values()), [False, True, False])
+    assert list(mirrored.values()) == [False, True, False]
+
+
+def within_class_medians(run, kit, sample, permutations=200):
+    """Median Pearson R over genes within each of the expert's classes, and the same with cells permuted in the class."""
+    found = ad.read_h5ad(run / f"predictions/morphometrics/strict/{sample}.h5ad")
+    counts = ad.read_zarr(run / sample / "sdata.zarr/tables/table")
+    counts.obs_names = counts.obs["cell_id"].astype(str)
+    experts = pd.read_csv(kit / sample / "he_annotation.csv").set_index("cell_id")["group"]
+    test = found.obs_names[(found.obs["part"] == "test") & found.obs_names.isin(experts.index)]
+    rng, medians = np.random.default_rng(0), {}
+    for name, cells in experts.reindex(test).groupby(experts.reindex(test)):
+        if len(cells) < 200:
+            continue
+        genes = [g for g in found.var_names if g in counts.var_names]
+        predicted = np.asarray(found[cells.index, genes].X, float)
+        actual = counts[cells.index, genes].X.toarray().astype(float)
+        varies = (actual.std(axis=0) > 0) & (predicted.std(axis=0) > 0)
+        x, y = (v[:, varies] for v in (predicted, actual))
+        x, y = ((v - v.mean(axis=0)) / v.std(axis=0) for v in (x, y))
+        shuffled = [np.median((x[rng.permutation(len(x))] * y).mean(axis=0)) for _ in range(permutations)]
+        medians[name] = np.median((x * y).mean(axis=0)), np.quantile(shuffled, [0.005, 0.995])
+    return medians
+
+
+def test_nothing_is_learnt_within_a_class_where_nothing_can_be(run, kit):
+    """The kit pairs nuclei and counts at random within the expert's class: any correlation there would be a leak."""
+    medians = within_class_medians(run, kit, "colon_train")
+    assert len(medians) >= 2
+    for name, (median, (low, high)) in medians.items():
+        assert abs(median) <= 0.03, name
+        assert low <= median <= high, name
