@@ -65,7 +65,7 @@ test-workflow: .venv/installed  ## whole runs on small input
 
 test: lint .venv/installed  ## lint and every test
 	pytest -n $(CORES) --dist loadfile tests/unit
-	pytest tests/workflow tests/cluster
+	pytest tests/workflow
 
 clean:  ## remove what runs wrote
 	rm -rf results .snakemake

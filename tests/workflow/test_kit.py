@@ -58,7 +58,7 @@ def test_nuclei_lie_on_tissue(run):
 
 
 def within_class_medians(run, kit, sample, permutations=200):
-    """Median Pearson R over genes within each of the expert's classes, and the same with cells permuted in the class."""
+    """Median Pearson R over genes within each class of the experts, and the same with cells permuted within it."""
     found = ad.read_h5ad(run / f"predictions/morphometrics/strict/{sample}.h5ad")
     counts = ad.read_zarr(run / sample / "sdata.zarr/tables/table")
     counts.obs_names = counts.obs["cell_id"].astype(str)
