@@ -64,6 +64,18 @@ def test_variances_are_those_of_the_data(typed):
     assert 0 < predicted["epistemic"].mean() < predicted["aleatoric"].mean()
 
 
+def test_both_variances_are_those_of_the_members(typed):
+    data, truth, fit, _, predicted = typed
+    x, settings = data.embeddings.take(truth.test), replace(SMALL, members=1)
+    single = [training.Fit(fit.mean, fit.std, [member]) for member in fit.members]
+    alone = [model.predict_block(model.assemble(f, info(data, settings), CPU), x) for f in single]
+    means, variances = (np.stack([p[name] for p in alone]) for name in ("expected", "aleatoric"))
+    aleatoric, epistemic = uncertainty.decompose(means, variances)
+    np.testing.assert_allclose(predicted["aleatoric"], aleatoric, rtol=1e-4)
+    np.testing.assert_allclose(predicted["epistemic"], epistemic, rtol=1e-3, atol=1e-5)
+    assert all((p["epistemic"] == 0).all() and (p["disagreement"] == 0).all() for p in alone)
+
+
 def test_prediction_does_not_depend_on_the_block(typed):
     data, truth, _, built, predicted = typed
     part = model.predict_block(built, data.embeddings.take(truth.test[100:150]))
