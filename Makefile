@@ -19,7 +19,7 @@ help:  ## say what can be made
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, this is {v}: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --require-hashes --requirement requirements.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --system-certs --require-hashes --requirement requirements.txt
 	touch $@
 
 demo: .venv/installed  ## run the embedded demo to results/report.html
@@ -43,7 +43,7 @@ benchmark-embed: .venv/installed  ## the embedding engine against the bare forwa
 	PYTHONPATH=workflow python tests/benchmark/embed.py
 
 lock: .venv/installed  ## resolve requirements.in into requirements.txt
-	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt
+	uv pip compile --system-certs --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt
 	python envs/lock.py
 
 docs: .venv/installed  ## write config/README.md from the schemas
