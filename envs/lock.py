@@ -32,8 +32,8 @@ def closure(packages: list[str]) -> list[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".in") as wanted:
         wanted.write("\n".join(packages))
         wanted.flush()
-        command = ["uv", "pip", "compile", "--system-certs", "--quiet", "--no-header", "--no-annotate", "--python-version", PYTHON,
-                   "--constraint", str(LOCK), wanted.name]  # fmt: skip
+        command = ["uv", "pip", "compile", "--system-certs", "--quiet", "--no-header", "--no-annotate",
+                   "--python-version", PYTHON, "--constraint", str(LOCK), wanted.name]  # fmt: skip
         found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [line.strip() for line in found.splitlines() if re.match(r"[\w.-]+==", line)]
 
