@@ -1,7 +1,5 @@
 """Reads a bundle and writes its SpatialData store; ``ingest.json`` says that the store is whole."""
 
-import dask
-
 from shest import console, files, ingest
 from shest.provenance import versions
 
@@ -10,8 +8,7 @@ def main(input, output, params, threads):
     files.remove(output.done)
     sdata, facts = ingest.read_bundle(params.bundle, input.he_image, input.alignment)
     console.log.info(f"{facts['cells']:,} cells, {facts['genes']:,} genes, H&E {facts['he_shape']} px")
-    with dask.config.set(scheduler="threads", num_workers=threads):
-        ingest.write_store(sdata, params.store)
+    ingest.write_store(sdata, params.store, threads)
     files.write_json(output.done, facts | {"versions": versions()})
 
 

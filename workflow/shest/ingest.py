@@ -4,9 +4,11 @@ import errno
 import json
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 import numpy as np
 import spatialdata_io
 from spatialdata import SpatialData
@@ -110,8 +112,11 @@ def _check_values(bundle: str | Path, sdata: SpatialData) -> None:
         raise InputError(Path(bundle) / heads.MATRIX, "its values are no counts", heads.COPY)
 
 
-def write_store(sdata: SpatialData, path: str | Path) -> None:
-    """Write the store aside and put it in place when it is whole.
+def write_store(sdata: SpatialData, path: str | Path, threads: int = 1) -> None:
+    """Write the store aside with ``threads`` threads and put it in place when it is whole.
+
+    The threads are this function's own: after a failure those still at work are waited for, or they would write into
+    the folder that is being removed.
 
     Raises
     ------
@@ -119,7 +124,11 @@ def write_store(sdata: SpatialData, path: str | Path) -> None:
         The disk is full, or the H&E, which is decoded only now, has a tile that cannot be decoded.
     """
     try:
-        with replacing(path) as aside:
+        with (
+            replacing(path) as aside,
+            ThreadPoolExecutor(threads) as pool,
+            dask.config.set(scheduler="threads", pool=pool),
+        ):
             sdata.write(aside)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
