@@ -58,14 +58,14 @@ lint: .venv/installed  ## ruff, snakefmt, snakemake --lint
 	snakemake --lint --configfile config/tiny.yaml
 
 test-unit: .venv/installed  ## the library's tests
-	pytest tests/unit -n $(CORES) --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 pytest tests/unit -n $(CORES) --dist loadfile -m "not slow"
 
 test-workflow: .venv/installed  ## whole runs on small input
-	pytest tests/workflow
+	pytest --durations 15 tests/workflow
 
 test: lint .venv/installed  ## lint and every test
-	pytest -n $(CORES) --dist loadfile tests/unit
-	pytest tests/workflow
+	OMP_NUM_THREADS=1 pytest -n $(CORES) --dist loadfile --durations 15 tests/unit
+	pytest --durations 15 tests/workflow
 
 clean:  ## remove what runs wrote
 	rm -rf results .snakemake
