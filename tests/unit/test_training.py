@@ -28,15 +28,6 @@ def trained(data, settings=SMALL):
     return fit, model.assemble(fit, info(data, settings), CPU)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Other tests' parallel loops leave torch with as many threads as they took: on shared cores that is slow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def typed():
     """Cells whose type is plain, and a model of two members trained on them."""
