@@ -42,6 +42,9 @@ benchmark-tiles: .venv/installed  ## quadruple tiles against the direct transcri
 benchmark-embed: .venv/installed  ## the embedding engine against the bare forward pass
 	PYTHONPATH=workflow python tests/benchmark/embed.py
 
+benchmark-train: .venv/installed  ## training steps against a direct transcription
+	OMP_WAIT_POLICY=passive PYTHONPATH=workflow python tests/benchmark/train.py
+
 lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	uv pip compile --system-certs --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt
 	python envs/lock.py

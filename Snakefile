@@ -9,6 +9,9 @@ min_version("9.0")
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow"))
 os.environ.update(PYTHONPATH=os.path.join(workflow.basedir, "workflow"))
 
+# Threads that wait for each other sleep: where jobs share cores, spinning threads slow each other down many times.
+os.environ.update(OMP_WAIT_POLICY="passive")
+
 # A config named on the command line replaces the demo's: merged, types of both would stand side by side.
 if not workflow.overwrite_configfiles:
 

@@ -164,3 +164,41 @@ def test_the_same_input_gives_the_same_bytes(snake, copy_of_tiny, tiny):
     snake(copy_of_tiny, "--forcerun", "split", "refine", "train", "--", *targets)
     for target in targets:
         assert (copy_of_tiny / target).read_bytes() == (tiny / target).read_bytes(), target
+
+
+def test_the_card_tells_the_scores_of_both_protocols(results, samples):
+    text = (results / f"models/{ENCODER}/strict/card.md").read_text()
+    for protocol in ("strict", "paper"):
+        for sample in samples:
+            scores = json.loads((results / f"evaluation/{ENCODER}/{protocol}/{sample}.json").read_text())
+            row = next(line for line in text.splitlines() if line.startswith(f"| {sample} | {protocol} |"))
+            assert f"{scores['f1']['weighted']:.3f}" in row
+
+
+def test_further_views_are_encoded_once_and_scattering_changes_nothing(snake, copy_of_tiny):
+    vit = "{name: vit, architecture: vit_tiny_patch16_224, weights: random, features: 192}"
+    few = ["--config", f"encoders=[{vit}]", "protocols=[strict]"]
+    model = f"{R}/models/vit/strict/model.safetensors"
+
+    def parts():
+        return {p.name: p.read_bytes() for p in (copy_of_tiny / "results/cache").rglob("*.v*.npy")}
+
+    before = set(parts())
+    snake(copy_of_tiny, *few, "train={views: sampled, epochs: 2, members: 1}", "embed={shards: 1}", "--", model)
+    once = {name: data for name, data in parts().items() if name not in before}
+    assert any(".v0.npy" in name for name in once)
+    assert any(f".v{view}." in name for name in once for view in range(1, 8)), "no further view was encoded"
+    snake(copy_of_tiny, *few, "train={views: 8, epochs: 2, members: 1}", "embed={shards: 1}", "--", model)
+    assert all(parts()[name] == data for name, data in once.items())
+    all_views = json.loads((copy_of_tiny / R / "embeddings/vit/sim_train/views.strict.json").read_text())
+    held = {part["view"] for shard in all_views["shards"] for part in shard["parts"]}
+    assert held == set(range(1, 8))
+    index = copy_of_tiny / R / "embeddings/vit/sim_train/embeddings.json"
+    whole = json.loads(index.read_text())
+    for path in (copy_of_tiny / "results/cache").rglob("*.v0.npy"):
+        if path.name in once:
+            path.unlink()
+    target = str(index.relative_to(copy_of_tiny))
+    snake(copy_of_tiny, *few, "embed={shards: 2}", "--forcerun", "embed_part", "--", target)
+    assert {name: data for name, data in parts().items() if name in once} == once
+    assert json.loads(index.read_text()) == whole

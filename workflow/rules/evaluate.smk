@@ -36,3 +36,30 @@ rule evaluate:
         "Scoring {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
     script:
         "../scripts/evaluate.py"
+
+
+rule model_card:
+    input:
+        record=R(f"{MODEL}/model.json"),
+        scores=[
+            R(f"evaluation/{{encoder}}/{protocol}/{sample}.json")
+            for protocol in config["protocols"]
+            for sample in LABELLED
+        ],
+    output:
+        card=R(f"{MODEL}/card.md"),
+    log:
+        R("logs/model_card/{encoder}/{protocol}.log"),
+    benchmark:
+        R("benchmarks/model_card/{encoder}/{protocol}.tsv")
+    conda:
+        env("report")
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("card"),
+    message:
+        "Writing the model card ({wildcards.encoder}, {wildcards.protocol})"
+    script:
+        "../scripts/model_card.py"

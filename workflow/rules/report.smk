@@ -7,6 +7,7 @@ rule report:
     input:
         scores=evaluations,
         models=expand(R("models/{encoder}/{protocol}/model.json"), encoder=ENCODERS, protocol=config["protocols"]),
+        cards=expand(R("models/{encoder}/{protocol}/card.md"), encoder=ENCODERS, protocol=config["protocols"]),
         curves=expand(R("models/{encoder}/{protocol}/training.png"), encoder=ENCODERS, protocol=config["protocols"]),
         refinements=[
             R(f"refinement/{encoder}/{protocol}/{sample}.png")

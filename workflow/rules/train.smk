@@ -73,7 +73,6 @@ rule train:
             category="Training",
             labels={"encoder": "{encoder}", "protocol": "{protocol}"},
         ),
-        card=R(f"{MODEL}/card.md"),
     log:
         R("logs/train/{encoder}/{protocol}.log"),
     benchmark:
@@ -88,7 +87,7 @@ rule train:
         stores=[R(f"{sample}/sdata.zarr") for sample in TRAINED],
         train=config["train"],
         split=config["split"],
-        code=code("training", "model", "baselines", "dataset", "expression", "card", "training_pictures"),
+        code=code("training", "model", "baselines", "dataset", "expression", "training_pictures"),
     message:
         "Training both heads ({wildcards.encoder}, {wildcards.protocol})"
     script:

@@ -1,11 +1,11 @@
-"""Trains both heads and the baselines on cached embeddings; writes model, record, losses, picture and card."""
+"""Trains both heads and the baselines on cached embeddings; writes model, record, losses and picture."""
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from shest import baselines, cache, card, console, dataset, files, model, training, training_pictures, uncertainty
+from shest import baselines, cache, console, dataset, files, model, training, training_pictures, uncertainty
 from shest.errors import InputError
 from shest.expression import join, read_counts
 from shest.provenance import versions
@@ -85,8 +85,6 @@ def main(input, output, params, wildcards, threads):
     with files.replacing(output.picture) as aside:
         training_pictures.draw_training(rows, f"{wildcards.encoder}, {wildcards.protocol}", aside)
     model.save_model(output.model, output.record, fit, info)
-    with files.replacing(output.card) as aside:
-        aside.write_text(card.card(info | {"members": settings.members}), encoding="utf-8")
 
 
 with console.session(snakemake.log[0]):

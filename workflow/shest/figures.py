@@ -8,6 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -120,7 +121,9 @@ def scale_bar(axis: Axes, length_um: float, um_per_unit: float = 1.0) -> None:
     left, low = x0 + 0.04 * (x1 - x0), y0 + 0.05 * (y1 - y0)
     units = np.sign(x1 - x0) * length_um / um_per_unit
     axis.plot([left, left + units], [low, low], color="black", lw=2, solid_capstyle="butt", clip_on=False)
-    axis.text(left + units / 2, low + 0.015 * (y1 - y0), f"{length_um:g} µm", ha="center", va="bottom", fontsize=7)
+    at = left + units / 2, low + 0.015 * (y1 - y0)
+    halo = [patheffects.withStroke(linewidth=2, foreground="white")]
+    axis.text(*at, f"{length_um:g} µm", ha="center", va="bottom", fontsize=7, path_effects=halo)
 
 
 def round_length(width: float) -> float:

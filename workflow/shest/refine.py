@@ -27,7 +27,7 @@ class Settings:
     """Section ``refine`` of the config.
 
     The paper leaves k and eps open. The defaults were chosen by how many cells they keep of real colon and lung
-    tissue, about half as in the paper, before any score was seen.
+    tissue, about half; not by a score.
 
     neighbours : k of Algorithm 1
     eps_factor : eps over the median distance to the k-th neighbour

@@ -1,0 +1,13 @@
+"""Writes what a model was made of, how good it is under both protocols, and what it is not for."""
+
+from shest import card, console, files
+
+
+def main(input, output):
+    text = card.card(files.read_json(input.record), [files.read_json(path) for path in input.scores])
+    with files.replacing(output.card) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output)
