@@ -202,3 +202,23 @@ def test_further_views_are_encoded_once_and_scattering_changes_nothing(snake, co
     snake(copy_of_tiny, *few, "embed={shards: 2}", "--forcerun", "embed_part", "--", target)
     assert {name: data for name, data in parts().items() if name in once} == once
     assert json.loads(index.read_text()) == whole
+
+
+def test_what_was_planted_comes_back_to_the_cell(results, samples):
+    for sample in samples:
+        folder = results / "simulated" / sample / "truth"
+        truth = pd.read_parquet(folder / "truth.parquet").set_index("cell_id")
+        planted = json.loads((folder / "truth.json").read_text())
+        found = json.loads((results / sample / "registration.json").read_text())
+        assert np.allclose(found["he_to_um"], planted["he_to_um"], atol=1e-6)
+        assert (found["mpp_x"], found["mpp_y"]) == pytest.approx(planted["mpp"], abs=1e-7)
+        cells = pd.read_parquet(results / sample / "cells.parquet").set_index("cell_id")
+        assert (cells["reason"] == truth["reason"].reindex(cells.index)).all()
+        there = cells["reason"] != "no_nucleus"
+        for column in ("x", "y", "width_um", "height_um"):
+            assert np.allclose(cells.loc[there, column], truth[column].reindex(cells.index[there]), atol=1e-3), column
+        labels = pd.read_parquet(results / sample / "annotation.parquet").set_index("cell_id")
+        empty = truth.index[truth["defect"] == "no_counts"]
+        assert set(labels.index[labels["reason"] == "no_counts"]) == set(empty)
+        typed = labels["tacco_type"].dropna()
+        assert (typed == truth["cell_type"].reindex(typed.index)).mean() > 0.95
