@@ -57,7 +57,7 @@ def test_nuclei_lie_on_tissue(run):
     assert list(mirrored.values()) == [False, True, False]
 
 
-def within_class_medians(run, kit, sample, permutations=200):
+def within_class_medians(run, kit, sample, permutations=1000):
     """Median Pearson R over genes within each class of the experts, and the same with cells permuted within it."""
     found = ad.read_h5ad(run / f"predictions/morphometrics/strict/{sample}.h5ad")
     counts = ad.read_zarr(run / sample / "sdata.zarr/tables/table")
