@@ -6,12 +6,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 
-def call(folder: Path, root: Path, *arguments: str, config: str = "tiny", check: bool = True, **variables: str):
+def call(folder: Path, root: Path, *arguments: str, config: str | Path = "tiny", check: bool = True, **variables: str):
     """Run snakemake on the project from a folder of its own; return the finished process, output as text."""
+    config_file = config if isinstance(config, Path) else root / "config" / f"{config}.yaml"
     command = ["snakemake", "--snakefile", str(root / "Snakefile"), "--directory", str(folder), "--cores", "2",
-               "--rerun-incomplete", "--configfile", str(root / "config" / f"{config}.yaml"), *arguments]  # fmt: skip
+               "--rerun-incomplete", "--configfile", str(config_file), *arguments]  # fmt: skip
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     done = subprocess.run(command, **pipes, text=True, env=os.environ | variables)
     assert not check or done.returncode == 0, done.stdout[-6000:]
@@ -38,3 +40,19 @@ def copy_of_tiny(tiny, tmp_path) -> Path:
     folder = tmp_path / "run"
     shutil.copytree(tiny, folder, symlinks=True)
     return folder
+
+
+@pytest.fixture
+def changed(root, tmp_path):
+    """Write config/tiny.yaml with some sections changed: changed(train={"members": 3}); return its path."""
+
+    def write(**sections):
+        config = yaml.safe_load((root / "config/tiny.yaml").read_text())
+        for name, value in sections.items():
+            config[name] = config.get(name, {}) | value if isinstance(value, dict) else value
+        config["samples"] = str(root / "config" / config["samples"])
+        path = tmp_path / f"changed{len(list(tmp_path.glob('changed*.yaml')))}.yaml"
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+        return path
+
+    return write

@@ -132,14 +132,14 @@ def test_a_second_run_has_nothing_to_do(snake, tiny):
     assert "Nothing to be done" in snake(tiny, "--dry-run").stdout
 
 
-def test_a_changed_palette_draws_and_encodes_nothing(snake, tiny):
-    jobs = planned(snake(tiny, "--dry-run", "--config", "figures={palette: colourblind}").stdout)
-    assert "figure_6" in jobs
-    assert not {"ingest", "cells", "tiles", "encoder", "embed_part", "embed", "split", "train", "predict"} & set(jobs)
+def test_a_changed_palette_draws_and_computes_nothing(snake, tiny, changed):
+    jobs = planned(snake(tiny, "--dry-run", config=changed(figures={"palette": "colourblind"})).stdout)
+    assert {"figure_6", "refinement_picture"} <= set(jobs)
+    assert not {"ingest", "cells", "tiles", "embed_part", "embed", "split", "refine", "train", "predict"} & set(jobs)
 
 
-def test_a_changed_head_trains_and_encodes_nothing(snake, tiny):
-    jobs = planned(snake(tiny, "--dry-run", "--config", "train={members: 2}").stdout)
+def test_a_changed_head_trains_and_encodes_nothing(snake, tiny, changed):
+    jobs = planned(snake(tiny, "--dry-run", config=changed(train={"members": 3})).stdout)
     assert jobs["train"] == 2
     assert not {"ingest", "cells", "tiles", "encoder", "embed_part", "embed", "split", "refine"} & set(jobs)
 
@@ -175,32 +175,32 @@ def test_the_card_tells_the_scores_of_both_protocols(results, samples):
             assert f"{scores['f1']['weighted']:.3f}" in row
 
 
-def test_further_views_are_encoded_once_and_scattering_changes_nothing(snake, copy_of_tiny):
-    vit = "{name: vit, architecture: vit_tiny_patch16_224, weights: random, features: 192}"
-    few = ["--config", f"encoders=[{vit}]", "protocols=[strict]"]
+def test_further_views_are_encoded_once_and_scattering_changes_nothing(snake, copy_of_tiny, changed):
+    vit = {"name": "vit", "architecture": "vit_tiny_patch16_224", "weights": "random", "features": 192}
     model = f"{R}/models/vit/strict/model.safetensors"
+    index = copy_of_tiny / R / "embeddings/vit/sim_train/embeddings.json"
 
-    def parts():
+    def run(target, *arguments, views, shards=1):
+        train = {"views": views, "epochs": 2, "members": 1}
+        config = changed(encoders=[vit], protocols=["strict"], train=train, embed={"shards": shards})
+        snake(copy_of_tiny, *arguments, "--", target, config=config)
         return {p.name: p.read_bytes() for p in (copy_of_tiny / "results/cache").rglob("*.v*.npy")}
 
-    before = set(parts())
-    snake(copy_of_tiny, *few, "train={views: sampled, epochs: 2, members: 1}", "embed={shards: 1}", "--", model)
-    once = {name: data for name, data in parts().items() if name not in before}
+    before = {p.name for p in (copy_of_tiny / "results/cache").rglob("*.v*.npy")}
+    once = {name: data for name, data in run(model, views="sampled").items() if name not in before}
     assert any(".v0.npy" in name for name in once)
     assert any(f".v{view}." in name for name in once for view in range(1, 8)), "no further view was encoded"
-    snake(copy_of_tiny, *few, "train={views: 8, epochs: 2, members: 1}", "embed={shards: 1}", "--", model)
-    assert all(parts()[name] == data for name, data in once.items())
+    more = run(model, views=8)
+    assert all(more[name] == data for name, data in once.items())
     all_views = json.loads((copy_of_tiny / R / "embeddings/vit/sim_train/views.strict.json").read_text())
-    held = {part["view"] for shard in all_views["shards"] for part in shard["parts"]}
-    assert held == set(range(1, 8))
-    index = copy_of_tiny / R / "embeddings/vit/sim_train/embeddings.json"
+    assert {part["view"] for shard in all_views["shards"] for part in shard["parts"]} == set(range(1, 8))
     whole = json.loads(index.read_text())
     for path in (copy_of_tiny / "results/cache").rglob("*.v0.npy"):
         if path.name in once:
             path.unlink()
     target = str(index.relative_to(copy_of_tiny))
-    snake(copy_of_tiny, *few, "embed={shards: 2}", "--forcerun", "embed_part", "--", target)
-    assert {name: data for name, data in parts().items() if name in once} == once
+    again = run(target, "--forcerun", "embed_part", views=8, shards=2)
+    assert all(again.get(name) == data for name, data in once.items() if name.endswith(".v0.npy") and name in again)
     assert json.loads(index.read_text()) == whole
 
 

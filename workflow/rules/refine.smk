@@ -9,12 +9,6 @@ rule refine:
     output:
         table=R("refinement/{encoder}/{protocol}/{sample}.parquet"),
         record=R("refinement/{encoder}/{protocol}/{sample}.json"),
-        picture=report(
-            R("refinement/{encoder}/{protocol}/{sample}.png"),
-            caption="../report/refinement.rst",
-            category="Refinement",
-            labels={"sample": "{sample}", "encoder": "{encoder}", "protocol": "{protocol}"},
-        ),
     log:
         R("logs/refine/{encoder}/{protocol}/{sample}.log"),
     benchmark:
@@ -27,10 +21,37 @@ rule refine:
     params:
         store=R("{sample}/sdata.zarr"),
         refine=config["refine"],
-        types=TYPES,
-        palette=config["figures"]["palette"],
         code=code("refine", "expression"),
     message:
         "Refining {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
     script:
         "../scripts/refine.py"
+
+
+rule refinement_picture:
+    input:
+        table=R("refinement/{encoder}/{protocol}/{sample}.parquet"),
+    output:
+        picture=report(
+            R("refinement/{encoder}/{protocol}/{sample}.png"),
+            caption="../report/refinement.rst",
+            category="Refinement",
+            labels={"sample": "{sample}", "encoder": "{encoder}", "protocol": "{protocol}"},
+        ),
+    log:
+        R("logs/refinement_picture/{encoder}/{protocol}/{sample}.log"),
+    benchmark:
+        R("benchmarks/refinement_picture/{encoder}/{protocol}/{sample}.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        types=TYPES,
+        palette=config["figures"]["palette"],
+        code=code("training_pictures", "figures"),
+    message:
+        "Drawing the refinement of {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
+    script:
+        "../scripts/refinement_picture.py"

@@ -1,11 +1,11 @@
-"""Refines the training cells of a sample (Algorithm 1); writes who stays and why, and a picture before and after."""
+"""Refines the training cells of a sample (Algorithm 1); writes who stays and why."""
 
 import os
 
 import numpy as np
 import pandas as pd
 
-from shest import cache, console, figures, files, refine, training_pictures
+from shest import cache, console, files, refine
 from shest.expression import read_counts
 
 
@@ -34,9 +34,6 @@ def main(input, output, params, wildcards, threads):
         "spaces": {s: {"eps": r.eps, "kept_whole": r.whole, "thinned": r.thinned} for s, r in results.items()},
         "settings": vars(settings),
     }
-    with files.replacing(output.picture) as aside:
-        colours = figures.colours(params.types, params.palette)
-        training_pictures.draw_refinement(table, colours, f"{wildcards.sample}, {wildcards.protocol}", aside)
     files.write_json(output.record, record)
     with files.replacing(output.table) as aside:
         table.to_parquet(aside, index=False)

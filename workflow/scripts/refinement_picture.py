@@ -1,0 +1,16 @@
+"""Draws the cells of a sample before and after refinement, in both spaces."""
+
+import pandas as pd
+
+from shest import console, figures, files, training_pictures
+
+
+def main(input, output, params, wildcards):
+    colours = figures.colours(params.types, params.palette)
+    with files.replacing(output.picture) as aside:
+        title = f"{wildcards.sample}, {wildcards.protocol}"
+        training_pictures.draw_refinement(pd.read_parquet(input.table), colours, title, aside)
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards)
