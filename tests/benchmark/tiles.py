@@ -35,7 +35,7 @@ from shest.simulate.spec import Slide  # noqa: E402
 KIT = Path(os.environ.get("SHEST_KIT", ROOT / ".." / "shared" / "data" / "kit"))
 LIMITS = {"min_um": 2, "max_um": 16, "max_mean_grey": 230}
 BLOCK_PX = 2048
-WINDOWS, ROUNDS, REPEATS = 128, 30, 8  # the repeats take about as long as the transcription
+WINDOWS, ROUNDS, REPEATS = 1024, 12, 4  # as many windows as a block holds: threads are started once a call
 SEED = 42
 
 
