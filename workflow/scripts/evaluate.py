@@ -11,59 +11,22 @@ from shest.model import load_model, type_logits
 from shest.provenance import versions
 
 
-def scored_rows(table, role, refined):
-    """Return the rows that are scored, and in words which they are."""
-    labelled = table["cell_type"].notna().to_numpy()
-    if role != "train":
-        return labelled, "all labelled cells of a sample that nothing was fitted on"
-    test = labelled & (table["part"] == "test").to_numpy()
-    if refined is None:
-        return test, "held-out spatial blocks, a window apart from every training cell"
-    return test & refined.reindex(table.index).fillna(False).to_numpy(bool), "random test part, refined (as published)"
+def read_calls(input):
+    """Return called type, part of the split and label of every predicted cell, by cell_id."""
+    predicted = ad.read_h5ad(input.predictions, backed="r")
+    labels = pd.read_parquet(input.annotation).set_index("cell_id")["cell_type"]
+    table = pd.DataFrame({"called": predicted.obs["cell_type"].astype(str), "part": predicted.obs["part"].astype(str)})
+    return predicted, table.assign(cell_type=labels.reindex(table.index))
 
 
-def blocks_of(table, split, xy, block_um):
-    """Number the spatial blocks that the bootstrap draws from."""
-    if split is not None and split.nunique() > 1:
-        return pd.factorize(split.reindex(table.index))[0]
+def blocks_of(cells, input, sample, xy, block_um):
+    """Number the spatial blocks that the bootstrap draws from: the split's, else squares."""
+    if input.split:
+        split = pd.read_parquet(input.split[0])
+        block = split[split["sample"] == sample].set_index("cell_id")["block"]
+        if block.nunique() > 1:
+            return pd.factorize(block.reindex(cells))[0]
     return metrics.grid_blocks(xy, block_um)
-
-
-def expression_scores(scored, readers, weights):
-    """Score the reconstruction and the expression baselines; genes come from the reconstruction."""
-    genes, summary = evaluate.score_expression(scored, readers["reconstruction"], weights)
-    beside = {}
-    for name in ("ridge", "class_mean"):
-        table, beside[name] = evaluate.score_expression(scored, readers[name], None)
-        genes[f"pearson_{name}"] = table["pearson"]
-    spatial, moran = evaluate.score_moran(scored, readers["reconstruction"])
-    return genes.merge(spatial, on="gene"), summary, beside, moran
-
-
-def gene_overlap(measured, model):
-    """Say which genes can be scored."""
-    both = [g for g in model.genes if g in set(measured)]
-    return both, {
-        "scored": len(both),
-        "unmeasured": [g for g in model.genes if g not in set(measured)],
-        "not_in_model": [g for g in measured if g not in set(model.genes)],
-    }
-
-
-def calibration(model, x, label, called_probability):
-    """Expected calibration error before and after temperature scaling, reliability and coverage."""
-    raw = uncertainty.ensemble(type_logits(model, x), 1.0)
-    known = label >= 0
-    if not known.any():
-        return None
-    entropy = uncertainty.entropy(called_probability[known])
-    return {
-        "temperature": model.temperature,
-        "ece_before": uncertainty.calibration_error(raw[known], label[known]),
-        "ece_after": uncertainty.calibration_error(called_probability[known], label[known]),
-        "reliability": uncertainty.reliability(called_probability[known], label[known]),
-        "coverage": uncertainty.risk_coverage(entropy, label[known], called_probability[known].argmax(axis=1)),
-    }
 
 
 def reasons(input):
@@ -76,51 +39,42 @@ def reasons(input):
 
 def main(input, output, params, wildcards):
     model, base = load_model(input.model, input.record), baselines.load(input.baselines)
-    predicted = ad.read_h5ad(input.predictions, backed="r")
-    labels = pd.read_parquet(input.annotation).set_index("cell_id")["cell_type"]
-    table = pd.DataFrame({"called": predicted.obs["cell_type"].astype(str), "part": predicted.obs["part"].astype(str)})
-    table["cell_type"] = labels.reindex(table.index)
-    split = pd.read_parquet(input.split[0]) if input.split else None
-    split = None if split is None else split[split["sample"] == wildcards.sample].set_index("cell_id")["block"]
+    predicted, table = read_calls(input)
     refined = pd.read_parquet(input.refinement[0]).set_index("cell_id")["kept"] if input.refinement else None
-    chosen, scored_on = scored_rows(table, params.role, refined)
+    chosen, scored_on = evaluate.scored_rows(table, params.role, refined)
     if not chosen.any():
         raise InputError(wildcards.sample, "no cell to score: none of the kept cells of this part has a label",
                          "Give the sample a larger split, a table of labels, or the role predict")  # fmt: skip
-    rows = np.flatnonzero(chosen)
-    kept = table[chosen]
+    rows, kept = np.flatnonzero(chosen), table[chosen]
     actual, called = kept["cell_type"].to_numpy(str), kept["called"].to_numpy(str)
     types = [t for t in params.types if t in set(table["cell_type"].dropna()) | set(model.classes)]
-    xy = predicted.obsm["spatial"][rows]
-    block = blocks_of(kept, split, xy, params.block_um)
-    weights = metrics.resample_blocks(int(block.max()) + 1, params.draws, params.seed) if block.max() > 0 else None
+    xy, probability = predicted.obsm["spatial"][rows], predicted.obsm["probabilities"][rows]
+    block = blocks_of(kept.index, input, wildcards.sample, xy, params.block_um)
+    blocks = int(block.max()) + 1
+    weights = metrics.resample_blocks(blocks, params.draws, params.seed) if blocks > 1 else None
 
     counts, measured, cell_ids = read_counts(params.store)
-    genes, overlap = gene_overlap(measured, model)
-    at = pd.Index(cell_ids).get_indexer(kept.index)
-    columns = pd.Index(measured).get_indexer(genes)
+    genes, overlap = evaluate.gene_overlap(measured, model.genes)
+    if not genes:
+        raise InputError(wildcards.sample, "its panel has no gene that the model was trained on",
+                         "Check that both name genes alike, or give the sample the role predict")  # fmt: skip
+    at, columns = pd.Index(cell_ids).get_indexer(kept.index), pd.Index(measured).get_indexer(genes)
     scored = evaluate.Scored(actual, xy, block, counts[at][:, columns].tocsc(), genes)
+    del counts
     in_model = pd.Index(model.genes).get_indexer(genes)
     x = cache.Embeddings([input.embeddings], [(wildcards.sample, c) for c in kept.index]).take(np.arange(len(kept)))
-    standard, types_called = base.standardise(x), base.types(x).argmax(axis=1)
-
-    def ridge(part):
-        pick = in_model[part]
-        logs = standard @ base.ridge_weight[:, pick] + base.ridge_bias[pick]
-        return np.expm1(np.clip(logs, 0, baselines.MAX_LOG))
-
+    logistic_called = base.types(x).argmax(axis=1)
     readers = {
-        "reconstruction": lambda part: predicted.X[:, in_model[part].min() : in_model[part].max() + 1][rows][
-            :, in_model[part] - in_model[part].min()
-        ],
-        "ridge": ridge,
-        "class_mean": lambda part: base.class_mean[types_called][:, in_model[part]],
+        "reconstruction": evaluate.columns_of(predicted.X, rows, in_model),
+        "ridge": evaluate.ridge_reader(base, x, in_model),
+        "class_mean": lambda part: base.class_mean[logistic_called][:, in_model[part]],
     }
-    per_gene, expression, beside, moran = expression_scores(scored, readers, weights)
+    per_gene, expression = evaluate.score_all_expression(scored, readers, weights)
     scores = evaluate.score_types(actual, called, types)
-    logistic = evaluate.score_types(actual, np.array(model.classes)[types_called], types)
-    codes = pd.Categorical(actual, model.classes).codes.astype(int)
+    logistic = evaluate.score_types(actual, np.array(model.classes)[logistic_called], types)
+    raw, label = uncertainty.ensemble(type_logits(model, x), 1.0), pd.Categorical(actual, model.classes).codes
     intervals = evaluate.type_intervals(actual, called, types, block, weights) if weights is not None else {}
+    summary = expression["summary"]
     result = {
         "sample": wildcards.sample,
         "encoder": wildcards.encoder,
@@ -129,15 +83,14 @@ def main(input, output, params, wildcards):
         "scored_on": scored_on,
         "n_cells": len(rows),
         **scores,
-        "pearson": expression["pearson"] | {"csv": f"{wildcards.sample}.genes.csv"},
-        "spearman": expression["spearman"] | {"csv": f"{wildcards.sample}.genes.csv"},
+        "pearson": summary["pearson"] | {"csv": f"{wildcards.sample}.genes.csv"},
+        "spearman": summary["spearman"] | {"csv": f"{wildcards.sample}.genes.csv"},
         "genes": overlap | {"constant": int((per_gene["pearson"] == 0).sum())},
-        "moran": moran,
+        "moran": expression["moran"],
         "distances": evaluate.score_distances(xy, actual, called, types),
-        "calibration": calibration(model, x, codes, predicted.obsm["probabilities"][rows]),
-        "intervals": intervals
-        | {"pearson_median": expression.get("interval"), "blocks": int(block.max()) + 1, "draws": params.draws},
-        "baselines": {"logistic": logistic} | beside,
+        "calibration": evaluate.calibration(raw, probability, label.astype(int), model.temperature),
+        "intervals": intervals | {"pearson_median": summary.get("interval"), "blocks": blocks, "draws": params.draws},
+        "baselines": {"logistic": logistic} | expression["baselines"],
         "comparators": {},
         "reasons": reasons(input),
         "model_sha256": files.sha256(input.model),
@@ -153,8 +106,8 @@ def main(input, output, params, wildcards):
     files.write_json(output.scores, result)
     console.log.info(
         f"{wildcards.protocol}, {len(rows):,} cells: weighted F1 {scores['f1']['weighted']:.3f}"
-        f" (logistic {logistic['f1']['weighted']:.3f}), macro {scores['f1']['macro']:.3f},"
-        f" median R {expression['pearson']['median']:.3f} (ridge {beside['ridge']['pearson']['median']:.3f})"
+        f" (logistic {logistic['f1']['weighted']:.3f}), macro {scores['f1']['macro']:.3f}, median R"
+        f" {summary['pearson']['median']:.3f} (ridge {expression['baselines']['ridge']['pearson']['median']:.3f})"
     )
 
 

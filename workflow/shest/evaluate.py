@@ -1,16 +1,17 @@
 """Evaluation of a sample's predictions: one dictionary by the contract, one table of genes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import squidpy as sq
 from scipy import sparse
 from scipy.stats import wasserstein_distance
 
-from shest import metrics
+from shest import baselines, metrics, uncertainty
 
 NEIGHBOURS = 6
 GOOD_R = 0.3
@@ -182,3 +183,113 @@ def score_distances(xy: np.ndarray, actual: np.ndarray, predicted: np.ndarray, t
         }
         for pair in sorted(set(a) | set(p))
     ]
+
+
+def scored_rows(table: pd.DataFrame, role: str, refined: pd.Series | None) -> tuple[np.ndarray, str]:
+    """Say which cells are scored.
+
+    Parameters
+    ----------
+    table
+        Indexed by cell_id: cell_type (missing where there is no label) and part.
+    role
+        Of the sample: train or validation.
+    refined
+        By cell_id, whether refinement kept the cell; None where it decides nothing.
+
+    Returns
+    -------
+    (n,) bool, and in words which cells these are.
+    """
+    labelled = table["cell_type"].notna().to_numpy()
+    if role != "train":
+        return labelled, "all labelled cells of a sample that nothing was fitted on"
+    test = labelled & (table["part"] == "test").to_numpy()
+    if refined is None:
+        return test, "held-out spatial blocks, a window apart from every training cell"
+    return test & refined.reindex(table.index).fillna(False).to_numpy(bool), "random test part, refined (as published)"
+
+
+def gene_overlap(measured: Sequence[str], predicted: Sequence[str]) -> tuple[list[str], dict]:
+    """Return the genes that can be scored, in the model's order, and a record of those that cannot."""
+    panel, known = set(measured), set(predicted)
+    both = [g for g in predicted if g in panel]
+    unmeasured, beyond = [g for g in predicted if g not in panel], [g for g in measured if g not in known]
+    return both, {"scored": len(both), "unmeasured": unmeasured, "not_in_model": beyond}
+
+
+def columns_of(matrix: h5py.Dataset, rows: np.ndarray, columns: np.ndarray) -> Callable[[slice], np.ndarray]:
+    """Return a reader of gene slices out of a matrix on disk; ``columns``, ascending, are the genes' places in it."""
+
+    def read(part: slice) -> np.ndarray:
+        wanted = columns[part]
+        low, high = wanted[0], wanted[-1] + 1
+        return matrix[:, low:high][rows][:, wanted - low]
+
+    return read
+
+
+def ridge_reader(base: baselines.Baselines, embeddings: np.ndarray, columns: np.ndarray):
+    """Return a reader of gene slices of the ridge regression's counts; embeddings (n, d) of the scored cells."""
+    standard = base.standardise(embeddings)
+
+    def read(part: slice) -> np.ndarray:
+        pick = columns[part]
+        logs = standard @ base.ridge_weight[:, pick] + base.ridge_bias[pick]
+        return np.expm1(np.clip(logs, 0, baselines.MAX_LOG))
+
+    return read
+
+
+def score_all_expression(
+    scored: Scored, readers: dict[str, Callable[[slice], np.ndarray]], weights: np.ndarray | None
+) -> tuple[pd.DataFrame, dict]:
+    """Score the reconstruction and, beside it, the baselines.
+
+    Parameters
+    ----------
+    readers
+        ``reconstruction`` and any baselines by name.
+    weights
+        As for :func:`score_expression`.
+
+    Returns
+    -------
+    genes : DataFrame
+        What :func:`score_expression` and :func:`score_moran` say of the reconstruction, and pearson_{baseline}.
+    found : dict
+        ``summary``, ``moran``, and ``baselines`` by name.
+    """
+    genes, summary = score_expression(scored, readers["reconstruction"], weights)
+    beside = {}
+    for name, read in readers.items():
+        if name != "reconstruction":
+            table, beside[name] = score_expression(scored, read, None)
+            genes[f"pearson_{name}"] = table["pearson"]
+    spatial, moran_found = score_moran(scored, readers["reconstruction"])
+    return genes.merge(spatial, on="gene"), {"summary": summary, "moran": moran_found, "baselines": beside}
+
+
+def calibration(raw: np.ndarray, calibrated: np.ndarray, label: np.ndarray, temperature: float) -> dict | None:
+    """Compare calibration before and after temperature scaling.
+
+    Parameters
+    ----------
+    raw, calibrated : (n, classes) probabilities at temperature 1 and at ``temperature``
+    label : (n,) int, -1 for a type that the model lacks
+
+    Returns
+    -------
+    temperature, ece_before, ece_after (expected calibration error), reliability, coverage; None without labels.
+    """
+    known = label >= 0
+    if not known.any():
+        return None
+    p, label = calibrated[known], label[known]
+    return {
+        "temperature": temperature,
+        "ece_before": uncertainty.calibration_error(raw[known], label),
+        "ece_after": uncertainty.calibration_error(p, label),
+        "reliability": uncertainty.reliability(p, label),
+        "coverage": uncertainty.risk_coverage(uncertainty.entropy(p), label, p.argmax(axis=1)),
+    }
