@@ -13,15 +13,15 @@ CONFIG_FILE = Path((workflow.overwrite_configfiles or [Path(workflow.basedir) / 
 
 
 def load_run():
-    """Return config, paths, rows of the sheet by sample and the reference, or say every problem of them at once."""
+    """Return config, paths, rows of the sheet by sample, reference and comparators, or say every problem at once."""
     run, problems = places.load(dict(config), CONFIG_FILE)
     if problems:
         raise WorkflowError("\n".join(["Config and sample sheet cannot be used:", *problems]))
     record.stand_in(Path(run.paths.results, "preflight.json"))
-    return run.config, run.paths, run.samples, run.reference
+    return run.config, run.paths, run.samples, run.reference, run.comparators
 
 
-config, PATHS, SAMPLES, REFERENCE = load_run()
+config, PATHS, SAMPLES, REFERENCE, COMPARATORS = load_run()
 RESULTS = config["results"].rstrip("/")
 ENCODERS = [e if isinstance(e, str) else e["name"] for e in config["encoders"]]
 THREADS = config["resources"]["threads"]
@@ -63,6 +63,25 @@ def with_role(*roles):
 
 
 LABELLED = with_role("train", "validation")
+TRAINING = config["figures"].get("training", next(iter(with_role("train")), None))
+EXTERNAL = config["figures"].get("external", with_role("validation")[:2])
+FIGURES = ["2", "4", "5", "6", "7", "8", "S1", "S2", "S3", "S4"]
+TABLES = ["1", "S1"]
+# What figures read of a sample.
+KINDS = {
+    "scores": "evaluation/{encoder}/{protocol}/{sample}.json",
+    "genes": "evaluation/{encoder}/{protocol}/{sample}.genes.csv",
+    "markers": "evaluation/{encoder}/{protocol}/{sample}.markers.csv",
+    "scored": "evaluation/{encoder}/{protocol}/{sample}.cells.parquet",
+    "predictions": "predictions/{encoder}/{protocol}/{sample}.h5ad",
+    "refinements": "refinement/{encoder}/{protocol}/{sample}.parquet",
+    "embeddings": "embeddings/{encoder}/{sample}/embeddings.json",
+    "annotations": "{sample}/annotation.parquet",
+    "registrations": "{sample}/registration.json",
+    "cells": "{sample}/cells.parquet",
+    "tiles": "{sample}/tiles/tiles.json",
+    "ingests": "{sample}/ingest.json",
+}
 
 
 def one_file(sample, column, pattern):
@@ -152,6 +171,11 @@ def refinement_of(wildcards):
     return [R("refinement/{encoder}/{protocol}/{sample}.parquet")] if refined else []
 
 
+def comparator_files(wildcards):
+    """Files of the other systems whose labels are scored beside those of the heads."""
+    return [one["path"] for one in COMPARATORS[wildcards.sample].values()]
+
+
 def figure(number):
     """Outputs of a figure."""
     return {
@@ -161,9 +185,20 @@ def figure(number):
     }
 
 
-def shown(path, samples):
-    """Paths of the shown encoder and protocol, for some samples."""
-    return [R(path.format(sample=sample, **SHOWN)) for sample in samples]
+def shown(samples, *kinds):
+    """Inputs of a figure: each kind of result of the shown encoder and protocol, in the order of the samples."""
+    return {kind: [R(KINDS[kind].format(sample=sample, **SHOWN)) for sample in samples] for kind in kinds}
+
+
+def drawn(samples, *modules):
+    """Parameters of a figure: its samples and their stores, the types and how they are coloured, the code."""
+    return {
+        "samples": samples,
+        "stores": [R(f"{sample}/sdata.zarr") for sample in samples],
+        "types": TYPES,
+        "palette": config["figures"]["palette"],
+        "code": code("figures", "panels", *modules),
+    }
 
 
 def evaluations(wildcards):

@@ -12,9 +12,13 @@ rule evaluate:
         cells=R("{sample}/cells.parquet"),
         split=split_of,
         refinement=refinement_of,
+        registration=R("{sample}/registration.json"),
+        comparators=comparator_files,
     output:
         scores=R("evaluation/{encoder}/{protocol}/{sample}.json"),
         genes=R("evaluation/{encoder}/{protocol}/{sample}.genes.csv"),
+        markers=R("evaluation/{encoder}/{protocol}/{sample}.markers.csv"),
+        scored=R("evaluation/{encoder}/{protocol}/{sample}.cells.parquet"),
     log:
         R("logs/evaluate/{encoder}/{protocol}/{sample}.log"),
     benchmark:
@@ -31,7 +35,8 @@ rule evaluate:
         block_um=config["split"]["block_um"],
         draws=config["evaluate"]["draws"],
         seed=config["evaluate"]["seed"],
-        code=code("evaluate", "baselines", "model", "expression"),
+        comparators=lambda w: COMPARATORS[w.sample],
+        code=code("evaluate", "comparators", "baselines", "markers", "model", "expression"),
     message:
         "Scoring {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
     script:

@@ -4,7 +4,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from shest import baselines, cache, console, evaluate, files, metrics, uncertainty
+from shest import baselines, cache, comparators, console, evaluate, files, markers, metrics, uncertainty
 from shest.errors import InputError
 from shest.expression import read_counts
 from shest.model import load_model, type_logits
@@ -74,7 +74,8 @@ def main(input, output, params, wildcards):
     logistic = evaluate.score_types(actual, np.array(model.classes)[logistic_called], types)
     raw, label = uncertainty.ensemble(type_logits(model, x), 1.0), pd.Categorical(actual, model.classes).codes
     intervals = evaluate.type_intervals(actual, called, types, block, weights) if weights is not None else {}
-    summary = expression["summary"]
+    summary, place = expression["summary"], files.read_json(input.registration)
+    mpp = place["mpp_x"], place["mpp_y"]
     result = {
         "sample": wildcards.sample,
         "encoder": wildcards.encoder,
@@ -91,7 +92,9 @@ def main(input, output, params, wildcards):
         "calibration": evaluate.calibration(raw, probability, label.astype(int), model.temperature),
         "intervals": intervals | {"pearson_median": summary.get("interval"), "blocks": blocks, "draws": params.draws},
         "baselines": {"logistic": logistic} | expression["baselines"],
-        "comparators": {},
+        "comparators": comparators.score(
+            params.comparators, predicted.obsm["pixel"], mpp, rows, actual, called, list(params.types)
+        ),
         "reasons": reasons(input),
         "model_sha256": files.sha256(input.model),
         "versions": versions(),
@@ -103,6 +106,12 @@ def main(input, output, params, wildcards):
         )
     with files.replacing(output.genes) as aside:
         per_gene.to_csv(aside, index=False, float_format="%.6g")
+    with files.replacing(output.markers) as aside:
+        markers.scores(scored.counts, actual, genes).to_csv(aside, index=False, float_format="%.6g")
+    with files.replacing(output.scored) as aside:
+        px = predicted.obsm["pixel"][rows]
+        cells = {"cell_id": kept.index, "actual": actual, "called": called, "block": block, "x": px[:, 0], "y": px[:, 1]}
+        pd.DataFrame(cells).to_parquet(aside, index=False)
     files.write_json(output.scores, result)
     console.log.info(
         f"{wildcards.protocol}, {len(rows):,} cells: weighted F1 {scores['f1']['weighted']:.3f}"

@@ -95,6 +95,11 @@ def _cross_checks(config: dict) -> list[str]:
             if subtype in owner:
                 said.append(f"subtype {subtype} belongs to {owner[subtype]} and to {name}. Name it once.")
             owner[subtype] = name
+    for name, entry in config["evaluate"]["comparators"].items():
+        for group, kind in entry["types"].items():
+            if kind is not None and kind not in config["cell_types"]:
+                said.append(f"evaluate.comparators.{name}.types.{group}: {kind} is not a type of cell_types. "
+                            f"{nearest(kind, config['cell_types'])}")  # fmt: skip
     names = [encoder if isinstance(encoder, str) else encoder["name"] for encoder in config["encoders"]]
     said += [f"encoders: {name} stands there twice." for name in sorted({n for n in names if names.count(n) > 1})]
     return said

@@ -20,12 +20,17 @@ COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
 
 @dataclass
 class Run:
-    """Config with defaults, resolver of its paths, rows of the sheet by sample (paths resolved), the reference."""
+    """Config with defaults, resolver of its paths, rows of the sheet by sample (paths resolved), the reference.
+
+    ``comparators``: settings of every comparator that has a file for a sample, its ``path`` resolved, by sample and
+    name.
+    """
 
     config: dict
     paths: settings.Paths
     samples: dict[str, dict]
     reference: str
+    comparators: dict[str, dict[str, dict]]
 
 
 def load(config: dict, config_file: Path) -> tuple[Run | None, list[str]]:
@@ -57,7 +62,48 @@ def load(config: dict, config_file: Path) -> tuple[Run | None, list[str]]:
         samples[row.get("sample")] = row | found
     if problems:
         return None, problems
-    return Run(filled, paths, samples, places["reference.path"]), []
+    problems = _figure_problems(filled["figures"], samples)
+    if problems:
+        return None, problems
+    beside, problems = _comparators(filled["evaluate"]["comparators"], samples, paths)
+    if problems:
+        return None, problems
+    return Run(filled, paths, samples, places["reference.path"], beside), []
+
+
+def _comparators(entries: dict, samples: dict[str, dict], paths: settings.Paths) -> tuple[dict, list[str]]:
+    """Settings of the comparators by sample and name, with defaults and resolved paths, and what is wrong with them."""
+    parts = settings.load_schema("config")["properties"]["evaluate"]["properties"]["comparators"]
+    by_sample: dict[str, dict] = {sample: {} for sample in samples}
+    said = []
+    for name, entry in entries.items():
+        filled = settings.with_defaults(entry, parts["additionalProperties"])
+        common = {key: filled[key] for key in ("format", "radius_um", "scale")}
+        common["types"] = {str(group): kind for group, kind in entry["types"].items()}
+        for sample, text in entry["files"].items():
+            who = f"evaluate.comparators.{name}.files"
+            if sample not in samples:
+                said.append(f"{who}: no sample {sample} in the sheet. {nearest(sample, samples)}")
+            elif samples[sample]["role"] == "predict":
+                said.append(f"{who}: sample {sample} has the role predict and is not scored. Leave it out")
+            else:
+                found, more = paths.resolve_all({sample: text}, who)
+                said += more or ([] if _made(text) else _file(found[sample], f"comparator {name}", f"{who}.{sample}"))
+                by_sample[sample][name] = common | {"path": found.get(sample)}
+    return by_sample, said
+
+
+def _figure_problems(shown: dict, samples: dict[str, dict]) -> list[str]:
+    """List the samples that figures should show and cannot."""
+    wanted = [("training", name, "train") for name in [shown.get("training")] if name]
+    wanted += [("external", name, "validation") for name in shown.get("external", [])]
+    said = []
+    for key, name, role in wanted:
+        if name not in samples:
+            said.append(f"figures.{key}: no sample {name} in the sheet. {nearest(name, samples)}")
+        elif samples[name]["role"] != role:
+            said.append(f"figures.{key}: sample {name} has the role {samples[name]['role']}. Name one of role {role}")
+    return said
 
 
 def _weights(config: dict) -> dict[str, str]:
