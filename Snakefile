@@ -22,6 +22,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/simulate.smk"
 include: "workflow/rules/preflight.smk"
 include: "workflow/rules/ingest.smk"
@@ -41,6 +42,9 @@ include: "workflow/rules/report.smk"
 
 localrules:
     all,
+    embed,
+    model_card,
+    figures,
 
 
 rule all:

@@ -17,7 +17,8 @@ rule annotate:
         env("annotate")
     threads: 2
     resources:
-        mem_mb=size_mb(6, least=4000),
+        mem_mb=sized(3000, reference=6, table=20, tables=40),
+        runtime=sized(15, reference=0.02, tables=0.2),
     params:
         store=R("{sample}/sdata.zarr"),
         reference=config["reference"],

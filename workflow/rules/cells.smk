@@ -16,7 +16,8 @@ rule cells:
         env("image")
     threads: THREADS
     resources:
-        mem_mb=block_mb,
+        mem_mb=sized(1500, per_thread=BLOCK_MB, shapes=20),
+        runtime=sized(15, images=0.02, shapes=0.3),
     params:
         store=R("{sample}/sdata.zarr"),
         limits=config["cells"],

@@ -16,7 +16,8 @@ rule encoder:
         env("torch")
     threads: THREADS
     resources:
-        mem_mb=8000,
+        mem_mb=encoder_mb,
+        runtime=sized(60),
     params:
         encoder=encoder_config,
         precision=config["embed"]["precision"],
@@ -41,7 +42,8 @@ rule embed_part:
         env("torch")
     threads: THREADS
     resources:
-        mem_mb=8000,
+        mem_mb=encoder_mb,
+        runtime=encoding_minutes("embed_part", 1 / EMBED_JOBS),
     params:
         cache=CACHE,
     message:
@@ -68,7 +70,8 @@ rule embed:
         env("torch")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=sized(1000, tiles=100, parts=1),
+        runtime=sized(10, tiles=1),
     params:
         cache=CACHE,
     message:

@@ -17,7 +17,8 @@ rule ingest:
         env("ingest")
     threads: 2
     resources:
-        mem_mb=size_mb(2, least=2000),
+        mem_mb=sized(2000, bundle=4, he_image=1),
+        runtime=sized(15, bundle=0.05, he_image=0.05),
     params:
         bundle=lambda w: SAMPLES[w.sample]["path"],
         store=R("{sample}/sdata.zarr"),

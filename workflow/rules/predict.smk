@@ -19,7 +19,8 @@ rule predict:
         env("torch")
     threads: 2
     resources:
-        mem_mb=8000,
+        mem_mb=sized(3000, model=3, cells=20, embeddings=400),
+        runtime=sized(15, model=0.02, embeddings=10),
     params:
         role=lambda w: SAMPLES[w.sample]["role"],
         code=code("predict", "model"),

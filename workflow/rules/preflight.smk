@@ -17,7 +17,8 @@ checkpoint preflight:
         env("ingest")
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=sized(2000, samples=0.5, reference=0.5),
+        runtime=sized(15, samples=0.01, reference=0.01),
     params:
         samples=lambda w: {sample: sample_settings(sample) for sample in SAMPLES},
         reference=lambda w: REFERENCE,

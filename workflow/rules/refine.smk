@@ -17,7 +17,8 @@ rule refine:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=size_mb(0, least=8000),
+        mem_mb=sized(4000, tables=40, embeddings=2500),
+        runtime=sized(20, tables=0.5, embeddings=60),
     params:
         store=R("{sample}/sdata.zarr"),
         refine=config["refine"],
@@ -46,7 +47,8 @@ rule refinement_picture:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=sized(2000, table=30),
+        runtime=sized(10, table=1),
     params:
         types=TYPES,
         palette=config["figures"]["palette"],

@@ -20,7 +20,8 @@ rule register:
         env("image")
     threads: 1
     resources:
-        mem_mb=size_mb(1, least=2000),
+        mem_mb=sized(2000, shapes=20),
+        runtime=sized(10, shapes=0.2),
     params:
         store=R("{sample}/sdata.zarr"),
         code=code("register"),

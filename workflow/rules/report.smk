@@ -1,7 +1,5 @@
 """One HTML file that says what was made of what, how good it is, and what to doubt."""
 
-FIGURES = [4, 6]
-
 
 rule report:
     input:
@@ -26,7 +24,8 @@ rule report:
         registrations=expand(R("{sample}/registration.json"), sample=LABELLED),
         overlays=expand(R("{sample}/registration.png"), sample=LABELLED),
         tiles=expand(R("{sample}/tiles/tiles.png"), sample=SAMPLES),
-        figures=[R(f"figures/figure_{number}.png") for number in FIGURES],
+        figures=expand(R("figures/figure_{number}.png"), number=FIGURES),
+        tables=expand(R("tables/table_{number}.csv"), number=TABLES),
     output:
         html=R("report.html"),
     log:
@@ -37,7 +36,8 @@ rule report:
         env("report")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=sized(2000, scores=10, figures=3, overlays=3, tiles=3),
+        runtime=sized(10, scores=1),
     params:
         results=lambda w: RESULTS,
         envs=sorted(str(path) for path in Path(workflow.basedir, "envs").glob("*.yaml")),

@@ -16,7 +16,8 @@ rule split:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=sized(1500, cells=30, annotation=30),
+        runtime=sized(10, cells=0.5, annotation=0.5),
     params:
         samples=with_role("train"),
         split=config["split"],

@@ -3,6 +3,7 @@
 
 rule tiles:
     input:
+        ingest=R("{sample}/ingest.json"),
         cells=R("{sample}/cells.parquet"),
         outlines=R("{sample}/outlines.parquet"),
         registration=R("{sample}/registration.json"),
@@ -16,7 +17,8 @@ rule tiles:
         env("image")
     threads: THREADS
     resources:
-        mem_mb=block_mb,
+        mem_mb=sized(1500, per_thread=BLOCK_MB, shapes=20),
+        runtime=sized(15, images=0.02, shapes=0.3),
     params:
         store=R("{sample}/sdata.zarr"),
         window_um=config["tiles"]["window_um"],
@@ -47,7 +49,8 @@ rule contact_sheet:
         env("image")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=sized(2000, index=60, annotation=20),
+        runtime=sized(10, index=1),
     params:
         types=list(TYPES),
         code=code("contact"),

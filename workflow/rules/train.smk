@@ -3,6 +3,7 @@
 TRAINED = with_role("train")
 REFINED = [R(f"refinement/{{encoder}}/{{protocol}}/{sample}.parquet") for sample in TRAINED]
 FURTHER_VIEWS = str(config["train"]["views"]) != "1"
+FURTHER_SHARE = {"1": 0, "sampled": 1, "8": 7}[str(config["train"]["views"])]  # of the cells, at most
 
 
 rule plan_views:
@@ -20,7 +21,8 @@ rule plan_views:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=sized(1500, split=30, refinement=30),
+        runtime=sized(10, split=0.5),
     params:
         samples=TRAINED,
         train=config["train"],
@@ -46,7 +48,8 @@ rule embed_views:
         env("torch")
     threads: THREADS
     resources:
-        mem_mb=8000,
+        mem_mb=encoder_mb,
+        runtime=encoding_minutes("embed_views", FURTHER_SHARE),
     params:
         cache=CACHE,
     message:
@@ -81,7 +84,8 @@ rule train:
         env("torch")
     threads: THREADS
     resources:
-        mem_mb=16000,
+        mem_mb=sized(6000, tables=60, embeddings=500, views=500),
+        runtime=training_minutes,
     params:
         samples=TRAINED,
         stores=[R(f"{sample}/sdata.zarr") for sample in TRAINED],

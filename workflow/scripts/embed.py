@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shest import console, engine, files, tiles
+from shest import console, engine, files, gpu, tiles
 
 
 def main(input, output, params, wildcards, threads):
@@ -15,4 +15,5 @@ def main(input, output, params, wildcards, threads):
 
 
 with console.session(snakemake.log[0]):
+    gpu.check(snakemake.resources)
     main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards, snakemake.threads)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from shest import console, engine, files, tiles
+from shest import console, engine, files, gpu, tiles
 
 
 def main(input, output, params, wildcards, threads):
@@ -23,4 +23,5 @@ def main(input, output, params, wildcards, threads):
 
 
 with console.session(snakemake.log[0]):
+    gpu.check(snakemake.resources)
     main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards, snakemake.threads)

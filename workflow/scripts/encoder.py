@@ -1,6 +1,6 @@
 """Settles an encoder: weights found and digested, precision and batch size chosen, fingerprint taken."""
 
-from shest import console, encoders, files
+from shest import console, encoders, files, gpu
 
 
 def main(output, params):
@@ -10,4 +10,5 @@ def main(output, params):
 
 
 with console.session(snakemake.log[0]):
+    gpu.check(snakemake.resources)
     main(snakemake.output, snakemake.params)

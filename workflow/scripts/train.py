@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from shest import baselines, cache, console, dataset, files, model, training, training_pictures, uncertainty
+from shest import baselines, cache, console, dataset, files, gpu, model, training, training_pictures, uncertainty
 from shest.errors import InputError
 from shest.expression import join, read_counts
 from shest.provenance import versions
@@ -88,4 +88,5 @@ def main(input, output, params, wildcards, threads):
 
 
 with console.session(snakemake.log[0]):
+    gpu.check(snakemake.resources)
     main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards, snakemake.threads)
