@@ -1,10 +1,12 @@
-"""Shared by all tests: where the real bundles are, and what a test skips for lack of."""
+"""Shared by all tests: where the real bundles are, what a test skips for lack of, and one complete run of config/tiny.yaml."""
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,3 +34,52 @@ def kit() -> Path:
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+def call(folder: Path, root: Path, *arguments: str, config: str | Path = "tiny", check: bool = True, **variables: str):
+    """Run snakemake on the project from a folder of its own; return the finished process, output as text."""
+    config_file = config if isinstance(config, Path) else root / "config" / f"{config}.yaml"
+    command = ["snakemake", "--snakefile", str(root / "Snakefile"), "--directory", str(folder), "--cores", "2",
+               "--rerun-incomplete", "--configfile", str(config_file), *arguments]  # fmt: skip
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, **pipes, text=True, env=os.environ | variables)
+    assert not check or done.returncode == 0, done.stdout[-6000:]
+    return done
+
+
+@pytest.fixture(scope="session")
+def snake(root):
+    """Call snakemake in a folder: snake(folder, *arguments, config="tiny", check=True)."""
+    return lambda folder, *arguments, **options: call(folder, root, *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, root) -> Path:
+    """A folder with a finished run of config/tiny.yaml; tests must not change it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    call(folder, root)
+    return folder
+
+
+@pytest.fixture
+def copy_of_tiny(tiny, tmp_path) -> Path:
+    """The finished run, to be changed; times are kept, so that nothing is outdated."""
+    folder = tmp_path / "run"
+    shutil.copytree(tiny, folder, symlinks=True)
+    return folder
+
+
+@pytest.fixture
+def changed(root, tmp_path):
+    """Write config/tiny.yaml with some sections changed: changed(train={"members": 3}); return its path."""
+
+    def write(**sections):
+        config = yaml.safe_load((root / "config/tiny.yaml").read_text())
+        for name, value in sections.items():
+            config[name] = config.get(name, {}) | value if isinstance(value, dict) else value
+        config["samples"] = str(root / "config" / config["samples"])
+        path = tmp_path / f"changed{len(list(tmp_path.glob('changed*.yaml')))}.yaml"
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+        return path
+
+    return write
