@@ -24,6 +24,7 @@ report: "workflow/report/workflow.rst"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/simulate.smk"
+include: "workflow/rules/fetch.smk"
 include: "workflow/rules/preflight.smk"
 include: "workflow/rules/ingest.smk"
 include: "workflow/rules/annotate.smk"
@@ -42,6 +43,11 @@ include: "workflow/rules/report.smk"
 
 localrules:
     all,
+    fetch,
+    fetch_file,
+    fetch_bundle,
+    fetch_weights,
+    fetch_plan,
     embed,
     model_card,
     figures,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from shest import places, record
+from shest import fetch, places, record
 from shest.files import sha256
 from shest.provenance import module_digest
 
@@ -57,9 +57,19 @@ def env(name):
     return os.path.join(workflow.basedir, "envs", f"{name}.yaml")
 
 
+def any_of(names):
+    """Pattern of a wildcard that is one of these names, and never matches where there are none."""
+    return "|".join(map(re.escape, names)) or r"(?!)"
+
+
 def with_role(*roles):
     """Samples of the given roles, in the order of the sheet."""
     return [name for name, row in SAMPLES.items() if row["role"] in roles]
+
+
+def on_platform(platform):
+    """Samples of a platform."""
+    return [name for name, row in SAMPLES.items() if row["platform"] == platform]
 
 
 LABELLED = with_role("train", "validation")

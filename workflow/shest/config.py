@@ -3,14 +3,17 @@
 import csv
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from jsonschema import Draft202012Validator
 
 from shest.errors import nearest
 
+PUBLISHED = {"outs": "outs.zip", "he_image": "he_image.ome.tif", "alignment": "he_imagealignment.csv"}
+"""Files of a published bundle, by the ends of their names."""
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
 
 
@@ -57,11 +60,7 @@ def _sentences(error: Any) -> list[str]:
     prefix = f"{place}." if place else ""
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
         known = list(error.schema.get("properties", {}))
-        return [
-            f"unknown key {prefix}{key}. {nearest(key, known)}"
-            for key in error.instance
-            if key not in known
-        ]
+        return [f"unknown key {prefix}{key}. {nearest(key, known)}" for key in error.instance if key not in known]
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         said = re.match(r"'(.+?)' is a required", error.message)
@@ -102,7 +101,34 @@ def _cross_checks(config: dict) -> list[str]:
                             f"{nearest(kind, config['cell_types'])}")  # fmt: skip
     names = [encoder if isinstance(encoder, str) else encoder["name"] for encoder in config["encoders"]]
     said += [f"encoders: {name} stands there twice." for name in sorted({n for n in names if names.count(n) > 1})]
-    return said
+    return said + _fetch_checks(config["fetch"])
+
+
+def published_name(url: str) -> str:
+    """Return the last part of an address: the name that its file was published under."""
+    return unquote(PurePosixPath(urlsplit(url).path).name)
+
+
+def published_parts(entry: dict) -> dict[str, dict]:
+    """Return address and known bytes of each file of a published bundle; one without an address has no ``url``."""
+    start = entry.get("url")
+    guessed = {part: {"url": f"{start}_{ending}"} if start else {} for part, ending in PUBLISHED.items()}
+    return {part: guessed[part] | entry.get(part, {}) for part in PUBLISHED}
+
+
+def _fetch_checks(fetch: dict) -> list[str]:
+    """What the schema cannot say of files to fetch: each has an address, and a name of its own among the downloads."""
+    said, addresses = [], [entry["url"] for entry in fetch["files"].values()]
+    for name, entry in fetch["bundles"].items():
+        parts = published_parts(entry)
+        said += [f"fetch.bundles.{name}: no address of {part}. Give url, or {part}.url."
+                 for part in parts if "url" not in parts[part]]  # fmt: skip
+        addresses += [source["url"] for source in parts.values() if "url" in source]
+    names = [published_name(address) for address in dict.fromkeys(addresses)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    said += [f"fetch: two addresses end in {name}. Fetch one of them by hand, under another name." for name in twice]
+    both = sorted(set(fetch["files"]) & set(fetch["bundles"]))
+    return said + [f"fetch: {name} is a file and a bundle. Give each a name of its own." for name in both]
 
 
 def read_sheet(path: Path) -> tuple[list[dict], list[str]]:
@@ -141,9 +167,21 @@ def _sheet_checks(path: Path, rows: list[dict]) -> list[str]:
                 "logs", "benchmarks", "simulated", "preflight"}  # fmt: skip
     said += [f"{path}: sample {name} has the name of a results folder. Choose another."
              for name in names if name in reserved]  # fmt: skip
+    for row in rows:
+        who, slide = f"{path}: sample {row.get('sample')}", row.get("platform") == "slide"
+        if slide and row.get("role") in ("train", "validation"):
+            said.append(f"{who} is a plain slide: it has no counts to train on or to be scored by. Its role is predict.")
+        foreign = ("he_image", "alignment", "annotation") if slide else ("nuclei", "mpp")
+        said += [f"{who}: column {column} is not used for platform {row.get('platform')}. Leave it empty."
+                 for column in foreign if row.get(column)]  # fmt: skip
     if rows and not any(row.get("role") == "train" and row.get("platform") == "xenium" for row in rows):
         said.append(f"{path}: no training sample. Give at least one Xenium bundle the role train.")
     return said
+
+
+def expand(text: str) -> str:
+    """Put environment variables and the home folder into a path; a variable that is not set is a KeyError."""
+    return os.path.expanduser(re.sub(r"\$\{?(\w+)\}?", lambda found: os.environ[found.group(1)], text))
 
 
 class Paths:
@@ -155,10 +193,13 @@ class Paths:
         Folder of the config file, which relative inputs start from.
     results
         Folder of the results; ``{results}`` in an input path stands for it.
+    fetched
+        Folder of what is fetched; ``{fetched}`` stands for it.
     """
 
-    def __init__(self, base: Path, results: str) -> None:
+    def __init__(self, base: Path, results: str, fetched: str = "data") -> None:
         self.base, self.results = base, results
+        self.made = {"{results}": results, "{fetched}": fetched}
 
     def resolve(self, text: str) -> str:
         """Return the path that ``text`` means.
@@ -168,11 +209,10 @@ class Paths:
         KeyError
             An environment variable in it is not set.
         """
-        if text.startswith("{results}"):
-            return self.results + text.removeprefix("{results}")
-        expanded = re.sub(r"\$\{?(\w+)\}?", lambda found: os.environ[found.group(1)], text)
-        expanded = os.path.expanduser(expanded)
-        return os.path.normpath(os.path.join(self.base, expanded))
+        for start, folder in self.made.items():
+            if text.startswith(start):
+                return folder + text.removeprefix(start)
+        return os.path.normpath(os.path.join(self.base, expand(text)))
 
     def resolve_all(self, texts: dict[str, str], where: str) -> tuple[dict[str, str], list[str]]:
         """Resolve named paths; a variable that is not set is a problem and leaves the path out."""

@@ -16,6 +16,10 @@ BUNDLE_FILES = (
 )
 HE_IMAGE, ALIGNMENT = "he_image.ome.tif", "he_imagealignment.csv"
 COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
+NUCLEI_REMEDY = (
+    "Detect cells in QuPath (Analyze > Cell detection, or the StarDist extension) and export them (File > Export "
+    "objects as GeoJSON), or run CellViT with --geojson; name the file in column nuclei"
+)
 
 
 @dataclass
@@ -42,7 +46,9 @@ def load(config: dict, config_file: Path) -> tuple[Run | None, list[str]]:
     problems : one sentence each; all of them
     """
     filled, problems = settings.check_config(config, str(config_file))
-    paths = settings.Paths(config_file.resolve().parent, str(filled.get("results", "results")).rstrip("/"))
+    fetched, more = _fetched_folder(filled, str(config_file))
+    problems += more
+    paths = settings.Paths(config_file.resolve().parent, str(filled.get("results", "results")).rstrip("/"), fetched)
     reference = filled.get("reference")
     named = {"samples": filled.get("samples"),
              "reference.path": reference.get("path") if isinstance(reference, dict) else None}  # fmt: skip
@@ -50,13 +56,15 @@ def load(config: dict, config_file: Path) -> tuple[Run | None, list[str]]:
     places, more = paths.resolve_all(texts, str(config_file))
     problems += more
     problems += paths.resolve_all(_weights(filled), str(config_file))[1]
-    if "reference.path" in places and not _made(texts["reference.path"]):
-        problems += _file(places["reference.path"], "reference.path", "the reference")
+    if "reference.path" in places:
+        text = texts["reference.path"]
+        problems += _unfetched(text, "reference.path", filled)
+        problems += [] if _made(text) else _file(places["reference.path"], "reference.path", "the reference")
     rows, more = settings.read_sheet(Path(places["samples"])) if "samples" in places else ([], [])
     problems += more
     samples = {}
     for row in rows:
-        given = {column: row[column] for column in COLUMNS if row.get(column)}
+        given = _published(row, filled) | {column: row[column] for column in COLUMNS if row.get(column)}
         found, more = paths.resolve_all(given, f"{places['samples']}, sample {row.get('sample')}")
         problems += more + _row_problems(row | found, given, filled)
         samples[row.get("sample")] = row | found
@@ -114,14 +122,59 @@ def _weights(config: dict) -> dict[str, str]:
 
 
 def _made(text: str) -> bool:
-    """Tell whether a path, as written, is within the results: rules make it."""
-    return text.startswith("{results}")
+    """Tell whether a path, as written, is within the results or what is fetched: rules make it."""
+    return text.startswith(("{results}", "{fetched}"))
+
+
+def _fetched_folder(config: dict, where: str) -> tuple[str, list[str]]:
+    """Return the folder of what is fetched, environment variables put in."""
+    fetch = config.get("fetch")
+    text = fetch.get("dir") if isinstance(fetch, dict) else None
+    text = text if isinstance(text, str) else "data"
+    try:
+        return settings.expand(text).rstrip("/"), []
+    except KeyError as error:
+        return text, [f"{where}: fetch.dir needs the environment variable {error.args[0]}, which is not set. "
+                      f"Say: export {error.args[0]}=FOLDER"]  # fmt: skip
+
+
+def _fetches(config: dict, kind: str) -> dict:
+    """Entries of ``fetch.files`` or ``fetch.bundles``."""
+    fetch = config.get("fetch")
+    entries = fetch.get(kind) if isinstance(fetch, dict) else None
+    return entries if isinstance(entries, dict) else {}
+
+
+def _published(row: dict, config: dict) -> dict[str, str]:
+    """H&E image and alignment of a bundle that is fetched, as they are published."""
+    name = str(row.get("path", "")).removeprefix("{fetched}/").rstrip("/")
+    entry = _fetches(config, "bundles").get(name)
+    if not isinstance(entry, dict) or not str(row["path"]).startswith("{fetched}/"):
+        return {}
+    parts = settings.published_parts(entry)
+    names = {part: settings.published_name(parts[part].get("url", "")) for part in ("he_image", "alignment")}
+    return {part: f"{{fetched}}/{name}/{file}" for part, file in names.items()}
+
+
+def _unfetched(text: str, who: str, config: dict) -> list[str]:
+    """One problem where a path is in the folder of what is fetched, and nothing of the config fetches it."""
+    if not text.startswith("{fetched}"):
+        return []
+    name = text.removeprefix("{fetched}").strip("/")
+    known = [*_fetches(config, "files"), *_fetches(config, "bundles")]
+    for bundle in _fetches(config, "bundles"):
+        known += _published({"path": f"{{fetched}}/{bundle}"}, config).values()
+    known = [entry.removeprefix("{fetched}/") for entry in known]
+    if name in known:
+        return []
+    return [f"{text}: {who}: neither fetch.files nor fetch.bundles has {name}. "
+            + (nearest(name, known) if known else "Add it there")]  # fmt: skip
 
 
 def _row_problems(row: dict, given: dict, config: dict) -> list[str]:
     """List what is not where a row of the sheet says."""
     who = f"sample {row.get('sample')}"
-    said = []
+    said = [sentence for text in given.values() for sentence in _unfetched(text, who, config)]
     for column in ("he_image", "alignment", "annotation", "nuclei"):
         if column in given and not _made(given[column]):
             said += _file(row[column], who, f"{column} of the sheet")
@@ -132,15 +185,15 @@ def _row_problems(row: dict, given: dict, config: dict) -> list[str]:
     if row.get("platform") == "slide":
         said += _file(row["path"], who, "the slide")
         if "nuclei" not in given:
-            said.append(f"{row['path']}: {who} is a plain slide without outlines of nuclei. Detect cells in QuPath "
-                        "(Cell detection, or StarDist), export them as GeoJSON and name the file in column "
-                        "nuclei")  # fmt: skip
+            said.append(f"{row['path']}: {who} is a plain slide without outlines of nuclei. {NUCLEI_REMEDY}")
         return said
     return said + bundle_problems(Path(row["path"]), who, "he_image" in given, "alignment" in given)
 
 
 def _slide_problems(text: str, who: str, config: dict) -> list[str]:
     """A path among the simulated slides must name one of them."""
+    if text.startswith("{fetched}"):
+        return []
     simulate = config.get("simulate") or {}
     folder = f"{{results}}/{simulate.get('folder', 'simulated')}/"
     slides = list(simulate.get("slides", {}))

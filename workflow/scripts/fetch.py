@@ -1,0 +1,19 @@
+"""Fetches a file, or the files of a bundle that the workflow reads; what lies there already is checked and taken."""
+
+from pathlib import Path
+
+from shest import console, fetch
+
+
+def main(output, params, settings):
+    files, bundles = fetch.sources(settings)
+    folder, patience = Path(params.folder), fetch.patience_of(settings)
+    if "files" in output.keys():  # noqa: SIM118 (Snakemake's named list is no dictionary)
+        target = folder / params.name
+        fetch.fetch_bundle(bundles[params.name], folder, target, settings["archives"], patience)
+    else:
+        fetch.fetch_file(fetch.targets(files, bundles)[params.name], folder, Path(output.file), patience)
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.output, snakemake.params, snakemake.config["fetch"])

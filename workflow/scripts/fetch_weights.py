@@ -1,0 +1,13 @@
+"""Fetches the weights of an encoder into the hub's cache, for machines that run without a network."""
+
+from shest import console, encoders, files
+
+
+def main(output, params):
+    weights = encoders.find_weights(encoders.entry_of(params.encoder))
+    console.log.info(f"weights: {weights}, {weights.stat().st_size:,} bytes")
+    files.write_json(output.record, {"weights": str(weights), "sha256": files.sha256(weights)})
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.output, snakemake.params)
