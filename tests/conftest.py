@@ -1,4 +1,4 @@
-"""Shared by all tests: where the real bundles are, what a test skips for lack of, and one complete run of config/tiny.yaml."""
+"""Shared by all tests: where the real bundles are, what a test skips for lack of, one whole run of config/tiny.yaml."""
 
 import os
 import shutil
