@@ -45,6 +45,14 @@ def test_a_missing_section_is_named_with_what_it_is_for():
         ({"cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["a"]}}}, "subtype a belongs to A and to B"),
         ({"cells": {"min_um": 20}}, "cells.min_um must be less"),
         ({"encoders": ["x", {"name": "x"}]}, "encoders: x stands there twice"),
+        (
+            {"evaluate": {"comparators": {"H": {"format": "csv", "files": {"a": "x"}, "types": {1: "AA", 2: None}}}}},
+            "evaluate.comparators.H.types.1: AA is not a type of cell_types. Did you mean A?",
+        ),
+        (
+            {"evaluate": {"comparators": {"H": {"format": "xml", "files": {"a": "x"}, "types": {"1": "A"}}}}},
+            "'xml' is not one of",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other(change, said):
@@ -61,7 +69,7 @@ def test_sheet_rows_get_defaults_and_empty_cells_mean_the_default(tmp_path):
     rows, found = sheet(tmp_path, "# a comment\nsample\trole\tpath\tannotation\n\na\ttrain\tx\t\n")
     assert found == []
     assert rows == [{"sample": "a", "role": "train", "path": "x", "platform": "xenium", "he_image": None,
-                     "alignment": None, "annotation": None, "nuclei": None, "organ": None}]  # fmt: skip
+                     "alignment": None, "annotation": None, "nuclei": None, "mpp": None, "organ": None}]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -75,6 +83,9 @@ def test_sheet_rows_get_defaults_and_empty_cells_mean_the_default(tmp_path):
         ("sample\trole\tpath\na\ttraining\tx\n", "'training' is not one of"),
         ("sample\trole\tpath\nmodels\ttrain\tx\n", "name of a results folder"),
         ("sample\trole\tpath\n", "no samples"),
+        ("sample\trole\tplatform\tpath\na\tvalidation\tslide\tx\n", "sample a is a plain slide, without counts"),
+        ("sample\trole\tpath\tmpp\na\ttrain\tx\t0.25\n", "column mpp is not used for platform xenium"),
+        ("sample\trole\tplatform\tpath\tmpp\na\tpredict\tslide\tx\t40x\n", "mpp: '40x' does not match"),
     ],
 )
 def test_mistakes_in_the_sheet(tmp_path, text, said):

@@ -7,6 +7,7 @@ import bundles
 import numpy as np
 import pandas as pd
 import pytest
+import slides
 import tifffile
 from scipy import sparse
 
@@ -458,15 +459,14 @@ def test_encoders_without_weights(tmp_path, monkeypatch):
 
 
 def slide(tmp_path, nuclei):
-    path = tmp_path / "slide.tif"
-    tifffile.imwrite(path, np.zeros((300, 200, 3), np.uint8), tile=(128, 128), photometric="rgb")
+    path = slides.tiff(tmp_path / "slide.tif", (300, 200))
     if nuclei is not None:
         (tmp_path / "nuclei.geojson").write_text(nuclei)
     return {"path": str(path), "platform": "slide", "role": "predict",
             "nuclei": None if nuclei is None else str(tmp_path / "nuclei.geojson")}  # fmt: skip
 
 
-POLYGON = '{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}}'
+POLYGON = '{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [30, 0], [0, 30], [0, 0]]]}}'
 
 
 @pytest.mark.parametrize("nuclei", [f'{{"type": "FeatureCollection", "features": [{POLYGON}]}}', f"[{POLYGON}]"])

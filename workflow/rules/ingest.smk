@@ -13,6 +13,8 @@ rule ingest:
         R("logs/ingest/{sample}.log"),
     benchmark:
         R("benchmarks/ingest/{sample}.tsv")
+    wildcard_constraints:
+        sample=any_of(on_platform("xenium")),
     conda:
         env("ingest")
     threads: 2
@@ -27,3 +29,32 @@ rule ingest:
         "Reading the bundle of {wildcards.sample}"
     script:
         "../scripts/ingest.py"
+
+
+rule ingest_slide:
+    input:
+        slide=lambda w: SAMPLES[w.sample]["path"],
+        nuclei=lambda w: SAMPLES[w.sample]["nuclei"],
+        preflight=ancient(R("preflight.json")),
+    output:
+        done=R("{sample}/ingest.json"),
+    log:
+        R("logs/ingest_slide/{sample}.log"),
+    benchmark:
+        R("benchmarks/ingest_slide/{sample}.tsv")
+    wildcard_constraints:
+        sample=any_of(on_platform("slide")),
+    conda:
+        env("ingest")
+    threads: 2
+    resources:
+        mem_mb=sized(2000, nuclei=8, slide=1),
+        runtime=sized(15, nuclei=0.05, slide=0.05),
+    params:
+        mpp=lambda w: SAMPLES[w.sample]["mpp"],
+        store=R("{sample}/sdata.zarr"),
+        code=code("ingest"),
+    message:
+        "Reading the slide {wildcards.sample} and its nuclei"
+    script:
+        "../scripts/ingest_slide.py"

@@ -109,8 +109,13 @@ def read_alignment(path: str | Path) -> np.ndarray:
     return matrix
 
 
-def read_he(path: str | Path) -> da.Array:
+def read_he(path: str | Path, number: int = 0) -> da.Array:
     """Open an H&E TIFF lazily, tile by tile, as (3, height, width) uint8.
+
+    Parameters
+    ----------
+    number
+        Of the image (series) in the file.
 
     Raises
     ------
@@ -119,10 +124,10 @@ def read_he(path: str | Path) -> da.Array:
     """
     try:
         with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
+            series = tiff.series[number]
             axes, dtype, shape = series.axes, series.dtype, series.shape
-            _check_extent(path, tiff)
-        pixels = da.from_zarr(tifffile.imread(path, aszarr=True, level=0))
+            _check_extent(path, series)
+        pixels = da.from_zarr(tifffile.imread(path, aszarr=True, series=number, level=0))
     except InputError:
         raise
     except FileNotFoundError:
@@ -143,9 +148,9 @@ def read_he(path: str | Path) -> da.Array:
     return pixels[:3].rechunk(CHUNKS)
 
 
-def _check_extent(path: str | Path, tiff: tifffile.TiffFile) -> None:
+def _check_extent(path: str | Path, series: tifffile.TiffPageSeries) -> None:
     """Refuse a file that ends before its last tile."""
-    page = tiff.series[0].levels[0].keyframe
+    page = series.levels[0].keyframe
     end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
     size = Path(path).stat().st_size
     if end > size:

@@ -170,7 +170,7 @@ def _sheet_checks(path: Path, rows: list[dict]) -> list[str]:
     for row in rows:
         who, slide = f"{path}: sample {row.get('sample')}", row.get("platform") == "slide"
         if slide and row.get("role") in ("train", "validation"):
-            said.append(f"{who} is a plain slide: it has no counts to train on or to be scored by. Its role is predict.")
+            said.append(f"{who} is a plain slide, without counts to train on or to be scored by. Its role is predict.")
         foreign = ("he_image", "alignment", "annotation") if slide else ("nuclei", "mpp")
         said += [f"{who}: column {column} is not used for platform {row.get('platform')}. Leave it empty."
                  for column in foreign if row.get(column)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""From a Xenium bundle to a SpatialData store: counts, nucleus outlines, and the H&E in chunks."""
+"""From a Xenium bundle or a plain slide to a SpatialData store: counts, nucleus outlines, and the H&E in chunks."""
 
 import errno
 import json
@@ -9,13 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dask
+import dask.array as da
+import geopandas
 import numpy as np
+import pandas as pd
+import shapely
 import spatialdata_io
+from anndata import AnnData
+from scipy import sparse
 from spatialdata import SpatialData
-from spatialdata.models import Image2DModel
-from spatialdata.transformations import Affine
+from spatialdata.models import Image2DModel, ShapesModel, TableModel
+from spatialdata.transformations import Affine, Identity
+from xarray import DataArray, DataTree
 
 from shest import bundle as heads
+from shest import slide
 from shest.bundle import CHUNKS, SPECS
 from shest.errors import Findings, InputError, brief
 from shest.files import replacing
@@ -63,14 +71,7 @@ def read_bundle(bundle: str | Path, he_image: str | Path, alignment: str | Path)
     except Exception as error:
         raise InputError(bundle, f"the bundle cannot be read ({brief(error)})",
                          "Copy its files again; they must come from one run of the instrument") from error  # fmt: skip
-    sdata.images[IMAGE] = Image2DModel.parse(
-        pixels,
-        dims=("c", "y", "x"),
-        c_coords=("r", "g", "b"),
-        chunks=CHUNKS,
-        scale_factors=list(PYRAMID) if min(pixels.shape[1:]) > 4 * CHUNKS[1] else None,
-        transformations={"global": Affine(matrix, input_axes=("x", "y"), output_axes=("x", "y"))},
-    )
+    sdata.images[IMAGE] = _image(pixels, matrix)
     table = sdata.tables[TABLE]
     facts = {
         "platform": "xenium",
@@ -82,6 +83,67 @@ def read_bundle(bundle: str | Path, he_image: str | Path, alignment: str | Path)
         "he_to_morphology": matrix.tolist(),
         "panel": specs.get("panel_name"),
         "analysis_version": specs.get("analysis_sw_version"),
+    }
+    return sdata, facts
+
+
+def _image(pixels: da.Array, matrix: np.ndarray) -> DataArray | DataTree:
+    """Make the stored image: chunks, a pyramid where it is large, and its affine (3 x 3) to the global frame."""
+    return Image2DModel.parse(
+        pixels,
+        dims=("c", "y", "x"),
+        c_coords=("r", "g", "b"),
+        chunks=CHUNKS,
+        scale_factors=list(PYRAMID) if min(pixels.shape[1:]) > 4 * CHUNKS[1] else None,
+        transformations={"global": Affine(matrix, input_axes=("x", "y"), output_axes=("x", "y"))},
+    )
+
+
+def read_slide(path: str | Path, nuclei: str | Path, mpp: str | None) -> tuple[SpatialData, dict]:
+    """Read a plain slide and the outlines of its nuclei into what a bundle is read into.
+
+    The frame that takes the place of Xenium's is µm from the slide's first pixel. The table has every cell and no
+    genes; a cell whose outline has no area is in the table and not among the nuclei.
+
+    Parameters
+    ----------
+    path, nuclei
+        The slide, and a GeoJSON file.
+    mpp
+        µm per px, or None for what the file says.
+
+    Returns
+    -------
+    As :func:`read_bundle`.
+
+    Raises
+    ------
+    InputError
+        The slide or the outlines cannot be used.
+    """
+    pixels, sizes = slide.read_image(path), slide.read_mpp(path, mpp)
+    found = slide.read_nuclei(nuclei, pixels.shape[1:], sizes)
+    to_um = np.diag([*sizes, 1.0])
+    outlines = shapely.transform(found.outline[found.drawn], lambda xy: xy * np.array(sizes))
+    frame = geopandas.GeoDataFrame({"cell_id": found.cell_id[found.drawn]}, geometry=outlines)
+    obs = pd.DataFrame({"cell_id": found.cell_id, "region": pd.Categorical([NUCLEI] * len(found.cell_id))})
+    cells = AnnData(sparse.csr_matrix((len(obs), 0), dtype=np.float32), obs=obs.set_index(obs["cell_id"].to_numpy()))
+    sdata = SpatialData(
+        images={IMAGE: _image(pixels, to_um)},
+        shapes={NUCLEI: ShapesModel.parse(frame, transformations={"global": Identity()})},
+        tables={TABLE: TableModel.parse(cells, region=NUCLEI, region_key="region", instance_key="cell_id")},
+    )
+    facts = {
+        "platform": "slide",
+        "cells": len(found.cell_id),
+        "genes": 0,
+        "nuclei": int(found.drawn.sum()),
+        "he_shape": [int(n) for n in pixels.shape[1:]],
+        "pixel_size_um": 1.0,
+        "he_to_morphology": to_um.tolist(),
+        "mpp_from": "file" if mpp is None else "sheet",
+        "ids_from": "file" if found.named else "order",
+        "repaired_outlines": found.repaired,
     }
     return sdata, facts
 

@@ -7,7 +7,6 @@ pathologist's table must be a type of the config: one that is misspelt would tak
 Cells that he did not want to judge, or that belong to no type, have an empty group.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,13 +18,13 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from shest import annotate, bundle, encoders, needs
+from shest import annotate, bundle, encoders, geojson, needs, slide
 from shest.bundle import Heads
 from shest.errors import Findings, InputError, brief, nearest
+from shest.places import NUCLEI_REMEDY
 
 FETCH = "Fetch or export the file again"
 PROBED = 256  # rows of the reference whose values are looked at
-QUPATH = "Detect cells in QuPath (Cell detection, or StarDist), export them as GeoJSON, and name the file in nuclei"
 
 
 @dataclass
@@ -55,39 +54,35 @@ def read_heads(samples: Mapping[str, dict], found: Findings) -> dict[str, Heads]
 
 
 def check_slide(row: dict, found: Findings) -> Heads:
-    """Check a plain slide: its image, and the outlines of its nuclei."""
-    heads = Heads()
-    pixels = found.attempt(row["path"], "Export or copy the image again", bundle.read_he, row["path"])
+    """Check a plain slide: its image, the size of its pixels, and the outlines of its nuclei."""
+    heads, path, nuclei = Heads(), row["path"], row.get("nuclei")
+    pixels = found.attempt(path, "Export or copy the image again", slide.read_image, path)
     if pixels is not None:
         heads.he_shape = (int(pixels.shape[1]), int(pixels.shape[2]))
-    if not row.get("nuclei"):
-        found.problem(row["path"], "a plain slide without outlines of nuclei", QUPATH)
+        heads.mpp = found.attempt(path, slide.SET_MPP, slide.read_mpp, path, row.get("mpp"))
+    if not nuclei:
+        found.problem(path, "a plain slide without outlines of nuclei", NUCLEI_REMEDY)
         return heads
-    count = found.attempt(row["nuclei"], QUPATH, count_outlines, row["nuclei"])
-    heads.nuclei = heads.cells_with_nucleus = count
+    if heads.he_shape is None or heads.mpp is None:  # sizes and places would be said against what is not known
+        found.attempt(nuclei, NUCLEI_REMEDY, geojson.read, nuclei, NUCLEI_REMEDY)
+        return heads
+    outlines = found.attempt(nuclei, NUCLEI_REMEDY, slide.read_nuclei, nuclei, heads.he_shape, heads.mpp)
+    if outlines is not None:
+        heads.cell_ids, heads.share_inside = outlines.cell_id, outlines.inside
+        heads.nuclei = heads.cells_with_nucleus = int(outlines.drawn.sum())
+        _warn_of_outlines(nuclei, outlines, found)
     return heads
 
 
-def count_outlines(path: str | Path) -> int:
-    """Count the polygons of a GeoJSON file (a FeatureCollection, or a list of features).
-
-    Raises
-    ------
-    InputError
-        The file is not there, is no GeoJSON, or has no polygons.
-    """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        features = data["features"] if isinstance(data, dict) else data
-        kinds = [feature["geometry"]["type"] for feature in features]
-    except FileNotFoundError:
-        raise InputError(path, "the outlines of the nuclei are not there", QUPATH) from None
-    except Exception as error:
-        raise InputError(path, f"no GeoJSON of features ({brief(error)})", QUPATH) from None
-    polygons = sum(kind in ("Polygon", "MultiPolygon") for kind in kinds)
-    if not polygons:
-        raise InputError(path, f"no polygons among its {len(kinds):,} features", QUPATH)
-    return polygons
+def _warn_of_outlines(path: str | Path, outlines: slide.Nuclei, found: Findings) -> None:
+    """Note outlines that were repaired, that have no area, and ids that name no single cell."""
+    empty = int((~outlines.drawn).sum())
+    if empty:
+        found.warn(path, f"{empty:,} outlines without an area", "Their cells are left out as no_nucleus")
+    if outlines.repaired:
+        found.warn(path, f"{outlines.repaired:,} outlines cross themselves", "They are repaired")
+    if not outlines.named:
+        found.warn(path, "its features have no ids, or share them", "Cells are numbered in the order of the file")
 
 
 def read_reference(path: str | Path, settings: Mapping[str, Any], found: Findings) -> ReferenceHeads:

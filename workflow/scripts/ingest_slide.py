@@ -1,0 +1,17 @@
+"""Reads a plain slide and the outlines of its nuclei; writes what the reading of a bundle writes."""
+
+from shest import console, files, ingest
+from shest.provenance import versions
+
+
+def main(input, output, params, threads):
+    files.remove(output.done)
+    sdata, facts = ingest.read_slide(input.slide, input.nuclei, params.mpp)
+    mpp = facts["he_to_morphology"][0][0]
+    console.log.info(f"{facts['cells']:,} outlines, H&E {facts['he_shape']} px of {mpp:.4g} µm ({facts['mpp_from']})")
+    ingest.write_store(sdata, params.store, threads)
+    files.write_json(output.done, facts | {"versions": versions()})
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params, snakemake.threads)
