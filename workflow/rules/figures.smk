@@ -1,16 +1,39 @@
-"""The paper's figures, each with the data it shows."""
+"""The paper's figures and tables, each with the data it shows."""
+
+
+rule figure_2:
+    input:
+        **shown([TRAINING] if TRAINING else [], "cells", "annotations", "refinements", "tiles"),
+    output:
+        **figure("2"),
+    log:
+        R("logs/figures/figure_2.log"),
+    benchmark:
+        R("benchmarks/figures/figure_2.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=size_mb(6, least=4000),
+    params:
+        **drawn([TRAINING] if TRAINING else [], "contact"),
+        protocol=SHOWN["protocol"],
+    message:
+        "Figure 2: nuclei, tiles, and the cells before and after refinement"
+    script:
+        "../scripts/figure_2.py"
 
 
 rule figure_4:
     input:
-        scores=[
+        **shown(with_role("train"), "scores", "genes", "markers", "scored", "predictions", "registrations"),
+        every=[
             R(f"evaluation/{SHOWN['encoder']}/{protocol}/{sample}.json")
             for sample in with_role("train")
             for protocol in config["protocols"]
         ],
-        genes=shown("evaluation/{encoder}/{protocol}/{sample}.genes.csv", with_role("train")),
     output:
-        **figure(4),
+        **figure("4"),
     log:
         R("logs/figures/figure_4.log"),
     benchmark:
@@ -19,23 +42,57 @@ rule figure_4:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=size_mb(3, least=4000),
     params:
-        protocol=SHOWN["protocol"],
-        code=code("figures"),
+        **drawn(with_role("train"), "shown", "markers"),
     message:
         "Figure 4: internal test"
     script:
         "../scripts/figure_4.py"
 
 
+rule figure_5:
+    input:
+        **shown(EXTERNAL[:1], "scores", "scored", "embeddings", "registrations"),
+    output:
+        **figure("5"),
+    log:
+        R("logs/figures/figure_5.log"),
+    benchmark:
+        R("benchmarks/figures/figure_5.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=8000,
+    params:
+        **drawn(EXTERNAL[:1], "cache", "metrics", "refine"),
+    message:
+        "Figure 5: types of an external sample"
+    script:
+        "../scripts/figure_5.py"
+
+
+use rule figure_5 as figure_S1 with:
+    input:
+        **shown(EXTERNAL[1:], "scores", "scored", "embeddings", "registrations"),
+    output:
+        **figure("S1"),
+    log:
+        R("logs/figures/figure_S1.log"),
+    benchmark:
+        R("benchmarks/figures/figure_S1.tsv")
+    params:
+        **drawn(EXTERNAL[1:], "cache", "metrics", "refine"),
+    message:
+        "Figure S1: types of the second external sample"
+
+
 rule figure_6:
     input:
-        predictions=shown("predictions/{encoder}/{protocol}/{sample}.h5ad", LABELLED),
-        annotations=shown("{sample}/annotation.parquet", LABELLED),
-        registrations=shown("{sample}/registration.json", LABELLED),
+        **shown(EXTERNAL, "predictions", "annotations", "registrations"),
     output:
-        **figure(6),
+        **figure("6"),
     log:
         R("logs/figures/figure_6.log"),
     benchmark:
@@ -46,12 +103,140 @@ rule figure_6:
     resources:
         mem_mb=8000,
     params:
-        samples=LABELLED,
-        stores=[R(f"{sample}/sdata.zarr") for sample in LABELLED],
-        types=TYPES,
-        palette=config["figures"]["palette"],
-        code=code("figures", "store"),
+        **drawn(EXTERNAL, "store"),
     message:
         "Figure 6: annotated and predicted maps beside the H&E"
     script:
         "../scripts/figure_6.py"
+
+
+rule figure_7:
+    input:
+        **shown(EXTERNAL[:1], "genes", "markers", "scored", "predictions", "registrations"),
+    output:
+        **figure("7"),
+    log:
+        R("logs/figures/figure_7.log"),
+    benchmark:
+        R("benchmarks/figures/figure_7.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=size_mb(3, least=4000),
+    params:
+        **drawn(EXTERNAL[:1], "shown", "markers"),
+        markers=config["figures"].get("markers"),
+    message:
+        "Figure 7: expression of an external sample"
+    script:
+        "../scripts/figure_7.py"
+
+
+use rule figure_7 as figure_S3 with:
+    input:
+        **shown(EXTERNAL[1:], "genes", "markers", "scored", "predictions", "registrations"),
+    output:
+        **figure("S3"),
+    log:
+        R("logs/figures/figure_S3.log"),
+    benchmark:
+        R("benchmarks/figures/figure_S3.tsv")
+    params:
+        **drawn(EXTERNAL[1:], "shown", "markers"),
+        markers=config["figures"].get("markers"),
+    message:
+        "Figure S3: expression of the second external sample"
+
+
+rule figure_8:
+    input:
+        **shown(EXTERNAL[:1], "scores", "genes", "markers"),
+    output:
+        **figure("8"),
+    log:
+        R("logs/figures/figure_8.log"),
+    benchmark:
+        R("benchmarks/figures/figure_8.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        **drawn(EXTERNAL[:1], "markers"),
+    message:
+        "Figure 8: Moran's I of an external sample"
+    script:
+        "../scripts/figure_8.py"
+
+
+use rule figure_8 as figure_S4 with:
+    input:
+        **shown(EXTERNAL[1:], "scores", "genes", "markers"),
+    output:
+        **figure("S4"),
+    log:
+        R("logs/figures/figure_S4.log"),
+    benchmark:
+        R("benchmarks/figures/figure_S4.tsv")
+    params:
+        **drawn(EXTERNAL[1:], "markers"),
+    message:
+        "Figure S4: Moran's I of the second external sample"
+
+
+rule figure_S2:
+    input:
+        **shown(EXTERNAL[:1], "scored", "tiles"),
+    output:
+        **figure("S2"),
+    log:
+        R("logs/figures/figure_S2.log"),
+    benchmark:
+        R("benchmarks/figures/figure_S2.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        **drawn(EXTERNAL[:1], "contact"),
+    message:
+        "Figure S2: tiles of cells that were told right and that were confused"
+    script:
+        "../scripts/figure_S2.py"
+
+
+rule tables:
+    input:
+        **shown(list(SAMPLES), "ingests", "cells", "registrations"),
+        annotations=shown(LABELLED, "annotations")["annotations"],
+    output:
+        datasets=R("tables/table_1.csv"),
+        subtypes=R("tables/table_S1.csv"),
+    log:
+        R("logs/figures/tables.log"),
+    benchmark:
+        R("benchmarks/figures/tables.tsv")
+    conda:
+        env("report")
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        samples=SAMPLES,
+        types=TYPES,
+        code=code("provenance"),
+    message:
+        "Tables 1 and S1: data sets and cell types"
+    script:
+        "../scripts/tables.py"
+
+
+rule figures:
+    input:
+        expand(R("figures/figure_{number}.{kind}"), number=FIGURES, kind=["png", "pdf"]),
+        expand(R("tables/table_{number}.csv"), number=TABLES),
+    message:
+        "Figures and tables are drawn"

@@ -110,7 +110,14 @@ def main(input, output, params, wildcards):
         markers.scores(scored.counts, actual, genes).to_csv(aside, index=False, float_format="%.6g")
     with files.replacing(output.scored) as aside:
         px = predicted.obsm["pixel"][rows]
-        cells = {"cell_id": kept.index, "actual": actual, "called": called, "block": block, "x": px[:, 0], "y": px[:, 1]}
+        cells = {
+            "cell_id": kept.index,
+            "actual": actual,
+            "called": called,
+            "block": block,
+            "x": px[:, 0],
+            "y": px[:, 1],
+        }
         pd.DataFrame(cells).to_parquet(aside, index=False)
     files.write_json(output.scores, result)
     console.log.info(

@@ -1,20 +1,12 @@
-"""Figure 4: confusion matrices, F1 beside the baselines, Pearson R per gene, on the test parts of training samples."""
+"""Figure 4: confusion, F1 beside the baselines, Pearson R per gene, markers; test parts of the training samples."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from shest import console, figures, files
+from shest import console, figures, files, markers, panels, shown
 
-
-def summed(scores):
-    """Add up the confusion matrices of several samples."""
-    types = list(dict.fromkeys(t for s in scores for t in s["confusion"]["types"]))
-    total = pd.DataFrame(0, index=types, columns=types)
-    for s in scores:
-        names = s["confusion"]["types"]
-        total = total.add(pd.DataFrame(s["confusion"]["counts"], index=names, columns=names), fill_value=0)
-    return total.loc[types, types].to_numpy().astype(int), types
+LETTERS = "ABCDEF"
+MARKERS = 10  # a type
 
 
 def f1_rows(scores):
@@ -30,26 +22,54 @@ def f1_rows(scores):
     return pd.DataFrame(rows, columns=["score", "by", "value", "low", "high"])
 
 
+def pooled_markers(paths, genes, types):
+    """The best markers of each type by their mean score over samples, among genes that all samples measured."""
+    tables = [pd.read_csv(path) for path in paths]
+    common = set(genes).intersection(*(t["gene"] for t in tables))
+    mean = pd.concat(tables).groupby("gene", sort=False).mean().reset_index()
+    return markers.top(mean[mean["gene"].isin(common)], types, MARKERS)
+
+
 def main(input, output, params):
+    if not params.samples:
+        figures.without(LETTERS, "no training sample", output.png, output.data)
+        return
+    palette = figures.colours(params.types, params.palette)
     scores = [files.read_json(path) for path in input.scores]
-    shown = [s for s in scores if s["protocol"] == params.protocol]
-    matrix, types = summed(shown)
-    figure, axes = plt.subplots(2, 2, figsize=(9, 8))
+    matrix, types = panels.summed_confusion(scores)
+    figure = figures.plt.figure(figsize=(12, 13.5))
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1.55, 1])
+    axes, dot_axes = upper.subplots(2, 2), lower.subplots(2, 1)
+    n = sum(s["n_cells"] for s in scores)
     data = {
-        "A": figures.confusion(axes[0, 0], matrix, types, False, "Cells"),
-        "B": figures.confusion(axes[0, 1], matrix, types, True, "Share of actual cells"),
-        "C": figures.bars(axes[1, 0], f1_rows(scores), "F1 (95 % interval over spatial blocks)"),
-    }
-    tables = [pd.read_csv(path).assign(sample=s["sample"]) for path, s in zip(input.genes, shown, strict=True)]
-    genes = pd.concat(tables)
-    data["D"] = genes[["sample", "gene", "pearson"]]
-    groups = [(name, part["pearson"].to_numpy()) for name, part in genes.groupby("sample", sort=False)]
-    axes[1, 1].violinplot([values for _, values in groups], showmedians=True)
-    labels = [f"{name}\nmedian {np.median(values):.3f}\n{len(values)} genes" for name, values in groups]
-    axes[1, 1].set_xticks(range(1, len(groups) + 1), labels)
-    axes[1, 1].set(ylabel="Pearson R", title="Actual against reconstructed expression, by gene")
-    for axis, name in zip(axes.flat, "ABCD", strict=True):
+        "A": panels.confusion(axes[0, 0], matrix, types, False, "Cells"),
+        "B": panels.confusion(axes[0, 1], matrix, types, True, "Share of actual cells"),
+        "C": panels.bars(axes[1, 0], f1_rows([files.read_json(path) for path in input.every]),
+                         f"F1 (n = {n:,} cells), 95 % interval over spatial blocks"),
+    }  # fmt: skip
+    tables = [pd.read_csv(p).assign(sample=name) for p, name in zip(input.genes, params.samples, strict=True)]
+    groups = {t["sample"].iloc[0]: t["pearson"].to_numpy() for t in tables}
+    panels.violins(axes[1, 1], groups, ["0.75"] * len(groups), "Pearson R", 3)
+    axes[1, 1].axhline(0, color="0.6", lw=0.6, zorder=0)
+    axes[1, 1].set(title="Actual against reconstructed, by gene")
+    data["D"] = pd.concat(tables)[["sample", "gene", "pearson"]]
+
+    samples = shown.read(input, params.samples, params.stores)
+    chosen = pooled_markers(input.markers, samples[0].genes, [t for t in palette if t in types])
+    genes = [gene for group in chosen.values() for gene in group]
+    kind = np.concatenate([s.cells["actual"].to_numpy(str) for s in samples])
+    for axis, letter, title, values in (
+        (dot_axes[0], "E", "Actual", [s.counts(genes) for s in samples]),
+        (dot_axes[1], "F", "Reconstructed", [s.expected(genes) for s in samples]),
+    ):
+        if genes:
+            table = markers.by_type(np.concatenate(values), kind, genes, types)
+            data[letter] = panels.dots(axis, table, chosen, types, f"{title} (n = {len(kind):,} cells)")
+        else:
+            panels.absent(axis, "no markers: fewer than two types have two scored cells")
+    for axis, name in zip([*axes.flat, *dot_axes], LETTERS, strict=True):
         figures.letter(axis, name)
+    figure.suptitle(f"Internal test of {', '.join(params.samples)}: {scores[0]['scored_on']}")
     figures.save(figure, output.png, data, output.data)
 
 

@@ -1,36 +1,49 @@
-"""Figure 6: annotated types, predicted types and H&E of every labelled sample."""
+"""Figure 6: annotated types, predicted types and H&E of the external samples."""
 
 import anndata as ad
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from shest import console, figures, files, store
+from shest import console, figures, files, panels, store
+
+LETTERS = "ABCDEF"
+OVERVIEW_PX = 1500
+
+
+def draw(axes, letters, sample, palette, predictions, annotation, registration, folder):
+    """One row: the annotation, the prediction, the H&E, all in the orientation of the H&E."""
+    predicted = ad.read_h5ad(predictions, backed="r")
+    labels = pd.read_parquet(annotation).set_index("cell_id")["cell_type"]
+    found = files.read_json(registration)
+    mpp = found["mpp_x"], found["mpp_y"]
+    xy = np.asarray(predicted.obsm["pixel"]) * mpp
+    image, factor = store.overview(folder, OVERVIEW_PX)
+    extent = image.shape[1] * factor * mpp[0], image.shape[0] * factor * mpp[1]
+    kinds = {"annotated": labels.reindex(predicted.obs_names), "predicted": predicted.obs["cell_type"].astype(str)}
+    data = {}
+    for axis, letter, (name, kind) in zip(axes, letters, kinds.items(), strict=False):
+        data[letter] = panels.cell_map(axis, xy, kind, palette, extent, f"{sample}, {name}")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, fontsize=6, frameon=False, markerscale=2)
+    axes[2].imshow(image, extent=(0, extent[0], extent[1], 0))
+    axes[2].set(title=f"{sample}, H&E ({extent[0] / 1000:.2f} × {extent[1] / 1000:.2f} mm)")
+    panels.scale_bar(axes[2], panels.round_length(extent[0]))
+    axes[2].set_axis_off()
+    return data
 
 
 def main(input, output, params):
+    if not params.samples:
+        figures.without(LETTERS, "no external sample in the sheet", output.png, output.data)
+        return
     palette = figures.colours(params.types, params.palette)
-    figure, axes = plt.subplots(len(params.samples), 3, figsize=(12, 4.2 * len(params.samples)), squeeze=False)
+    figure, axes = figures.plt.subplots(2, 3, figsize=(12, 9))
+    parts = (input.predictions, input.annotations, input.registrations, params.stores)
     data = {}
-    for row, sample in enumerate(params.samples):
-        predicted = ad.read_h5ad(input.predictions[row], backed="r")
-        labels = pd.read_parquet(input.annotations[row]).set_index("cell_id")["cell_type"]
-        registration = files.read_json(input.registrations[row])
-        mpp = registration["mpp_x"], registration["mpp_y"]
-        xy = np.asarray(predicted.obsm["pixel"]) * mpp  # µm in the orientation of the H&E
-        actual = labels.reindex(predicted.obs_names)
-        kinds = {"annotated": actual, "predicted": predicted.obs["cell_type"].astype(str)}
-        image, factor = store.overview(params.stores[row], 1500)
-        extent = image.shape[1] * factor * mpp[0], image.shape[0] * factor * mpp[1]
-        for column, (name, kind) in enumerate(kinds.items()):
-            frame = figures.cell_map(axes[row, column], xy, kind, palette, extent, f"{sample}, {name}")
-            data[f"{sample}_{name}"] = frame
-        axes[row, 0].legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=3, fontsize=6, frameon=False)
-        axes[row, 2].imshow(image, extent=(0, extent[0], extent[1], 0))
-        axes[row, 2].set(title=f"{sample}, H&E")
-        figures.scale_bar(axes[row, 2], figures.round_length(extent[0]))
-        axes[row, 2].set_axis_off()
-    for axis, name in zip(axes.flat, "ABCDEFGHIJKLMNOPQRSTUVWXYZ", strict=False):
+    for row, (sample, *paths) in enumerate(zip(params.samples, *parts, strict=True)):
+        data |= draw(axes[row], LETTERS[3 * row :], sample, palette, *paths)
+    for axis in axes.flat[3 * len(params.samples) :]:
+        panels.absent(axis, "no second external sample in the sheet")
+    for axis, name in zip(axes.flat, LETTERS, strict=True):
         figures.letter(axis, name)
     figures.save(figure, output.png, data, output.data)
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shest import tiles
+from shest import panels, tiles
 
 UNLABELLED = "no type"
-BAR_UM = 5.0
 
 
 def choose(cell_ids: list[str], types: dict[str, str] | None, names: list[str], per_type: int, seed: int) -> dict:
@@ -71,12 +70,10 @@ def sheet(rows: dict[str, list[str]], images: dict[str, np.ndarray], window_um: 
     for line, (name, cells) in zip(axes, rows.items(), strict=False):
         line[0].text(-0.08, 0.5, name, rotation=90, ha="right", va="center", transform=line[0].transAxes, fontsize=8)
         for axis, cell in zip(line, cells, strict=False):
-            axis.imshow(images[cell], interpolation="nearest")
+            panels.tile(axis, images[cell], window_um)
             axis.set_title(cell, fontsize=5, pad=2)
-            end, length = tiles.SIDE - 7, BAR_UM / window_um * tiles.SIDE
-            axis.plot([end - length, end], [tiles.SIDE - 8] * 2, color="black", lw=1.8, solid_capstyle="butt")
     figure.suptitle(
-        f"Window of {window_um:g} µm, masked to the nucleus; below, haematoxylin. Bar: {BAR_UM:g} µm", fontsize=8
+        f"Window of {window_um:g} µm, masked to the nucleus; below, haematoxylin. Bar: {panels.BAR_UM:g} µm", fontsize=8
     )
     figure.savefig(path, dpi=180)
     plt.close(figure)

@@ -1,0 +1,51 @@
+"""Figures 8 and S4: Moran's I of each gene of an external sample, actual against reconstructed."""
+
+import numpy as np
+import pandas as pd
+
+from shest import console, figures, files, markers, panels
+
+MARKERS, LABELS = 10, 40
+
+
+def dense_region(genes):
+    """Limits of the zoom: the middle nine tenths of the genes, on both axes."""
+    values = genes[["moran_actual", "moran_predicted"]].to_numpy()
+    low, high = np.quantile(values, 0.05), np.quantile(values, 0.95)
+    return (low, high) if high > low else (low - 0.01, high + 0.01)
+
+
+def main(input, output, params):
+    if not params.samples:
+        figures.without("AB", "no such external sample in the sheet", output.png, output.data)
+        return
+    palette, scores = figures.colours(params.types, params.palette), files.read_json(input.scores[0])
+    genes = pd.read_csv(input.genes[0])[["gene", "moran_actual", "moran_predicted"]].dropna()
+    groups = markers.top(pd.read_csv(input.markers[0]), list(palette), MARKERS)
+    genes["marks"] = genes["gene"].map({gene: t for t, members in groups.items() for gene in members})
+    figure, axes = figures.plt.subplots(1, 2, figsize=(12, 6.2))
+    if genes.empty:
+        data = {}
+        for axis in axes:
+            panels.absent(axis, "no gene varies, or too few cells for a neighbour graph")
+    else:
+        values = genes[["moran_actual", "moran_predicted"]].to_numpy()
+        margin = 0.05 * max(np.ptp(values), 0.01)
+        everything = (values.min() - margin, values.max() + margin)
+        data = {
+            "A": panels.moran(axes[0], genes, palette, everything, 0, "Full range"),
+            "B": panels.moran(axes[1], genes, palette, dense_region(genes), LABELS, "Dense region"),
+        }
+        low, high = dense_region(genes)
+        axes[0].add_patch(figures.plt.Rectangle((low, low), high - low, high - low, fill=False, ec="0.3", lw=0.8))
+        panels.legend(axes[0], palette, [t for t in palette if t in groups], title="marker of", title_fontsize=6)
+    for axis, name in zip(axes, "AB", strict=True):
+        figures.letter(axis, name)
+    r = scores["moran"]["correlation"]
+    said = f"correlation over genes {r:.3f}" if r is not None else "too few genes to correlate"
+    figure.suptitle(f"{params.samples[0]}: {said}; grey band: within 20 % of the line of identity")
+    figures.save(figure, output.png, data, output.data)
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params)

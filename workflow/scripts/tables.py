@@ -1,0 +1,53 @@
+"""Tables 1 and S1: the data sets of the run, and the subtypes that each type gathers."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from shest import console, files
+
+
+def data_set(sample, row, ingest, cells, registration, annotation):
+    """One row of table 1."""
+    facts, found = files.read_json(ingest), files.read_json(registration)
+    kept = pd.read_parquet(cells, columns=["kept"])["kept"]
+    labels = pd.read_parquet(annotation, columns=["cell_type"])["cell_type"].notna().sum() if annotation else None
+    height, width = facts["he_shape"]
+    return {
+        "sample": sample,
+        "role": row["role"],
+        "platform": row["platform"],
+        "organ": row["organ"],
+        "panel": facts.get("panel"),
+        "analysis_version": facts.get("analysis_version"),
+        "genes": facts.get("genes"),
+        "cells": len(kept),
+        "kept_cells": int(kept.sum()),
+        "labelled_cells": labels,
+        "pathologist_table": bool(row["annotation"]),
+        "he_width_px": width,
+        "he_height_px": height,
+        "he_um_per_px": round((found["mpp_x"] + found["mpp_y"]) / 2, 4),
+    }
+
+
+def main(input, output, params):
+    annotations = {Path(path).parent.name: path for path in input.annotations}
+    parts = zip(params.samples.items(), input.ingests, input.cells, input.registrations, strict=True)
+    rows = [data_set(name, row, *paths, annotations.get(name)) for (name, row), *paths in parts]
+    subtypes = [(name, s) for name, entry in params.types.items() for s in entry["subtypes"]]
+    numbers = pd.concat(
+        [pd.read_parquet(p, columns=["subtype", "reason"]) for p in input.annotations], ignore_index=True
+    )
+    counts = numbers["subtype"].value_counts()
+    labelled = numbers.loc[numbers["reason"] == "labelled", "subtype"].value_counts()
+    table = pd.DataFrame(subtypes, columns=["cell_type", "subtype"])
+    table["cells"] = table["subtype"].map(counts).fillna(0).astype(int)
+    table["labelled_cells"] = table["subtype"].map(labelled).fillna(0).astype(int)
+    for path, frame in ((output.datasets, pd.DataFrame(rows).convert_dtypes()), (output.subtypes, table)):
+        with files.replacing(path) as aside:
+            frame.to_csv(aside, index=False)
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params)

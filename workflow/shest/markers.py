@@ -1,0 +1,89 @@
+"""Marker genes: which genes mark which type, and how strongly each type shows them."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from scipy import sparse
+
+NORMALISED = 10_000  # counts of a cell before the logarithm
+EXPRESSED = 0.5  # counts: an expectation above it rounds to at least one
+
+
+def scores(counts: sparse.spmatrix, cell_type: np.ndarray, genes: list[str]) -> pd.DataFrame:
+    """Score each gene as a marker of each type: Welch's t of the type's cells against all others (scanpy).
+
+    Parameters
+    ----------
+    counts : (n, g), of cells
+    cell_type : (n,) str
+    genes : g names
+
+    Returns
+    -------
+    DataFrame
+        gene, and a column of scores for each type with at least two cells, where there are two such types.
+    """
+    names, sizes = np.unique(cell_type, return_counts=True)
+    names = [str(n) for n in names[sizes > 1]]
+    table = pd.DataFrame({"gene": genes})
+    if len(names) < 2:
+        return table
+    rows = np.isin(cell_type, names)
+    cells = ad.AnnData(
+        sparse.csr_matrix(counts[rows], dtype=np.float32),
+        obs=pd.DataFrame({"type": pd.Categorical(cell_type[rows], names)}, index=np.arange(rows.sum()).astype(str)),
+        var=pd.DataFrame(index=genes),
+    )
+    sc.pp.normalize_total(cells, target_sum=NORMALISED)
+    sc.pp.log1p(cells)
+    sc.tl.rank_genes_groups(cells, "type", method="t-test", n_genes=len(genes))
+    found = cells.uns["rank_genes_groups"]
+    for name in names:
+        by_gene = pd.Series(found["scores"][name], index=found["names"][name].astype(str))
+        table[name] = by_gene.reindex(genes).fillna(0).to_numpy(float)
+    return table
+
+
+def top(table: pd.DataFrame, types: list[str], number: int) -> dict[str, list[str]]:
+    """Choose the best markers of each type, best first; a gene marks the type that it scores highest for.
+
+    Parameters
+    ----------
+    table : of :func:`scores`
+    types : in the order wanted; those without scores have no markers
+    number : of genes a type, at most
+    """
+    known = [t for t in types if t in table.columns]
+    if not known or table.empty:
+        return {}
+    values = table.set_index("gene")[known]
+    best = values.idxmax(axis=1)
+    chosen = {
+        t: values.loc[(best == t) & (values[t] > 0), t].sort_values(ascending=False, kind="stable") for t in known
+    }
+    return {t: list(found.index[:number]) for t, found in chosen.items() if len(found)}
+
+
+def by_type(values: np.ndarray, cell_type: np.ndarray, genes: list[str], types: list[str]) -> pd.DataFrame:
+    """Summarise expression by type.
+
+    Parameters
+    ----------
+    values : (n, g) counts, or expected counts
+    cell_type : (n,) str
+
+    Returns
+    -------
+    DataFrame
+        cell_type, gene, mean (of log(1 + counts)), share (of cells with more than half a count).
+    """
+    parts = []
+    for name in types:
+        rows = values[cell_type == name]
+        if len(rows):
+            mean, share = np.log1p(rows).mean(axis=0), (rows > EXPRESSED).mean(axis=0)
+            parts.append(pd.DataFrame({"cell_type": name, "gene": genes, "mean": mean, "share": share}))
+    return (
+        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["cell_type", "gene", "mean", "share"])
+    )

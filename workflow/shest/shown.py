@@ -1,0 +1,99 @@
+"""What the figures show of a sample: scored cells, their counts and expectations, the H&E around them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from shest import files, store
+from shest.expression import read_counts
+
+
+@dataclass
+class Shown:
+    """A sample's scored cells and what was measured and predicted of them; the large parts are read when asked for.
+
+    Attributes
+    ----------
+    name : of the sample
+    scored_path, predictions, store, registration : paths
+    """
+
+    name: str
+    scored_path: str
+    predictions: str
+    store: str
+    registration: str
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """Scored cells: cell_id, actual, called, block, x_um, y_um (µm from the H&E's upper left corner)."""
+        cells = pd.read_parquet(self.scored_path)
+        cells[["x_um", "y_um"]] = self.in_um(cells[["x", "y"]].to_numpy())
+        return cells
+
+    @cached_property
+    def mpp(self) -> np.ndarray:
+        """µm per H&E pixel along x and y."""
+        found = files.read_json(self.registration)
+        return np.array([found["mpp_x"], found["mpp_y"]])
+
+    def in_um(self, pixels: np.ndarray) -> np.ndarray:
+        """H&E pixels (n, 2) in µm from the upper left corner: the picture keeps the orientation of the H&E."""
+        return np.asarray(pixels) * self.mpp
+
+    @cached_property
+    def _predicted(self) -> ad.AnnData:
+        return ad.read_h5ad(self.predictions, backed="r")
+
+    @property
+    def genes(self) -> list[str]:
+        """Genes that the model reconstructs."""
+        return list(self._predicted.var_names)
+
+    @cached_property
+    def all_cells(self) -> pd.DataFrame:
+        """Every predicted cell: cell_id, called, x_um, y_um."""
+        xy = self.in_um(self._predicted.obsm["pixel"])
+        called = self._predicted.obs["cell_type"].astype(str).to_numpy()
+        return pd.DataFrame(
+            {"cell_id": self._predicted.obs_names, "called": called, "x_um": xy[:, 0], "y_um": xy[:, 1]}
+        )
+
+    def expected(self, genes: list[str]) -> np.ndarray:
+        """Expected counts of the scored cells, (n, genes) float32."""
+        rows = self._predicted.obs_names.get_indexer(self.cells["cell_id"])
+        columns = self._predicted.var_names.get_indexer(genes)
+        matrix = self._predicted.X
+        return (
+            np.stack([matrix[:, int(c) : int(c) + 1][rows, 0] for c in columns], axis=1)
+            if genes
+            else np.empty((len(rows), 0))
+        )
+
+    @cached_property
+    def _measured(self):
+        counts, genes, cell_ids = read_counts(self.store)
+        return counts[pd.Index(cell_ids).get_indexer(self.cells["cell_id"])].tocsc(), pd.Index(genes)
+
+    def measures(self, gene: str) -> bool:
+        """Tell whether the sample's panel holds a gene."""
+        return gene in self._measured[1]
+
+    def counts(self, genes: list[str]) -> np.ndarray:
+        """Measured counts of the scored cells, (n, genes)."""
+        counts, names = self._measured
+        return counts[:, names.get_indexer(genes)].toarray()
+
+    def overview(self, longest_px: int) -> tuple[np.ndarray, tuple[float, float]]:
+        """Return the H&E, small, and its width and height in µm."""
+        image, factor = store.overview(self.store, longest_px)
+        return image, (image.shape[1] * factor * self.mpp[0], image.shape[0] * factor * self.mpp[1])
+
+
+def read(inputs: dict, samples: list[str], stores: list[str]) -> list[Shown]:
+    """Gather what a figure's inputs (lists in the order of the samples) hold of each sample."""
+    parts = (inputs["scored"], inputs["predictions"], stores, inputs["registrations"])
+    return [Shown(*one) for one in zip(samples, *parts, strict=True)]
