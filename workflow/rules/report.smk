@@ -13,16 +13,17 @@ rule report:
             for protocol in config["protocols"]
             for sample in with_role("train")
         ],
-        predictions=[
-            R(f"predictions/{encoder}/{protocol}/{sample}.h5ad")
-            for encoder in ENCODERS
-            for protocol in config["protocols"]
-            for sample in with_role("predict")
-        ],
+        exports=expand(
+            R("predictions/{encoder}/{protocol}/{sample}.{kind}"),
+            encoder=ENCODERS,
+            protocol=config["protocols"],
+            sample=SAMPLES,
+            kind=["geojson", "explorer.csv"],
+        ),
         cells=expand(R("{sample}/cells.parquet"), sample=SAMPLES),
         annotations=expand(R("{sample}/annotation.parquet"), sample=LABELLED),
-        registrations=expand(R("{sample}/registration.json"), sample=LABELLED),
-        overlays=expand(R("{sample}/registration.png"), sample=LABELLED),
+        registrations=expand(R("{sample}/registration.json"), sample=SAMPLES),
+        overlays=expand(R("{sample}/registration.png"), sample=SAMPLES),
         tiles=expand(R("{sample}/tiles/tiles.png"), sample=SAMPLES),
         figures=expand(R("figures/figure_{number}.png"), number=FIGURES),
         tables=expand(R("tables/table_{number}.csv"), number=TABLES),

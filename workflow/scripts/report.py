@@ -80,7 +80,7 @@ def main(input, output, params):
         report.Block("figures", "Figures", "", pictures=[
             report.picture(p, Path(p).stem.replace("_", " ").capitalize() + ".",
                            f"figures/source_data/{Path(p).stem}") for p in input.figures]),
-        report.Block("cells", "Cells", "Every cell of every bundle, and why it went on or not.",
+        report.Block("cells", "Cells", "Every cell of every sample, and why it went on or not.",
                      tables=reason_tables(input, params.samples)),
         report.Block("registration", "Registration", "Outlines should lie on nuclei.",
                      tables=[report.table(geometry)], pictures=pictures(input.overlays, "nuclei on the H&E")),
@@ -89,12 +89,15 @@ def main(input, output, params):
         report.Block("refinement", "Refinement", "Algorithm 1, before and after, in both spaces.",
                      pictures=pictures(input.refinements, "before and after")),
         report.Block("training", "Training", "", pictures=pictures(input.curves, "losses")),
+        report.Block("viewers", "Into the viewers", "Predicted types of every cell. In QuPath, drop the .geojson onto "
+                     "the open slide; in Xenium Explorer, add the .explorer.csv as cell groups.",
+                     links=[str(Path(p).relative_to(params.results)) for p in input.exports]),
         report.Block("run", "Run", "", tables=[report.table(run_times(params.results), "Time and memory", 1)],
                      texts=[("Configuration", yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True)),
                             *((f"Environment {Path(p).stem}", Path(p).read_text()) for p in params.envs),
                             ("Versions", yaml.safe_dump({k: m.get("versions") for k, m in models.items()}))]),
     ]  # fmt: skip
-    blocks = [b for b in blocks if b.tables or b.pictures or b.texts]
+    blocks = [b for b in blocks if b.tables or b.pictures or b.texts or b.links]
     html = report.render("SHEST report", trained(models.values()), headline(scores),
                          report.doubts(scores, registrations, given, models.values()), blocks)  # fmt: skip
     if len(html) > report.LIMIT_MB * 1e6:

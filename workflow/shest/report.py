@@ -38,7 +38,7 @@ class Table:
 
 @dataclass
 class Block:
-    """A section of the report."""
+    """A section of the report; ``links``: files beside the page, by their paths from it."""
 
     id: str
     name: str
@@ -46,6 +46,7 @@ class Block:
     tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
 
 
 def picture(path: str | Path, caption: str, source: str | None = None, width: int = WIDTH_PX) -> Picture:
@@ -136,8 +137,10 @@ def doubts(
             said.append(f"{sample}: only {share:.0%} of the nuclei lie on tissue; check the registration.")
     without = [sample for sample, given in tables_given.items() if not given]
     if without:
-        said.append(f"{', '.join(without)}: labels are TACCO's alone, no pathologist's table was given; "
-                    "a score against them tells how well a label of expression is met, not whether it is right.")
+        said.append(
+            f"{', '.join(without)}: labels are TACCO's alone, no pathologist's table was given; "
+            "a score against them tells how well a label of expression is met, not whether it is right."
+        )
     if any(s["protocol"] == "paper" for s in scores):
         said.append("The paper protocol tests cells whose windows overlap training windows: its scores on training "
                     "samples measure memory as well. The strict score is the one to expect on new tissue.")  # fmt: skip

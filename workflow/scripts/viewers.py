@@ -1,0 +1,26 @@
+"""Writes the predicted types for QuPath (GeoJSON) and Xenium Explorer (CSV)."""
+
+import anndata as ad
+
+from shest import cells, console, figures, viewers
+
+
+def main(input, output, params, wildcards):
+    table = ad.read_h5ad(input.predictions, backed="r").obs
+    ids, points, start = cells.read_outlines(input.outlines)
+    if list(ids) != list(table.index):
+        raise ValueError(f"{input.outlines} and {input.predictions} hold different cells")
+    palette = figures.colours(params.types, params.palette)
+    with console.track(len(table), f"objects of {wildcards.sample}") as advance:
+
+        def counted():
+            for part in viewers.features(wildcards.sample, table, points, start, palette):
+                yield part
+                advance()
+
+        viewers.write_qupath(output.qupath, counted())
+    viewers.write_explorer(output.explorer, table)
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards)
