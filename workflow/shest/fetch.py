@@ -9,17 +9,16 @@ import hashlib
 import io
 import logging
 import os
-import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from shest import console, encoders, places, transfer
+from shest import encoders, places, transfer
 from shest.config import published_name, published_parts
 from shest.errors import InputError, brief
 from shest.files import read_json, remove, replacing, write_json
@@ -288,12 +287,11 @@ def unpack(handle: IO[bytes], what: str | Path, target: Path) -> dict[str, dict]
     try:
         with zipfile.ZipFile(handle) as archive:
             members = wanted_members(archive, what)
-            transfer.check_room(target, sum(i.file_size for i in members.values()), f"unpacking {what}")
-            total = sum(i.file_size for i in members.values()) // 10**6
-            with console.track(total, PurePosixPath(str(what)).name, "MB") as advance:
+            total = sum(info.file_size for info in members.values())
+            transfer.check_room(target, total, f"unpacking {what}")
+            with transfer.progress(total, PurePosixPath(str(what)).name) as advance:
                 for name, info in members.items():
-                    _extract(archive, info, target / name)
-                    advance(info.file_size // 10**6)
+                    _extract(archive, info, target / name, advance)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno in transfer.NO_ROOM:
             raise InputError(target, f"no room left ({brief(error)})", "Free some, then run again") from None
@@ -302,9 +300,11 @@ def unpack(handle: IO[bytes], what: str | Path, target: Path) -> dict[str, dict]
     return {name: {"bytes": i.file_size, "crc32": f"{i.CRC:08x}"} for name, i in members.items()}
 
 
-def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
+def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, advance: Callable[[int], None]) -> None:
     """Write one member; its CRC-32 is compared as it is read."""
     with replacing(path) as aside, archive.open(info) as member, open(aside, "wb") as handle:
-        shutil.copyfileobj(member, handle, 1 << 20)
+        while piece := member.read(transfer.PIECE):
+            handle.write(piece)
+            advance(len(piece))
         if handle.tell() != info.file_size:
             raise zipfile.BadZipFile(f"{info.filename} has {handle.tell()} bytes, not {info.file_size}")

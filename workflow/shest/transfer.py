@@ -136,7 +136,8 @@ def open_at(url: str, start: int, told: Told, patience: Patience, by_hand: str =
         if told.validator:
             headers["If-Range"] = told.validator
     try:
-        body = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=patience.timeout_s)
+        opener = urllib.request.build_opener()  # the common one would keep the proxies of its first use
+        body = opener.open(urllib.request.Request(url, headers=headers), timeout=patience.timeout_s)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in PASSING or (error.code == 416 and start):
@@ -293,19 +294,32 @@ def _go_on(url: str, handle: IO[bytes], note: Path, expected: int | None, patien
 
 def _write(url: str, handle: IO[bytes], stream: Stream, start: int) -> Told:
     """Append the body to the part; raise :class:`Passing` where it ends too early."""
-    size, came, shown = stream.told.size, start, 0
-    unit, scale = ("MB", 10**6) if (size or 0) >= 10**7 else ("kB", 10**3)
-    with console.track(((size or start) - start) // scale, url.rpartition("/")[2], unit) as advance:
+    size, came = stream.told.size, start
+    with progress((size or start) - start, url.rpartition("/")[2]) as advance:
         for piece in stream.pieces():
             _append(handle, piece)
             came += len(piece)
-            advance((came - start) // scale - shown)
-            shown = (came - start) // scale
+            advance(len(piece))
         if size is not None and came < size:
             raise Passing(f"the connection ended at byte {came:,} of {size:,}")
         if size is not None and came > size:
             raise Passing(f"{came:,} bytes came of {size:,}", afresh=True)
     return Told(came, stream.told.etag, stream.told.modified, stream.told.ranges)
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Track bytes, shown in MB, or in kB where they are few; yield the function that adds some."""
+    unit, scale = ("MB", 10**6) if total >= 10**7 else ("kB", 10**3)
+    came = 0
+    with console.track(total // scale, what, unit) as advance:
+
+        def add(count: int) -> None:
+            nonlocal came
+            advance((came + count) // scale - came // scale)
+            came += count
+
+        yield add
 
 
 def _append(handle: IO[bytes], piece: bytes) -> None:
