@@ -15,15 +15,15 @@ PYTHON, PIP = "3.11", "25.3"
 COMMON = ["numpy", "pandas", "pyarrow"]
 FAMILIES = {
     "ingest": ["spatialdata", "spatialdata-io", "dask", "zarr", "tifffile", "imagecodecs", "geopandas", "anndata",
-               "scikit-image", "scipy", "h5py"],
+               "scikit-image", "scipy", "h5py", "jsonschema"],
     "annotate": ["tacco", "anndata", "zarr", "scanpy"],
     "image": ["zarr", "geopandas", "shapely", "numba", "safetensors", "scikit-image", "matplotlib", "anndata", "h5py",
               "tifffile", "imagecodecs", "scipy", "tiffslide", "openslide-python", "openslide-bin"],
     "torch": ["torch", "torchvision", "timm", "safetensors", "huggingface_hub", "numba", "scikit-learn", "anndata",
-              "zarr", "h5py", "scikit-image", "scipy"],
+              "zarr", "h5py", "scikit-image", "scipy", "geopandas", "shapely", "matplotlib"],
     "analysis": ["anndata", "zarr", "scanpy", "squidpy", "umap-learn", "pynndescent", "scikit-learn", "scipy",
                  "safetensors", "matplotlib", "seaborn", "h5py", "shapely", "geopandas", "torch", "numba"],
-    "report": ["jinja2", "matplotlib", "pillow"],
+    "report": ["jinja2", "matplotlib", "pillow", "pyyaml"],
 }  # fmt: skip
 
 

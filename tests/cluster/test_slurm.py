@@ -1,0 +1,170 @@
+"""The workflow on a real SLURM: the same results as on this machine, and every way a job can fail."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+from node import wait_for
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+R = "results/tiny"
+EMBEDDINGS = f"{R}/embeddings/morphometrics"
+
+
+@pytest.fixture(scope="module")
+def finished(submit, tmp_path_factory) -> Path:
+    """A folder with a run through SLURM from start to report; its log is run.log."""
+    folder = tmp_path_factory.mktemp("finished")
+    run = submit(folder)
+    status = run.wait()
+    assert status == 0, run.said[-6000:]
+    shutil.copy(run.log, folder / "run.log")
+    (folder / "submitted.json").write_text(json.dumps(run.submitted()))
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Path:
+    """That folder, to be changed."""
+    return shutil.copytree(finished, tmp_path / "run", symlinks=True)
+
+
+def forget_embeddings(folder: Path) -> None:
+    """Remove all embeddings, in the cache as in the results; the encoder stays settled."""
+    shutil.rmtree(folder / "results/cache")
+    for sample in (folder / EMBEDDINGS).glob("sim_*"):
+        shutil.rmtree(sample)
+
+
+def content(path: Path):
+    """What a file holds, whatever else its format writes into it (times, places)."""
+    if path.suffix == ".h5ad":
+        data = ad.read_h5ad(path)
+        parts = {**data.obsm, "X": data.X, "obs": data.obs.to_json(), "var": data.var.to_json()}
+        return {name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in parts.items()}
+    return path.read_bytes()
+
+
+def results_of(folder: Path) -> dict[str, Path]:
+    """Files of a run that hold results, by name: not logs, times, pages with a date, or how jobs were cut."""
+    found = {}
+    for path in sorted((folder / R).rglob("*")):
+        name = path.relative_to(folder / R).as_posix()
+        apart = name.startswith(("logs/", "benchmarks/")) or "/parts/" in name or path.suffix in (".pdf", ".html")
+        if path.is_file() and not apart and name not in ("preflight.json",):
+            found[name] = path
+    return found
+
+
+def test_a_sample_is_some_ten_jobs_and_every_one_asks_for_memory_and_time(finished, node):
+    submitted = json.loads((finished / "submitted.json").read_text())
+    of_sample = [name for name in submitted if "sim_train" in name]
+    assert len([name for name in of_sample if "embed_part" in name]) == 2
+    assert len(submitted) < 50
+    assert not any(name.startswith(("rule_all", "rule_embed/", "rule_model_card")) for name in submitted)
+    assert any(name.startswith("group_image") for name in submitted)
+    asked = [line.split("|") for line in node.ask("squeue", "-h", "--states=all", "-o", "%k|%m|%l|%C").splitlines()]
+    assert len(asked) >= len(submitted)
+    for comment, memory, limit, cores in asked:
+        assert int(memory.rstrip("MG")) > 0, comment
+        assert limit.count(":") in (1, 2), comment
+        assert limit not in ("UNLIMITED", "1-00:00:00"), comment
+        assert int(cores) <= 2, comment
+
+
+def test_the_logs_of_jobs_that_ended_well_are_cleared_and_those_of_rules_are_kept(finished):
+    assert not list((finished / "results/logs/slurm").rglob("*.log"))
+    assert (finished / R / "logs/embed/morphometrics/sim_train.2-of-2.log").is_file()
+
+
+def test_results_are_those_of_the_local_run(finished, tiny):
+    here, there = results_of(tiny), results_of(finished)
+    assert set(here) == set(there)
+    assert len(here) > 100
+    different = [name for name in here if content(here[name]) != content(there[name])]
+    assert different == []
+    cached = [p.relative_to(tiny) for p in (tiny / "results/cache").rglob("*.npy")]
+    assert cached
+    assert all((tiny / name).read_bytes() == (finished / name).read_bytes() for name in cached)
+
+
+def test_a_failing_job_is_named_with_its_log_and_then_only_it_runs_again(copy, submit):
+    forget_embeddings(copy)
+    shards = list((copy / R / "sim_lung/tiles").glob("*.safetensors"))
+    for shard in shards:
+        shard.rename(copy / shard.name)
+    targets = [f"{EMBEDDINGS}/{sample}/embeddings.json" for sample in ("sim_train", "sim_lung")]
+    run = submit(copy, "--retries", "0", "--", *targets)
+    assert run.wait() != 0
+    assert (copy / targets[0]).is_file(), "a failure stopped what does not depend on it"
+    assert not (copy / targets[1]).exists()
+    assert "Error in rule embed_part" in run.said
+    log = f"{R}/logs/embed/morphometrics/sim_lung.1-of-2.log"
+    assert log in run.said.split("Error in rule embed_part", 1)[1]
+    assert shards[0].name in (copy / log).read_text()
+    assert list((copy / "results/logs/slurm").rglob("*.log")), "the log of the SLURM job is gone"
+    for shard in shards:
+        (copy / shard.name).rename(shard)
+    again = submit(copy, "--", *targets)
+    assert again.wait() == 0, again.said[-4000:]
+    assert again.submitted() == ["rule_embed_part/morphometrics_sim_lung_1_2"]
+
+
+def test_slurmd_that_dies_in_the_middle_of_a_job_harms_nothing(copy, finished, submit, node):
+    forget_embeddings(copy)
+    target = f"{EMBEDDINGS}/sim_train/embeddings.json"
+    log = copy / R / "logs/embed/morphometrics/sim_train.1-of-2.log"
+    log.unlink()
+    run = submit(copy, "--set-resources", "embed_part:gpu=0", "--", target)
+    wait_for(lambda: log.exists() and "encoding with" in log.read_text(), "the encoder to start", 120)
+    assert "gpu" not in node.ask("squeue", "-h", "-o", "%b")
+    node.kill_slurmd()
+    assert not (copy / target).exists()
+    time.sleep(3)
+    node.start_slurmd()
+    assert run.wait() == 0, run.said[-4000:]
+    assert (copy / target).read_bytes() == (finished / target).read_bytes()
+    for path in (copy / "results/cache").rglob("*.npy"):
+        assert path.read_bytes() == (finished / path.relative_to(copy)).read_bytes()
+
+
+def test_a_job_that_outgrows_its_memory_is_killed_and_tried_again_with_more(copy, submit, node):
+    target = f"{R}/sim_lung/annotation.parquet"
+    before = (copy / target).read_bytes()
+    seen = set(node.ask("squeue", "-h", "--states=all", "-o", "%i").split())
+    run = submit(copy, "--forcerun", "annotate", "--set-resources", "annotate:mem_mb=attempt * 450", "--", target)
+    assert run.wait() == 0, run.said[-4000:]
+    lines = [line.split("|") for line in node.ask("squeue", "-h", "--states=all", "-o", "%i|%m|%T").splitlines()]
+    new = sorted((int(job), memory, state) for job, memory, state in lines if job not in seen)
+    assert [memory for _, memory, _ in new] == ["450M", "900M"]
+    assert new[0][2] in ("FAILED", "OUT_OF_MEMORY")
+    assert new[1][2] == "COMPLETED"
+    assert "Trying to restart job" in run.said
+    assert (copy / target).read_bytes() == before
+
+
+@pytest.mark.parametrize("asked", ["gpu=1", "gres=gpu:1"])
+def test_a_gpu_is_asked_for_as_the_site_wants_it_and_missed_at_once(copy, submit, node, asked):
+    if os.path.exists("/dev/nvidia0"):
+        pytest.skip("this machine has a GPU: the one of this cluster is pretended, and torch might see a real one")
+    log = copy / R / "logs/encoder/morphometrics.log"
+    target = f"{EMBEDDINGS}/encoder.json"
+    run = submit(copy, "--retries", "0", "--forcerun", "encoder", "--set-resources", f"encoder:{asked}",
+                 "encoder:slurm_partition=gpu", "--", target)  # fmt: skip
+    assert run.wait() != 0
+    last = max(
+        node.ask("squeue", "-h", "--states=all", "-o", "%i|%b|%P").splitlines(), key=lambda s: int(s.split("|")[0])
+    )
+    assert "gpu" in last.split("|")[1]
+    assert last.split("|")[2] == "gpu"
+    said = log.read_text()
+    assert "ERROR job " in said
+    assert "a GPU was asked for and torch sees none" in said
+    assert "nvidia-smi" in said
+    assert "Traceback" not in said
+    assert "a GPU was asked for" in run.said, "the reason is not in what snakemake says"
