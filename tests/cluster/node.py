@@ -108,7 +108,12 @@ class Node:
             (self.folder / name).mkdir(parents=True)
             (self.folder / name).chmod(0o755)
         self._resolve()
-        facts = {"host": self.host, "folder": self.folder, "ports": free_ports(2), "cpus": os.cpu_count()}
+        facts = {
+            "host": self.host,
+            "folder": self.folder,
+            "ports": free_ports(2),
+            "cpus": 2 * os.cpu_count(),
+        }  # more than there are: small jobs mostly wait
         (self.folder / "slurm.conf").write_text(CONFIG.format(**facts))
         (self.folder / "gres.conf").write_text(GPUS.format(**facts))
         key = self.folder / "munge/key"
