@@ -11,11 +11,13 @@ MARKERS = 10  # a type
 
 def f1_rows(scores):
     """One row a sample, protocol and score: the heads with their interval, and the logistic baseline."""
-    rows = []
+    rows, numbers = [], {}
+    for s in scores:
+        numbers.setdefault(s["sample"], []).append(f"{s['n_cells']:,} {s['protocol']}")
     for s in scores:
         for name in ("weighted", "macro"):
             low, high = s["intervals"].get(name) or (np.nan, np.nan)
-            label = f"{s['sample']}\n{name}"
+            label = f"{s['sample']}\n{name}\nn = {', '.join(numbers[s['sample']])}"
             rows.append((label, f"heads, {s['protocol']}", s["f1"][name], low, high))
             value = s["baselines"]["logistic"]["f1"][name]
             rows.append((label, f"logistic, {s['protocol']}", value, np.nan, np.nan))
@@ -40,12 +42,11 @@ def main(input, output, params):
     figure = figures.plt.figure(figsize=(12, 13.5))
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.55, 1])
     axes, dot_axes = upper.subplots(2, 2), lower.subplots(2, 1)
-    n = sum(s["n_cells"] for s in scores)
     data = {
         "A": panels.confusion(axes[0, 0], matrix, types, False, "Cells"),
         "B": panels.confusion(axes[0, 1], matrix, types, True, "Share of actual cells"),
         "C": panels.bars(axes[1, 0], f1_rows([files.read_json(path) for path in input.every]),
-                         f"F1 (n = {n:,} cells), 95 % interval over spatial blocks"),
+                         "F1, 95 % interval over spatial blocks"),
     }  # fmt: skip
     tables = [pd.read_csv(p).assign(sample=name) for p, name in zip(input.genes, params.samples, strict=True)]
     groups = {t["sample"].iloc[0]: t["pearson"].to_numpy() for t in tables}

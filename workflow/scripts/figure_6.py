@@ -36,7 +36,7 @@ def main(input, output, params):
         figures.without(LETTERS, "no external sample in the sheet", output.png, output.data)
         return
     palette = figures.colours(params.types, params.palette)
-    figure, axes = figures.plt.subplots(2, 3, figsize=(12, 9))
+    figure, axes = figures.plt.subplots(2, 3, figsize=(12, 9), layout="compressed")
     parts = (input.predictions, input.annotations, input.registrations, params.stores)
     data = {}
     for row, (sample, *paths) in enumerate(zip(params.samples, *parts, strict=True)):

@@ -56,8 +56,10 @@ def main(input, output, params):
     marks = {gene: t for t, members in markers.top(table, list(palette), len(table)).items() for gene in members}
     names = [gene for members in groups.values() for gene in members]
     kind = sample.cells["actual"].to_numpy(str)
-    figure = figures.plt.figure(figsize=(13, 24))
-    top, low = figure.subfigures(2, 1, height_ratios=[1.15, 1.6])
+    width, height = sample.overview(OVERVIEW_PX)[1]
+    map_height = MAPS * (3.5 * height / width + 0.5)
+    figure = figures.plt.figure(figsize=(13, 11 + map_height))
+    top, low = figure.subfigures(2, 1, height_ratios=[11, map_height])
     axes, map_axes = top.subplots(3, 1, height_ratios=[0.6, 1, 1]), low.subplots(MAPS, 3)
     data = {"A": best_genes(axes[0], genes, marks, palette)}
     for axis, letter, word, read in (

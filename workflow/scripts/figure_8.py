@@ -8,11 +8,10 @@ from shest import console, figures, files, markers, panels
 MARKERS, LABELS = 10, 40
 
 
-def dense_region(genes):
-    """Limits of the zoom: the middle nine tenths of the genes, on both axes."""
-    values = genes[["moran_actual", "moran_predicted"]].to_numpy()
-    low, high = np.quantile(values, 0.05), np.quantile(values, 0.95)
-    return (low, high) if high > low else (low - 0.01, high + 0.01)
+def limits(genes, low, high, margin):
+    """Limits of x and y: quantiles of actual and reconstructed, and a margin, as a share of the span."""
+    edges = [np.quantile(genes[column], (low, high)) for column in ("moran_actual", "moran_predicted")]
+    return [(a - margin * max(b - a, 0.01), b + margin * max(b - a, 0.01)) for a, b in edges]
 
 
 def main(input, output, params):
@@ -29,16 +28,15 @@ def main(input, output, params):
         for axis in axes:
             panels.absent(axis, "no gene varies, or too few cells for a neighbour graph")
     else:
-        values = genes[["moran_actual", "moran_predicted"]].to_numpy()
-        margin = 0.05 * max(np.ptp(values), 0.01)
-        everything = (values.min() - margin, values.max() + margin)
+        zoom = limits(genes, 0.05, 0.95, 0.02)
         data = {
-            "A": panels.moran(axes[0], genes, palette, everything, 0, "Full range"),
-            "B": panels.moran(axes[1], genes, palette, dense_region(genes), LABELS, "Dense region"),
+            "A": panels.moran(axes[0], genes, palette, limits(genes, 0, 1, 0.05), 0, "Full range"),
+            "B": panels.moran(axes[1], genes, palette, zoom, LABELS, "Dense region"),
         }
-        low, high = dense_region(genes)
-        axes[0].add_patch(figures.plt.Rectangle((low, low), high - low, high - low, fill=False, ec="0.3", lw=0.8))
-        panels.legend(axes[0], palette, [t for t in palette if t in groups], title="marker of", title_fontsize=6)
+        corner, sides = [low for low, _ in zoom], [high - low for low, high in zoom]
+        axes[0].add_patch(figures.plt.Rectangle(corner, *sides, fill=False, ec="0.3", lw=0.8))
+        panels.legend(axes[1], palette, [t for t in palette if t in groups], title="marker of", title_fontsize=6,
+                      loc="upper left", bbox_to_anchor=(1, 1))  # fmt: skip
     for axis, name in zip(axes, "AB", strict=True):
         figures.letter(axis, name)
     r = scores["moran"]["correlation"]

@@ -3,7 +3,6 @@
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scanpy as sc
 from scipy import sparse
 
 NORMALISED = 10_000  # counts of a cell before the logarithm
@@ -24,6 +23,8 @@ def scores(counts: sparse.spmatrix, cell_type: np.ndarray, genes: list[str]) -> 
     DataFrame
         gene, and a column of scores for each type with at least two cells, where there are two such types.
     """
+    import scanpy as sc  # seconds, which those who only read scores need not wait
+
     names, sizes = np.unique(cell_type, return_counts=True)
     names = [str(n) for n in names[sizes > 1]]
     table = pd.DataFrame({"gene": genes})

@@ -295,20 +295,24 @@ def distances(
 
 
 def moran(
-    axis: Axes, genes: pd.DataFrame, palette: dict[str, str], limits: tuple[float, float], label: int, title: str
+    axis: Axes,
+    genes: pd.DataFrame,
+    palette: dict[str, str],
+    limits: list[tuple[float, float]],
+    label: int,
+    title: str,
 ) -> pd.DataFrame:
     """Draw Moran's I, actual against reconstructed, a point a gene.
 
     Parameters
     ----------
     genes : gene, moran_actual, moran_predicted, marks (type that the gene marks, or missing)
-    limits : of both axes
+    limits : of x and of y
     label : how many genes within 20 % of the line of identity are named, those with the highest actual first
     """
-    low, high = limits
-    inside = genes[genes[["moran_actual", "moran_predicted"]].ge(low).all(axis=1)
-                   & genes[["moran_actual", "moran_predicted"]].le(high).all(axis=1)]  # fmt: skip
-    span = np.array([low, high])
+    actual, predicted = genes["moran_actual"], genes["moran_predicted"]
+    inside = genes[actual.between(*limits[0]) & predicted.between(*limits[1])]
+    span = np.array([min(low for low, _ in limits), max(high for _, high in limits)])
     axis.plot(span, span, color="0.5", lw=0.8, zorder=0)
     axis.fill_between(span, span * 0.8, span * 1.2, color="0.93", lw=0, zorder=0)
     colour = [palette.get(t, "0.65") for t in inside["marks"]]
@@ -318,8 +322,9 @@ def moran(
     for _, row in near.head(label).iterrows():
         axis.annotate(row["gene"], (row["moran_actual"], row["moran_predicted"]), xytext=(2, 2), fontsize=5,
                       textcoords="offset points", color="black")  # fmt: skip
-    named = f", {min(label, len(near)):,} of {len(near):,} within 20 % named" if label else ""
-    axis.set(xlim=limits, ylim=limits, aspect="equal", xlabel="Moran's I, actual", ylabel="Moran's I, reconstructed",
+    within = f"{min(label, len(near)):,} of {len(near):,} within 20 % named" if len(near) else "none within 20 %"
+    named = f"; {within}" if label else ""
+    axis.set(xlim=limits[0], ylim=limits[1], xlabel="Moran's I, actual", ylabel="Moran's I, reconstructed",
              title=f"{title} (n = {len(inside):,} genes{named})")  # fmt: skip
     return inside.reset_index(drop=True)
 
