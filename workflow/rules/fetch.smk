@@ -105,7 +105,7 @@ rule fetch_plan:
         runtime=sized(30),
     params:
         folder=FETCHED,
-        results=RESULTS,
+        results=lambda w: RESULTS,
         samples=SAMPLES,
     message:
         "Asking what fetching and the run after it will need"
