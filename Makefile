@@ -9,7 +9,7 @@ export SHEST_KIT
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo kit preflight figures cache-info benchmark-tiles benchmark-embed benchmark-train test test-unit test-workflow docs lint format lock clean
+.PHONY: help demo kit preflight figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate test test-unit test-workflow docs lint format lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -48,6 +48,9 @@ benchmark-embed: .venv/installed  ## the embedding engine against the bare forwa
 
 benchmark-train: .venv/installed  ## training steps against a direct transcription
 	OMP_WAIT_POLICY=passive PYTHONPATH=workflow python tests/benchmark/train.py
+
+benchmark-evaluate: .venv/installed  ## evaluation of 300,000 cells and 5,001 genes: time and memory
+	PYTHONPATH=workflow python tests/benchmark/evaluate.py
 
 lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	uv pip compile --system-certs --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt
