@@ -118,16 +118,6 @@ def annotation_table(wildcards):
     return [table] if table else []
 
 
-def size_mb(factor, least=1000):
-    """Memory of a job: ``factor`` times the size of its input, at least ``least`` MB, more with each attempt."""
-    return lambda wildcards, input, attempt: int(max(least, factor * input.size_mb) * 1.5 ** (attempt - 1))
-
-
-def block_mb(wildcards, attempt, threads):
-    """Memory of a job that works on image blocks: pixels, windows and their copies for each thread, and the rest."""
-    return int((1200 + threads * config["tiles"]["block_px"] ** 2 * 20 / 1e6) * 1.5 ** (attempt - 1))
-
-
 def annotation_where_there(wildcards):
     """The annotation of a sample that has expression."""
     return [R("{sample}/annotation.parquet")] if SAMPLES[wildcards.sample]["platform"] == "xenium" else []

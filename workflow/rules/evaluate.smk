@@ -27,7 +27,8 @@ rule evaluate:
         env("analysis")
     threads: 2
     resources:
-        mem_mb=16000,
+        mem_mb=sized(4000, embeddings=2500, cells=20, annotation=20),
+        runtime=sized(20, embeddings=40),
     params:
         store=R("{sample}/sdata.zarr"),
         role=lambda w: SAMPLES[w.sample]["role"],
@@ -61,7 +62,8 @@ rule model_card:
         env("report")
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=sized(1000),
+        runtime=sized(5),
     params:
         code=code("card"),
     message:

@@ -14,7 +14,8 @@ rule figure_2:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=size_mb(6, least=4000),
+        mem_mb=sized(3000, cells=30, annotations=30, refinements=30, tiles=60),
+        runtime=sized(15, cells=0.5, tiles=1),
     params:
         **drawn([TRAINING] if TRAINING else [], "contact"),
         protocol=SHOWN["protocol"],
@@ -42,7 +43,8 @@ rule figure_4:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=size_mb(3, least=4000),
+        mem_mb=sized(3000, predictions=3, scored=30, genes=30),
+        runtime=sized(15, predictions=0.05, genes=1),
     params:
         **drawn(with_role("train"), "shown", "markers"),
     message:
@@ -64,7 +66,8 @@ rule figure_5:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=sized(4000, embeddings=2500, scored=30),
+        runtime=sized(20, embeddings=60),
     params:
         **drawn(EXTERNAL[:1], "cache", "metrics", "refine"),
     message:
@@ -101,7 +104,8 @@ rule figure_6:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=sized(3000, predictions=3, annotations=30),
+        runtime=sized(15, predictions=0.05),
     params:
         **drawn(EXTERNAL, "store"),
     message:
@@ -123,7 +127,8 @@ rule figure_7:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=size_mb(3, least=4000),
+        mem_mb=sized(3000, predictions=3, scored=30, genes=30),
+        runtime=sized(15, predictions=0.05, genes=1),
     params:
         **drawn(EXTERNAL[:1], "shown", "markers"),
         markers=config["figures"].get("markers"),
@@ -162,7 +167,8 @@ rule figure_8:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=sized(2000, genes=30),
+        runtime=sized(10, genes=1),
     params:
         **drawn(EXTERNAL[:1], "markers"),
     message:
@@ -199,7 +205,8 @@ rule figure_S2:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=sized(2000, tiles=60, scored=30),
+        runtime=sized(10, tiles=1),
     params:
         **drawn(EXTERNAL[:1], "contact"),
     message:
@@ -223,7 +230,8 @@ rule tables:
         env("report")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=sized(1500, cells=30, annotations=30),
+        runtime=sized(10, cells=0.5),
     params:
         samples=SAMPLES,
         types=TYPES,

@@ -9,7 +9,10 @@ def sized(base, per_thread=0, **factors):
     """``base``, and as much for each thread and each MB of what is named: an input, or images, shapes, tables."""
 
     def amount(wildcards, input, attempt, threads):
-        files = lambda name: [input[name]] if isinstance(input[name], str) else list(input[name])
+        def files(name):
+            found = input.get(name, [])
+            return [found] if isinstance(found, str) else list(found)
+
         return jobs.grown(jobs.request(base + per_thread * threads, factors, files), attempt)
 
     return amount
