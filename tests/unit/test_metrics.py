@@ -132,6 +132,48 @@ def test_flipped_labels_and_a_permuted_gene_lower_just_what_they_should():
     assert evaluate.score_types(truth, called, ["A", "B"])["f1"]["weighted"] == pytest.approx(0.9, abs=0.005)
 
 
+def test_mutations_move_every_metric_by_what_they_should():
+    """Flip 10 % of the labels to other types at random, and permute one gene over the cells."""
+    rng = np.random.default_rng(5)
+    n, types = 6000, list("ABC")
+    xy = rng.random((n, 2)) * 1000
+    truth = np.array(types)[np.minimum((xy[:, 0] / 334).astype(int), 2)]  # in bands: expression follows place
+    mean = np.array([[1, 5, 2, 2], [4, 1, 2, 5], [2, 2, 6, 1]])[pd.Categorical(truth, types).codes]
+    counts, expected = rng.poisson(mean), mean + rng.normal(0, 0.1, mean.shape)
+    called = truth.copy()
+    flipped = rng.choice(n, n // 10, replace=False)
+    called[flipped] = [rng.choice([t for t in types if t != truth[i]]) for i in flipped]
+    mutated = expected.copy()
+    mutated[:, 1] = rng.permutation(mutated[:, 1])
+    scored = evaluate.Scored(truth, xy, metrics.grid_blocks(xy, 250), sparse.csc_matrix(counts), list("wxyz"))
+
+    found = evaluate.score_types(truth, called, types)
+    assert evaluate.score_types(truth, truth, types)["f1"]["weighted"] == 1
+    assert found["f1"]["weighted"] == pytest.approx(0.9, abs=0.005)
+    assert found["f1"]["macro"] == pytest.approx(0.9, abs=0.005)
+    assert found["balanced_accuracy"] == pytest.approx(0.9, abs=0.01)
+    matrix = np.array(found["confusion"]["counts"])
+    assert matrix.sum() - np.trace(matrix) == n // 10
+
+    before, summary = evaluate.score_expression(scored, lambda part: expected[:, part], None)
+    after, lower = evaluate.score_expression(scored, lambda part: mutated[:, part], None)
+    for name in ("pearson", "spearman"):
+        assert abs(after[name][1]) < 0.05 < before[name][1]
+        assert before[name].drop(1).equals(after[name].drop(1))
+    assert (summary["pearson"]["share_above_0.3"], lower["pearson"]["share_above_0.3"]) == (1.0, 0.75)
+
+    smooth, held = (evaluate.score_moran(scored, lambda part, v=v: v[:, part])[0] for v in (expected, mutated))
+    assert smooth["moran_predicted"][1] > 0.9
+    assert abs(held["moran_predicted"][1]) < 0.03
+    assert smooth["moran_actual"].equals(held["moran_actual"])
+
+    same, moved = (evaluate.score_distances(xy, truth, calls, types) for calls in (truth, called))
+    assert {d["wasserstein"] for d in same} == {0.0}
+    cross = next(d for d in moved if (d["from"], d["to"]) == ("A", "C"))  # far bands; flipped cells bring them close
+    assert cross["median_predicted"] < cross["median_annotated"] / 3
+    assert cross["wasserstein"] == pytest.approx(cross["median_annotated"], rel=0.5)
+
+
 def test_grid_blocks_number_the_occupied_squares():
     xy = np.array([[0, 0], [9, 9], [11, 0], [-1, 0]])
     assert pd.Series(metrics.grid_blocks(xy, 10)).nunique() == 3

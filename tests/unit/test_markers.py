@@ -1,0 +1,58 @@
+"""Marker genes: planted ones are found; scores are Welch's t as SciPy has it; summaries by type are plain means."""
+
+import numpy as np
+import pytest
+from scipy import sparse, stats
+
+from shest import markers
+
+TYPES = ["A", "B", "C"]
+GENES = [f"g{i}" for i in range(30)]
+
+
+def planted(cells=600, seed=0):
+    """Counts in which genes 0-4 mark A, 5-9 mark B, and the others nothing."""
+    rng = np.random.default_rng(seed)
+    kind = rng.choice(TYPES, cells)
+    mean = np.full((cells, len(GENES)), 0.5)
+    mean[kind == "A", :5] = 4
+    mean[kind == "B", 5:10] = 4
+    return sparse.csr_matrix(rng.poisson(mean)), kind
+
+
+def test_planted_markers_are_found_and_no_gene_marks_two_types():
+    counts, kind = planted()
+    found = markers.top(markers.scores(counts, kind, GENES), TYPES, 5)
+    assert set(found["A"]) == set(GENES[:5])
+    assert set(found["B"]) == set(GENES[5:10])
+    every = [gene for group in found.values() for gene in group]
+    assert len(every) == len(set(every))
+
+
+def test_scores_equal_welchs_t_of_scipy():
+    counts, kind = planted(200)
+    table = markers.scores(counts, kind, GENES).set_index("gene")
+    dense = counts.toarray()
+    logs = np.log1p(dense / dense.sum(axis=1, keepdims=True) * markers.NORMALISED)
+    own = kind == "A"
+    expected = stats.ttest_ind(logs[own], logs[~own], equal_var=False).statistic
+    assert table["A"].to_numpy() == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_type_of_one_cell_and_a_lone_type_have_no_markers():
+    counts, kind = planted(50)
+    kind[:] = "A"
+    kind[0] = "B"
+    table = markers.scores(counts, kind, GENES)
+    assert list(table.columns) == ["gene"]
+    assert markers.top(table, TYPES, 5) == {}
+
+
+def test_summary_by_type_is_the_mean_of_logs_and_the_share_above_half_a_count():
+    counts, kind = planted(100)
+    values = counts.toarray() * 0.4  # 1 count becomes 0.4: not expressed; 2 become 0.8: expressed
+    table = markers.by_type(values, kind, GENES, TYPES)
+    row = table[(table["cell_type"] == "B") & (table["gene"] == "g7")].iloc[0]
+    own = values[kind == "B", 7]
+    assert row["mean"] == pytest.approx(np.log(own + 1).mean())
+    assert row["share"] == pytest.approx(np.mean(counts.toarray()[kind == "B", 7] >= 2))
