@@ -11,20 +11,23 @@ GENES = [f"g{i}" for i in range(30)]
 
 
 def planted(cells=600, seed=0):
-    """Counts in which genes 0-4 mark A, 5-9 mark B, and the others nothing."""
+    """Counts in which genes 0-4 mark A, 5-9 mark B, gene 10 A and less so B, and the others nothing."""
     rng = np.random.default_rng(seed)
-    kind = rng.choice(TYPES, cells)
+    kind = rng.choice(TYPES, cells, p=[0.2, 0.2, 0.6])
     mean = np.full((cells, len(GENES)), 0.5)
     mean[kind == "A", :5] = 4
     mean[kind == "B", 5:10] = 4
+    mean[kind == "A", 10], mean[kind == "B", 10] = 8, 4
     return sparse.csr_matrix(rng.poisson(mean)), kind
 
 
 def test_planted_markers_are_found_and_no_gene_marks_two_types():
     counts, kind = planted()
-    found = markers.top(markers.scores(counts, kind, GENES), TYPES, 5)
-    assert set(found["A"]) == set(GENES[:5])
-    assert set(found["B"]) == set(GENES[5:10])
+    table = markers.scores(counts, kind, GENES)
+    assert table.set_index("gene").loc["g10", "B"] > 3
+    found = markers.top(table, TYPES, 6)
+    assert set(found["A"]) == {*GENES[:5], "g10"}
+    assert set(GENES[5:10]) < set(found["B"])
     every = [gene for group in found.values() for gene in group]
     assert len(every) == len(set(every))
 
