@@ -141,6 +141,7 @@ def input_files(sample):
     """Paths of the files of a sample that are looked into, by what they are."""
     row = SAMPLES[sample]
     tables = {column: row[column] for column in ("annotation", "nuclei") if row[column]}
+    tables |= {f"comparator {name}": one["path"] for name, one in COMPARATORS[sample].items()}
     if row["platform"] == "slide":
         return {"path": row["path"]} | tables
     named = {
@@ -156,8 +157,9 @@ def sample_settings(sample):
 
 
 def checked_config():
-    """The checked part of the config, with the places of local weights."""
-    return {key: config[key] for key in CHECKED} | {"encoders": [resolved_encoder(e) for e in config["encoders"]]}
+    """The checked part of the config, with the places of local weights and of other systems' labels."""
+    encoders = [resolved_encoder(e) for e in config["encoders"]]
+    return {key: config[key] for key in CHECKED} | {"encoders": encoders, "comparators": COMPARATORS}
 
 
 def split_of(wildcards):

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from shest import annotate, bundle, encoders, geojson, needs, slide
+from shest import annotate, bundle, detections, encoders, geojson, needs, slide
 from shest.bundle import Heads
 from shest.errors import Findings, InputError, brief, nearest
 from shest.places import NUCLEI_REMEDY
@@ -240,6 +240,22 @@ def check_encoders(chosen: list[str | dict], found: Findings) -> list[needs.Enco
     return costs
 
 
+def check_comparators(chosen: Mapping[str, Mapping[str, dict]], found: Findings) -> None:
+    """Check that other systems' labels can be read and that the config maps every class in them.
+
+    Parameters
+    ----------
+    chosen
+        By sample and name: ``path``, ``format``, ``scale`` and ``types`` of a comparator.
+    """
+    for by_name in chosen.values():
+        for name, one in by_name.items():
+            path, key = one["path"], f"evaluate.comparators.{name}.types"
+            table = found.attempt(path, detections.REMEDY, detections.read, path, one["format"], one["scale"])
+            if table is not None:
+                found.attempt(path, detections.REMEDY, detections.map_types, path, table["class"], one["types"], key)
+
+
 def cached_weights(repository: str) -> Path | None:
     """Return the weights of a hub repository in the hub's local cache, or None."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
@@ -304,7 +320,7 @@ def check_run(
     reference
         Path of the reference.
     config
-        Config with defaults; local weights of encoders resolved.
+        Config with defaults; local weights of encoders resolved; ``comparators`` by sample and name.
     results
         Folder of the results.
 
@@ -322,6 +338,7 @@ def check_run(
     check_subtypes(reference, subtypes, config["annotate"]["prior"], known.subtypes, found)
     check_genes(reference, known.symbols, config["reference"]["min_shared_genes"], heads, found)
     check_tables(samples, heads, list(types), config["train"]["min_cells"], found)
+    check_comparators(config.get("comparators", {}), found)
     costs = check_encoders(config["encoders"], found)
     sizes = {name: size_of(row, heads[name]) for name, row in samples.items()}
     needed = estimate(sizes, costs, config, known.values)
