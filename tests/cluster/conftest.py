@@ -1,6 +1,5 @@
 """A SLURM of one node for this folder's tests, and snakemake calls through the project's profile."""
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -40,12 +39,10 @@ def scattered(root, tmp_path_factory) -> Path:
 class Run:
     """A snakemake that submits jobs: start it, look at it, wait for its end."""
 
-    def __init__(self, node, command: list[str], log: Path) -> None:
+    def __init__(self, command: list[str], log: Path) -> None:
         self.log = log
         with open(log, "w") as out:
-            self.process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, env=os.environ | node.variables
-            )
+            self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
 
     @property
     def said(self) -> str:
@@ -86,7 +83,7 @@ def submit(node, root, scattered, tmp_path_factory):
         command = ["snakemake", "--profile", str(profile), "--snakefile", str(root / "Snakefile"), "--directory",
                    str(folder), "--configfile", str(scattered), "--max-threads", "2", "--latency-wait", "10",
                    "--slurm-init-seconds-before-status-checks", "5", *arguments]  # fmt: skip
-        runs.append(Run(node, command, tmp_path_factory.mktemp("log") / "snakemake.log"))
+        runs.append(Run(command, tmp_path_factory.mktemp("log") / "snakemake.log"))
         return runs[-1]
 
     yield start

@@ -1,9 +1,12 @@
-"""A real SLURM of one node, on loopback, in a folder of its own: for tests, as root, without systemd or cgroups.
+"""A real SLURM of one node, on loopback, with its own munge: for tests, as root, without systemd or cgroups.
 
-Nothing of a SLURM that the machine may have is touched: own configuration, own ports, own munge.
+All it writes lies in one folder, but for the configuration: jobs of snakemake find it in /etc/slurm only. What stood
+there is put back at the end. A SLURM that answers already is left alone.
 """
 
+import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+PLACE = Path("/etc/slurm")
+OURS = "# written by the tests of a workflow; removed when they end\n"
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -39,7 +44,6 @@ JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-SchedulerParameters=sched_interval=5,batch_sched_delay=1
 ReturnToService=2
 MinJobAge=600
 SlurmctldTimeout=30
@@ -63,6 +67,10 @@ def obstacle() -> str | None:
         return "needs root to start a SLURM"
     if not (shutil.which("slurmctld") and shutil.which("munged")) and not shutil.which("apt-get"):
         return "needs SLURM and munge, or apt-get to install them"
+    conf = PLACE / "slurm.conf"
+    ours = conf.is_file() and conf.read_text().startswith(OURS)
+    if not ours and shutil.which("sinfo") and subprocess.run(["sinfo"], capture_output=True).returncode == 0:
+        return "this machine belongs to a SLURM that runs already"
     return None
 
 
@@ -88,19 +96,19 @@ def free_ports(number: int) -> list[int]:
 
 def wait_for(condition, what: str, seconds: float = 60, every: float = 0.2) -> None:
     """Wait until a condition holds."""
-    end = time.monotonic() + seconds
+    last = time.monotonic() + seconds
     while not condition():
-        if time.monotonic() > end:
+        if time.monotonic() > last:
             raise TimeoutError(f"waited {seconds} s for {what}")
         time.sleep(every)
 
 
 class Node:
-    """Daemons of the cluster; ``variables`` is what its clients need in their environment."""
+    """Daemons of the cluster."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.host = folder, socket.gethostname().split(".")[0]
-        self.variables = {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.lock = None
 
     def start(self) -> None:
         """Start munged, slurmctld and slurmd; return when the node takes jobs."""
@@ -108,14 +116,7 @@ class Node:
             (self.folder / name).mkdir(parents=True)
             (self.folder / name).chmod(0o755)
         self._resolve()
-        facts = {
-            "host": self.host,
-            "folder": self.folder,
-            "ports": free_ports(2),
-            "cpus": 2 * os.cpu_count(),
-        }  # more than there are: small jobs mostly wait
-        (self.folder / "slurm.conf").write_text(CONFIG.format(**facts))
-        (self.folder / "gres.conf").write_text(GPUS.format(**facts))
+        self._take_place()
         key = self.folder / "munge/key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
@@ -124,6 +125,29 @@ class Node:
         self._call("munged", "--force", *options)
         self._call("slurmctld", "-c")
         self.start_slurmd()
+
+    def _take_place(self) -> None:
+        """Put the configuration where clients look for it, once no other test run stands there."""
+        PLACE.mkdir(exist_ok=True)
+        self.lock = open(PLACE / ".tests.lock", "w")  # noqa: SIM115 (held until the end)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        conf = PLACE / "slurm.conf"
+        if conf.is_file() and conf.read_text().startswith(OURS):  # of tests that were killed
+            end_daemons(Path(re.search(r"StateSaveLocation=(.*)/state", conf.read_text())[1]))
+        facts = {"host": self.host, "folder": self.folder, "ports": free_ports(2)}
+        facts["cpus"] = 2 * os.cpu_count()  # more than there are: small jobs mostly wait
+        for name, text in (("slurm.conf", CONFIG), ("gres.conf", GPUS)):
+            there = PLACE / name
+            if there.is_file() and not there.read_text().startswith(OURS):
+                there.rename(PLACE / f"{name}.before-tests")
+            there.write_text(OURS + text.format(**facts))
+
+    def _leave_place(self) -> None:
+        for name in ("slurm.conf", "gres.conf"):
+            (PLACE / name).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                (PLACE / f"{name}.before-tests").rename(PLACE / name)
+        self.lock.close()
 
     def _resolve(self) -> None:
         """Give the host's name an address where it has none, as in some containers."""
@@ -141,42 +165,46 @@ class Node:
 
     def kill_slurmd(self) -> None:
         """Kill slurmd at once, as a crash would."""
-        self._end(self.folder / "slurmd.pid", signal.SIGKILL)
+        end(self.folder / "slurmd.pid", signal.SIGKILL)
 
     def ask(self, *command: str) -> str:
         """Call a client; return what it says."""
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | self.variables)
+        done = subprocess.run(command, capture_output=True, text=True)
         return done.stdout
-
-    def running(self, name: str) -> bool:
-        """Say whether a job runs whose comment, which snakemake writes, holds a name."""
-        return any(name in line for line in self.ask("squeue", "-h", "-t", "R", "-o", "%k").splitlines())
 
     def stop(self) -> None:
         """End every job and the daemons, and wait for each of them."""
         self.ask("scancel", "--user=root", "--full")
         with suppress(TimeoutError):
             wait_for(lambda: not self.ask("squeue", "-h").strip(), "the last jobs", 15)
-        for name in ("slurmd.pid", "slurmctld.pid", "munge/pid"):
-            self._end(self.folder / name, signal.SIGTERM)
+        end_daemons(self.folder)
+        self._leave_place()
 
     def _call(self, *command: str) -> None:
         # Daemons keep what they inherit: their output must not go into pipes that somebody waits on.
         with open(self.folder / "start.log", "ab") as log:
-            subprocess.run(command, check=True, stdout=log, stderr=log, env=os.environ | self.variables)
-
-    @staticmethod
-    def _end(pid_file: Path, how: signal.Signals) -> None:
-        if not pid_file.is_file() or not pid_file.read_text().strip():
-            return
-        pid = int(pid_file.read_text())
-        with suppress(ProcessLookupError):
-            os.kill(pid, how)
-        wait_for(lambda: not _alive(pid), f"process {pid} to end", 30)
-        pid_file.unlink(missing_ok=True)
+            subprocess.run(command, check=True, stdout=log, stderr=log)
 
 
-def _alive(pid: int) -> bool:
+def end_daemons(folder: Path) -> None:
+    """End the daemons whose pid files lie in a folder, and wait for each."""
+    for name in ("slurmd.pid", "slurmctld.pid", "munge/pid"):
+        end(folder / name, signal.SIGTERM)
+
+
+def end(pid_file: Path, how: signal.Signals) -> None:
+    """Send a signal to the process of a pid file and wait for its end."""
+    if not pid_file.is_file() or not pid_file.read_text().strip():
+        return
+    pid = int(pid_file.read_text())
+    with suppress(ProcessLookupError):
+        os.kill(pid, how)
+    wait_for(lambda: not alive(pid), f"process {pid} to end", 30)
+    pid_file.unlink(missing_ok=True)
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process is there and not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
