@@ -458,6 +458,23 @@ def test_encoders_without_weights(tmp_path, monkeypatch):
     assert (found.problems, found.warnings) == ([], [])
 
 
+def test_other_systems_labels_are_read_and_their_classes_held_against_the_config(tmp_path):
+    (tmp_path / "good.csv").write_text("x,y,class\n1,2,tumor\n3,4,other\n")
+    (tmp_path / "bad.csv").write_text("x,y\n1,2\n")
+    common = {"format": "csv", "scale": 1, "radius_um": 5}
+    chosen = {
+        "a": {"one": common | {"path": str(tmp_path / "good.csv"), "types": {"tumor": "A", "other": None}},
+              "two": common | {"path": str(tmp_path / "good.csv"), "types": {"tumour": "A"}}},
+        "b": {"one": common | {"path": str(tmp_path / "bad.csv"), "types": {"tumor": "A"}}},
+    }  # fmt: skip
+    found = Findings()
+    preflight.check_comparators(chosen, found)
+    said = [str(problem) for problem in found.problems]
+    assert len(said) == 2
+    assert "'tumor', 'other', which evaluate.comparators.two.types does not map" in said[0]
+    assert "bad.csv: no column class" in said[1]
+
+
 def slide(tmp_path, nuclei):
     path = slides.tiff(tmp_path / "slide.tif", (300, 200))
     if nuclei is not None:
