@@ -9,7 +9,7 @@ export SHEST_KIT
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo kit preflight figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate test test-unit test-workflow docs lint format lock clean
+.PHONY: help demo kit preflight fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate test test-unit test-workflow docs lint format lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -30,7 +30,10 @@ kit: .venv/installed  ## run the bundles of SHEST_KIT to results/kit/report.html
 
 CONFIG ?= config/config.yaml
 preflight: .venv/installed  ## look into every input file of CONFIG, say all problems and what the run will need
-	snakemake preflight --forcerun preflight --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
+	snakemake needs --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
+
+fetch: .venv/installed  ## fetch the public data and the weights that CONFIG names
+	snakemake fetch --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
 
 DRAWN := tables $(addprefix figure_,2 4 5 6 7 8 S1 S2 S3 S4)
 figures: .venv/installed  ## draw all figures and tables of CONFIG again, from the results that are there

@@ -48,7 +48,7 @@ localrules:
     fetch_file,
     fetch_bundle,
     fetch_weights,
-    fetch_plan,
+    needs,
     embed,
     model_card,
     figures,

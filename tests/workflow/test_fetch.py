@@ -91,12 +91,19 @@ def test_nothing_is_fetched_again_and_a_checksum_that_comes_later_redoes_nothing
 
 def test_what_is_needed_is_said_before_anything_is_fetched(published, tmp_path, root):
     write_config(tmp_path, published[0].url)
-    done = call(tmp_path, root, "fetch_plan")
+    done = call(tmp_path, root, "needs")
     assert done.returncode == 0, done.stdout[-3000:]
     for word in ("lung/X_he_image.ome.tif: to be fetched", "to be fetched: ", "s at 10 MB/s", "disk for it: ",
                  "disk for the run: about", "passes through morphometrics: 120", "time of the run: rough"):  # fmt: skip
         assert word in done.stdout, word
     assert not (tmp_path / "public").exists()
+
+
+def test_what_is_needed_is_looked_up_in_the_files_once_they_are_there(fetched, root):
+    done = call(fetched, root, "needs")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "a (train, Xenium 3.0.0): 120 cells" in done.stdout
+    assert "to be fetched" not in done.stdout
 
 
 def test_an_address_that_is_wrong_is_one_sentence_and_nothing_runs(published, tmp_path, root):

@@ -151,6 +151,11 @@ def input_files(sample):
     return named | {name: f"{row['path']}/{name}" for name in places.BUNDLE_FILES} | tables
 
 
+def looked_into(wildcards):
+    """Every file that the preflight looks into."""
+    return [path for sample in SAMPLES for path in input_files(sample).values()] + [REFERENCE]
+
+
 def sample_settings(sample):
     """Row of the sheet with the paths of its files."""
     return SAMPLES[sample] | {k: v for k, v in input_files(sample).items() if k in ("he_image", "alignment")}

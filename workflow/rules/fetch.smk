@@ -1,8 +1,12 @@
 """Public data: files and the files of bundles, fetched into one folder where a rule needs them."""
 
+import time
+
 FETCHED = PATHS.made["{fetched}"]
 FETCH_FILES, FETCH_BUNDLES = fetch.sources(config["fetch"])
 FETCH_FILES = fetch.targets(FETCH_FILES, FETCH_BUNDLES)
+FETCHED_FILES = [f"{FETCHED}/{name}" for name in FETCH_FILES]
+FETCHED_FILES += [f"{FETCHED}/{bundle}/{name}" for bundle in FETCH_BUNDLES for name in places.BUNDLE_FILES]
 HUB_ENCODERS = fetch.hub_encoders(config["encoders"])
 
 
@@ -24,7 +28,7 @@ rule fetch_file:
         runtime=sized(720),
     params:
         url=lambda w: FETCH_FILES[w.fetched].url,
-        folder=FETCHED,
+        folder=lambda w: FETCHED,
         name=lambda w: w.fetched,
     message:
         "Fetching {wildcards.fetched}"
@@ -49,7 +53,7 @@ rule fetch_bundle:
         runtime=sized(720),
     params:
         url=lambda w: FETCH_BUNDLES[w.bundle].outs.url,
-        folder=FETCHED,
+        folder=lambda w: FETCHED,
         name=lambda w: w.bundle,
     message:
         "Fetching the bundle {wildcards.bundle}"
@@ -83,31 +87,36 @@ rule fetch_weights:
 
 rule fetch:
     input:
-        files=[f"{FETCHED}/{name}" for name in FETCH_FILES],
-        bundles=[f"{FETCHED}/{bundle}/{name}" for bundle in FETCH_BUNDLES for name in places.BUNDLE_FILES],
+        files=FETCHED_FILES,
         weights=expand(R("embeddings/{encoder}/weights.json"), encoder=HUB_ENCODERS),
     message:
         "Everything is there that the network is needed for"
 
 
-rule fetch_plan:
+# Said before anything large is done, and anew whenever it is asked for: by the servers, until the files are there.
+rule needs:
+    input:
+        looked_into if all(map(os.path.exists, FETCHED_FILES)) else [],
     output:
-        plan=R("fetch_plan.json"),
+        needs=R("needs.json"),
     log:
-        R("logs/fetch_plan.log"),
+        R("logs/needs.log"),
     benchmark:
-        R("benchmarks/fetch_plan.tsv")
+        R("benchmarks/needs.tsv")
     conda:
         env("ingest")
     threads: 1
     resources:
-        mem_mb=sized(1000),
+        mem_mb=sized(2000),
         runtime=sized(30),
     params:
-        folder=FETCHED,
+        asked=time.time(),
+        folder=lambda w: FETCHED,
         results=lambda w: RESULTS,
-        samples=SAMPLES,
+        samples=lambda w: {sample: sample_settings(sample) for sample in SAMPLES},
+        reference=lambda w: REFERENCE,
+        checked=lambda w: checked_config(),
     message:
-        "Asking what fetching and the run after it will need"
+        "Looking what the run will need"
     script:
-        "../scripts/fetch_plan.py"
+        "../scripts/needs.py"

@@ -1,0 +1,33 @@
+"""Says what a run will need: asked of the servers while public data are not there, else looked up in the files."""
+
+from pathlib import Path
+
+from shest import console, fetch_plan, files, preflight
+from shest.errors import Findings
+
+
+def ask(params, config):
+    found, folder = Findings(), Path(params.folder)
+    planned = fetch_plan.plan(config["fetch"], folder, found)
+    fetch_plan.check_disk(planned, folder, found)
+    need = None if found.problems else fetch_plan.needed(planned, params.samples, config, folder, found)
+    return {"files": planned, "needs": need}, found, fetch_plan.describe(planned, need, folder, params.results)
+
+
+def look(params, config):
+    facts, found = preflight.check_run(params.samples, params.reference, config | params.checked, params.results)
+    return facts, found, [] if found.problems else preflight.describe(facts, params.results)
+
+
+def main(input, output, params, config):
+    facts, found, lines = look(params, config) if input else ask(params, config)
+    for warning in found.warnings:
+        console.log.warning(f"WARNING {warning}")
+    for line in lines:
+        console.log.info(line)
+    found.stop()
+    files.write_json(output.needs, facts)
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params, snakemake.config)
