@@ -9,6 +9,8 @@ import yaml
 from shest import console, files, report
 from shest.errors import InputError
 
+TABLES = ("Table 1: data sets", "Table S1: subtypes of each type")
+
 
 def named(paths, results):
     """Say what a picture is by its place under the results."""
@@ -76,10 +78,13 @@ def main(input, output, params):
     blocks = [
         report.Block("scores", "Scores", "F1 of types and median Pearson R over all measured genes, heads beside their "
                      "baselines on the same embeddings. Samples of role train: held-out test part.",
-                     tables=[report.table(report.score_table(scores))]),
-        report.Block("figures", "Figures", "", pictures=[
-            report.picture(p, Path(p).stem.replace("_", " ").capitalize() + ".",
-                           f"figures/source_data/{Path(p).stem}") for p in input.figures]),
+                     tables=[report.table(report.score_table(scores)), *report.comparator_tables(scores)]),
+        report.Block("figures", "Figures", "The paper's figures and tables, from this run's results. For print: "
+                     "the .pdf of the same name in figures/.",
+                     tables=[report.table(pd.read_csv(p), name) for p, name in zip(input.tables, TABLES, strict=True)],
+                     pictures=[report.picture(p, f"Figure {number}: {report.CAPTIONS[number]}.",
+                                              f"figures/source_data/figure_{number}")
+                               for p, number in ((p, Path(p).stem.removeprefix("figure_")) for p in input.figures)]),
         report.Block("cells", "Cells", "Every cell of every sample, and why it went on or not.",
                      tables=reason_tables(input, params.samples)),
         report.Block("registration", "Registration", "Outlines should lie on nuclei.",

@@ -13,6 +13,18 @@ from PIL import Image
 TEMPLATES = Path(__file__).resolve().parent.parent / "report"
 WIDTH_PX = 1400
 LIMIT_MB = 30
+CAPTIONS = {
+    "2": "nuclei and tiles of the training sample; its cells before and after refinement",
+    "4": "internal test: types, and expression by gene and by marker",
+    "5": "types of the first external sample, beside other systems; distances between types",
+    "6": "annotated types, predicted types and H&E of the external samples",
+    "7": "expression of the first external sample: best genes, markers by type, maps",
+    "8": "Moran's I of the first external sample, actual against reconstructed",
+    "S1": "types of the second external sample, as figure 5",
+    "S2": "tiles of cells told right and of cells confused",
+    "S3": "expression of the second external sample, as figure 7",
+    "S4": "Moran's I of the second external sample, as figure 8",
+}
 
 
 @dataclass
@@ -100,12 +112,35 @@ def score_table(scores: list[dict]) -> pd.DataFrame:
                 "F1 macro": s["f1"]["macro"],
                 "logistic macro": s["baselines"]["logistic"]["f1"]["macro"],
                 "median R": s["pearson"]["median"],
+                "genes R > 0.3": s["pearson"]["share_above_0.3"],
                 "ridge": s["baselines"]["ridge"]["pearson"]["median"],
                 "class mean": s["baselines"]["class_mean"]["pearson"]["median"],
+                "Moran's I, correlation": s["moran"]["correlation"],
                 "calibration error": (s["calibration"] or {}).get("ece_after"),
             }
         )
     return pd.DataFrame(rows)
+
+
+def comparator_tables(scores: list[dict]) -> list[Table]:
+    """One row for each other system and evaluation: its scores on the cells that it found, and ours on the same."""
+    rows = [
+        {
+            "sample": s["sample"],
+            "protocol": s["protocol"],
+            "system": name,
+            "scored cells found": found["n_matched"],
+            "share": found["share_matched"],
+            "F1 weighted": found["f1"]["weighted"],
+            "ours, same cells": found["ours"]["f1"]["weighted"],
+            "F1 macro": found["f1"]["macro"],
+            "ours, same cells, macro": found["ours"]["f1"]["macro"],
+        }
+        for s in scores
+        for name, found in s["comparators"].items()
+        if found["n_matched"]
+    ]
+    return [table(pd.DataFrame(rows), "Other systems")] if rows else []
 
 
 def doubts(
