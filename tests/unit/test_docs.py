@@ -1,5 +1,6 @@
 """What is written for people agrees with what the machine checks."""
 
+import ast
 import re
 import runpy
 import subprocess
@@ -83,3 +84,59 @@ def test_the_passes_in_the_readme_are_those_that_the_plan_counts(root):
     text = (root / "README.md").read_text()
     for passes in count_passes(cells=141_950, train=113_560, test=28_390, drawn=75_324).values():
         assert f"| {passes:,} |" in text
+
+
+def texts(node, known):
+    """What a string, an f-string, a choice of two or a local name can say; … for what varies."""
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) else []
+    if isinstance(node, ast.JoinedStr):
+        parts = [texts(part.value, known) if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name)
+                 else [part.value] if isinstance(part, ast.Constant) else [] for part in node.values]  # fmt: skip
+        return ["".join(part[0] if len(part) == 1 else "…" for part in parts)]
+    if isinstance(node, ast.IfExp):
+        return texts(node.body, known) + texts(node.orelse, known)
+    return known.get(node.id, []) if isinstance(node, ast.Name) else []
+
+
+def functions(path):
+    """Each function of a module, with what its local names are set to."""
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef):
+            known = {}
+            for node in ast.walk(function):
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                    known.setdefault(node.targets[0].id, []).extend(texts(node.value, {}))
+            yield function, known
+
+
+def said_by_errors(path):
+    """Problems and warnings that a module can raise or note."""
+    for function, known in functions(path):
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and len(node.args) == 3:
+                name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", None)
+                yield from texts(node.args[1], known) if name in ("InputError", "problem", "warn") else ()
+
+
+def said_by_lists(path):
+    """First sentences of the problems that a module lists, without the file in front."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        added = isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "append"
+        said = node.args[0] if added else node if isinstance(node, ast.JoinedStr) else None
+        for text in texts(said, {}):
+            sentence = re.sub(r"^(…: )+", "", text).split(". ")[0].rstrip(".")
+            if ". " in text or text.endswith("."):
+                yield sentence
+
+
+def test_troubleshooting_has_every_message_and_no_other(root):
+    library = root / "workflow/shest"
+    listed = [library / f"{name}.py" for name in ("places", "config")]
+    said = {text for path in library.glob("*.py") for text in said_by_errors(path)}
+    said |= {text for path in listed for text in said_by_lists(path)}
+    said = {re.sub("…+", "…", text) for text in said} - {"…", "… …"}
+    page = (root / "docs/troubleshooting.md").read_text()
+    known = set(re.findall(r"^\| `([^`]+)` \|", page.partition("## Not a message")[0], flags=re.M))
+    assert said - known == set(), "messages that docs/troubleshooting.md lacks"
+    assert known - said == set(), "messages of docs/troubleshooting.md that nothing says"

@@ -130,13 +130,14 @@ def obtain(source: Source, folder: Path, patience: Patience) -> Path:
     part, note = transfer.part_of(path)
     told = transfer.download(source.url, path, source.bytes, patience, by_hand(path))
     found = _facts(part)
-    problem = _wrong(found, source, read_record(path))
-    if problem:
+    remedy = ("What came was thrown away. Run again; where it says the same, the published file is another than it "
+              f"was: correct the config, or remove {record_of(path)}")  # fmt: skip
+    try:
+        _agree(source.url, found, source, read_record(path), remedy)
+    except InputError:
         remove(part)
         remove(note)
-        remedy = ("What came was thrown away. Run again; where it says the same, the published file is another than "
-                  f"it was: correct the config, or remove {record_of(path)}")  # fmt: skip
-        raise InputError(source.url, problem, remedy)
+        raise
     _write_record(path, source, found, told, fetched=True)
     os.replace(part, path)
     remove(note)
@@ -147,14 +148,13 @@ def _facts(path: Path) -> dict:
     return {"bytes": path.stat().st_size} | digests(path)
 
 
-def _wrong(found: Mapping, source: Source, record: Mapping) -> str | None:
-    """Say how a file differs from what the config, or else its record, says of it; None where it does not."""
+def _agree(what: str | Path, found: Mapping, source: Source, record: Mapping, remedy: str) -> None:
+    """Raise :class:`InputError` where a file differs from what the config, or else its record, says of it."""
     for key in ("bytes", *KNOWN):
         said = getattr(source, key)
         wanted, by = (said, "the config") if said is not None else (record.get(key), "its record")
         if wanted is not None and str(wanted).lower() != str(found[key]).lower():
-            return f"{key} is {found[key]}, {by} says {wanted}"
-    return None
+            raise InputError(what, f"{key} is {found[key]}, {by} says {wanted}", remedy)
 
 
 def _write_record(path: Path, source: Source, found: Mapping, told: Told, fetched: bool) -> None:
@@ -172,11 +172,10 @@ def _take(source: Source, path: Path, patience: Patience) -> None:
         except InputError as error:
             log.warning(f"WARNING {path}: taken as it lies there; its size could not be asked for ({error.problem})")
     found = _facts(path)
-    problem = _wrong(found, source, record)
-    if problem is None and told.size not in (None, found["bytes"]):
-        problem = f"bytes is {found['bytes']}, the server says {told.size}"
-    if problem:
-        raise InputError(path, problem, f"Copy it again; or remove it and {record_of(path).name}: then it is fetched")
+    remedy = f"Copy it again; or remove it and {record_of(path).name}: then it is fetched"
+    _agree(path, found, source, record, remedy)
+    if told.size not in (None, found["bytes"]):
+        raise InputError(path, f"bytes is {found['bytes']}, the server says {told.size}", remedy)
     log.info(f"{path}: it lies there, {found['bytes']:,} bytes, SHA-256 {found['sha256'][:12]}…; taken")
     if not record:
         _write_record(path, source, found, told, fetched=False)
