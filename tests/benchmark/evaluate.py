@@ -2,7 +2,7 @@
 
     PYTHONPATH=workflow python tests/benchmark/evaluate.py [CELLS GENES]
 
-Counts are sparse (6 % above 0), expectations lie in an h5ad-like matrix on disk in the chunks that the rule
+Counts are sparse (5 % above 0), expectations lie in an h5ad-like matrix on disk in the chunks that the rule
 ``predict`` writes, baselines have 1,536 features. The last line is JSON.
 """
 
@@ -24,7 +24,7 @@ from shest import baselines, evaluate, markers, metrics  # noqa: E402
 from shest.predict import CHUNK  # noqa: E402
 
 TYPES = ["Alveolar_cell", "Tumor_cell_LUAD", "Macrophage", "Endothelial_cell", "Fibroblast", "Lymphocyte"]
-FEATURES, DENSITY, BLOCK, DRAWS = 1536, 0.06, 20_000, 200
+FEATURES, THREADS, DRAWS, BLOCK = 1536, 2, 200, 20_000
 
 
 def make(cells: int, genes: int, path: Path) -> tuple[evaluate.Scored, np.ndarray, np.ndarray, baselines.Baselines]:
@@ -76,12 +76,13 @@ def main() -> None:
             weights = metrics.resample_blocks(int(scored.block.max()) + 1, DRAWS, 42)
             everything = np.arange(genes)
             logistic = timed("logistic", lambda: fitted.types(x).argmax(axis=1))
-            readers = {
-                "reconstruction": evaluate.columns_of(file["X"], np.arange(cells), everything),
+            read = evaluate.columns_of(file["X"], np.arange(cells), everything)
+            beside = {
                 "ridge": evaluate.ridge_reader(fitted, x, everything),
-                "class_mean": lambda part: fitted.class_mean[logistic][:, part],
+                "class_mean": lambda part: fitted.class_mean[:, part][logistic],
             }
-            found, _ = timed("expression", lambda: evaluate.score_all_expression(scored, readers, weights))
+            found, _ = timed("expression", lambda: evaluate.score_expression(scored, read, weights, beside, THREADS))
+            timed("moran", lambda: evaluate.score_moran(scored, read))
             timed("types", lambda: evaluate.type_intervals(scored.cell_type, called, TYPES, scored.block, weights))
             timed("distances", lambda: evaluate.score_distances(scored.xy, scored.cell_type, called, TYPES))
             timed("markers", lambda: markers.scores(scored.counts, scored.cell_type, scored.genes))

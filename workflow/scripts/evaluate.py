@@ -37,7 +37,7 @@ def reasons(input):
     }
 
 
-def main(input, output, params, wildcards):
+def main(input, output, params, wildcards, threads):
     model, base = load_model(input.model, input.record), baselines.load(input.baselines)
     predicted, table = read_calls(input)
     refined = pd.read_parquet(input.refinement[0]).set_index("cell_id")["kept"] if input.refinement else None
@@ -64,17 +64,19 @@ def main(input, output, params, wildcards):
     in_model = pd.Index(model.genes).get_indexer(genes)
     x = cache.Embeddings([input.embeddings], [(wildcards.sample, c) for c in kept.index]).take(np.arange(len(kept)))
     logistic_called = base.types(x).argmax(axis=1)
-    readers = {
-        "reconstruction": evaluate.columns_of(predicted.X, rows, in_model),
+    reconstruction = evaluate.columns_of(predicted.X, rows, in_model)
+    beside = {
         "ridge": evaluate.ridge_reader(base, x, in_model),
-        "class_mean": lambda part: base.class_mean[logistic_called][:, in_model[part]],
+        "class_mean": lambda part: base.class_mean[:, in_model[part]][logistic_called],
     }
-    per_gene, expression = evaluate.score_all_expression(scored, readers, weights)
+    correlations, summary = evaluate.score_expression(scored, reconstruction, weights, beside, threads)
+    space, moran = evaluate.score_moran(scored, reconstruction)
+    per_gene = correlations.merge(space, on="gene")
     scores = evaluate.score_types(actual, called, types)
     logistic = evaluate.score_types(actual, np.array(model.classes)[logistic_called], types)
     raw, label = uncertainty.ensemble(type_logits(model, x), 1.0), pd.Categorical(actual, model.classes).codes
     intervals = evaluate.type_intervals(actual, called, types, block, weights) if weights is not None else {}
-    summary, place = expression["summary"], files.read_json(input.registration)
+    place = files.read_json(input.registration)
     mpp = place["mpp_x"], place["mpp_y"]
     result = {
         "sample": wildcards.sample,
@@ -87,11 +89,11 @@ def main(input, output, params, wildcards):
         "pearson": summary["pearson"] | {"csv": f"{wildcards.sample}.genes.csv"},
         "spearman": summary["spearman"] | {"csv": f"{wildcards.sample}.genes.csv"},
         "genes": overlap | {"constant": int((per_gene["pearson"] == 0).sum())},
-        "moran": expression["moran"],
+        "moran": moran,
         "distances": evaluate.score_distances(xy, actual, called, types),
         "calibration": evaluate.calibration(raw, probability, label.astype(int), model.temperature),
         "intervals": intervals | {"pearson_median": summary.get("interval"), "blocks": blocks, "draws": params.draws},
-        "baselines": {"logistic": logistic} | expression["baselines"],
+        "baselines": {"logistic": logistic} | summary["baselines"],
         "comparators": comparators.score(
             params.comparators, predicted.obsm["pixel"], mpp, rows, actual, called, list(params.types)
         ),
@@ -110,22 +112,16 @@ def main(input, output, params, wildcards):
         markers.scores(scored.counts, actual, genes).to_csv(aside, index=False, float_format="%.6g")
     with files.replacing(output.scored) as aside:
         px = predicted.obsm["pixel"][rows]
-        cells = {
-            "cell_id": kept.index,
-            "actual": actual,
-            "called": called,
-            "block": block,
-            "x": px[:, 0],
-            "y": px[:, 1],
-        }
-        pd.DataFrame(cells).to_parquet(aside, index=False)
+        cells = pd.DataFrame({"actual": actual, "called": called, "block": block, "x": px[:, 0], "y": px[:, 1]})
+        cells.insert(0, "cell_id", kept.index)
+        cells.to_parquet(aside, index=False)
     files.write_json(output.scores, result)
     console.log.info(
         f"{wildcards.protocol}, {len(rows):,} cells: weighted F1 {scores['f1']['weighted']:.3f}"
         f" (logistic {logistic['f1']['weighted']:.3f}), macro {scores['f1']['macro']:.3f}, median R"
-        f" {summary['pearson']['median']:.3f} (ridge {expression['baselines']['ridge']['pearson']['median']:.3f})"
+        f" {summary['pearson']['median']:.3f} (ridge {summary['baselines']['ridge']['pearson']['median']:.3f})"
     )
 
 
 with console.session(snakemake.log[0]):
-    main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards)
+    main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards, snakemake.threads)

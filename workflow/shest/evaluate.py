@@ -1,6 +1,7 @@
 """Evaluation of a sample's predictions: one dictionary by the contract, one table of genes."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import anndata as ad
@@ -72,53 +73,70 @@ def type_intervals(actual: np.ndarray, predicted: np.ndarray, types: list[str], 
     return {name: metrics.interval(drawn[name]) for name in ("weighted", "macro", "balanced_accuracy")}
 
 
-def score_expression(scored: Scored, read: Callable[[slice], np.ndarray], weights: np.ndarray | None):
-    """Correlate predicted with actual expression, gene by gene over the scored cells.
+Reader = Callable[[slice], np.ndarray]
+"""Returns the predicted (cells, genes) of a slice of genes."""
+
+
+def score_expression(
+    scored: Scored,
+    read: Reader,
+    weights: np.ndarray | None,
+    beside: dict[str, Reader] | None = None,
+    threads: int = 1,
+) -> tuple[pd.DataFrame, dict]:
+    """Correlate predicted with actual expression, gene by gene over the scored cells, some genes at a time.
 
     Parameters
     ----------
     scored
         Actual counts.
     read
-        Returns the predicted (cells, genes) of a slice of genes.
+        The prediction.
     weights
         (draws, blocks) for the interval of the median; None for none.
+    beside
+        Baselines by name; of them, Pearson's R alone.
+    threads
+        Gene blocks worked on at once.
 
     Returns
     -------
     genes : DataFrame
-        gene, mean_actual, mean_predicted, pearson, spearman.
+        gene, mean_actual, mean_predicted, pearson, spearman, and pearson_{baseline}.
     summary : dict
-        Medians over all measured genes, the share of genes with R above 0.3, the median's interval.
+        Medians over all measured genes, the share of genes with R above 0.3, the median's interval; ``baselines``.
     """
-    rows, drawn = [], []
+    beside = beside or {}
     blocks = int(scored.block.max()) + 1
-    for part, actual, predicted in metrics.gene_blocks(scored.counts, read, GENES_AT_ONCE):
+
+    def one(part: slice) -> tuple[pd.DataFrame, np.ndarray | None]:
+        actual, predicted = metrics.dense(scored.counts, part), np.asarray(read(part), np.float64)
         sums = metrics.block_sums(actual, predicted, scored.block, blocks)
-        rows.append(
-            pd.DataFrame(
-                {
-                    "gene": scored.genes[part],
-                    "mean_actual": actual.mean(axis=0),
-                    "mean_predicted": predicted.mean(axis=0),
-                    "pearson": metrics.pearson_from_sums(sums.sum(axis=1)),
-                    "spearman": metrics.spearman(actual, predicted),
-                }
-            )
+        table = pd.DataFrame(
+            {
+                "gene": scored.genes[part],
+                "mean_actual": actual.mean(axis=0),
+                "mean_predicted": predicted.mean(axis=0),
+                "pearson": metrics.pearson_from_sums(sums.sum(axis=1)),
+                "spearman": metrics.spearman(actual, predicted),
+            }
+            | {f"pearson_{name}": metrics.pearson(actual, other(part)) for name, other in beside.items()}
         )
-        if weights is not None:
-            drawn.append(metrics.pearson_from_sums(np.einsum("db,sbg->sdg", weights, sums)))
-    genes = pd.concat(rows, ignore_index=True)
-    summary = {
-        "pearson": {
-            "median": float(genes["pearson"].median()),
-            "share_above_0.3": float((genes["pearson"] > GOOD_R).mean()),
-        },
-        "spearman": {"median": float(genes["spearman"].median())},
-    }
-    if drawn:
+        return table, None if weights is None else metrics.pearson_from_sums(np.einsum("db,sbg->sdg", weights, sums))
+
+    with ThreadPoolExecutor(threads) as pool:
+        tables, drawn = zip(*pool.map(one, metrics.gene_slices(len(scored.genes), GENES_AT_ONCE)), strict=True)
+    genes = pd.concat(tables, ignore_index=True)
+    summary = _correlations(genes["pearson"])
+    summary["spearman"] = {"median": float(genes["spearman"].median())}
+    summary["baselines"] = {name: _correlations(genes[f"pearson_{name}"]) for name in beside}
+    if weights is not None:
         summary["interval"] = metrics.interval(np.median(np.concatenate(drawn, axis=1), axis=1))
     return genes, summary
+
+
+def _correlations(pearson: pd.Series) -> dict:
+    return {"pearson": {"median": float(pearson.median()), "share_above_0.3": float((pearson > GOOD_R).mean())}}
 
 
 def neighbour_graph(xy: np.ndarray) -> sparse.csr_matrix | None:
@@ -142,15 +160,15 @@ def moran(values: np.ndarray, genes: list[str], graph: sparse.csr_matrix) -> np.
     return out
 
 
-def score_moran(scored: Scored, read: Callable[[slice], np.ndarray]) -> tuple[pd.DataFrame, dict]:
+def score_moran(scored: Scored, read: Reader) -> tuple[pd.DataFrame, dict]:
     """Moran's I of actual and predicted expression on one graph, and how they correlate over genes."""
     graph = neighbour_graph(scored.xy)
     frame = pd.DataFrame({"gene": scored.genes, "moran_actual": np.nan, "moran_predicted": np.nan})
     if graph is not None:
-        for part, actual, predicted in metrics.gene_blocks(scored.counts, read, GENES_AT_ONCE):
-            names = scored.genes[part]
-            frame.loc[frame.index[part], "moran_actual"] = moran(actual, names, graph)
-            frame.loc[frame.index[part], "moran_predicted"] = moran(predicted, names, graph)
+        for part in metrics.gene_slices(len(scored.genes), GENES_AT_ONCE):
+            names, rows = scored.genes[part], frame.index[part]
+            frame.loc[rows, "moran_actual"] = moran(metrics.dense(scored.counts, part), names, graph)
+            frame.loc[rows, "moran_predicted"] = moran(np.asarray(read(part), np.float64), names, graph)
     both = frame.dropna()
     enough = len(both) > 2 and both["moran_actual"].std() > 0 and both["moran_predicted"].std() > 0
     r = float(np.corrcoef(both["moran_actual"], both["moran_predicted"])[0, 1]) if enough else None
@@ -218,7 +236,7 @@ def gene_overlap(measured: Sequence[str], predicted: Sequence[str]) -> tuple[lis
     return both, {"scored": len(both), "unmeasured": unmeasured, "not_in_model": beyond}
 
 
-def columns_of(matrix: h5py.Dataset, rows: np.ndarray, columns: np.ndarray) -> Callable[[slice], np.ndarray]:
+def columns_of(matrix: h5py.Dataset, rows: np.ndarray, columns: np.ndarray) -> Reader:
     """Return a reader of gene slices out of a matrix on disk; ``columns``, ascending, are the genes' places in it."""
 
     def read(part: slice) -> np.ndarray:
@@ -229,7 +247,7 @@ def columns_of(matrix: h5py.Dataset, rows: np.ndarray, columns: np.ndarray) -> C
     return read
 
 
-def ridge_reader(base: baselines.Baselines, embeddings: np.ndarray, columns: np.ndarray):
+def ridge_reader(base: baselines.Baselines, embeddings: np.ndarray, columns: np.ndarray) -> Reader:
     """Return a reader of gene slices of the ridge regression's counts; embeddings (n, d) of the scored cells."""
     standard = base.standardise(embeddings)
 
@@ -239,35 +257,6 @@ def ridge_reader(base: baselines.Baselines, embeddings: np.ndarray, columns: np.
         return np.expm1(np.clip(logs, 0, baselines.MAX_LOG))
 
     return read
-
-
-def score_all_expression(
-    scored: Scored, readers: dict[str, Callable[[slice], np.ndarray]], weights: np.ndarray | None
-) -> tuple[pd.DataFrame, dict]:
-    """Score the reconstruction and, beside it, the baselines.
-
-    Parameters
-    ----------
-    readers
-        ``reconstruction`` and any baselines by name.
-    weights
-        As for :func:`score_expression`.
-
-    Returns
-    -------
-    genes : DataFrame
-        What :func:`score_expression` and :func:`score_moran` say of the reconstruction, and pearson_{baseline}.
-    found : dict
-        ``summary``, ``moran``, and ``baselines`` by name.
-    """
-    genes, summary = score_expression(scored, readers["reconstruction"], weights)
-    beside = {}
-    for name, read in readers.items():
-        if name != "reconstruction":
-            table, beside[name] = score_expression(scored, read, None)
-            genes[f"pearson_{name}"] = table["pearson"]
-    spatial, moran_found = score_moran(scored, readers["reconstruction"])
-    return genes.merge(spatial, on="gene"), {"summary": summary, "moran": moran_found, "baselines": beside}
 
 
 def calibration(raw: np.ndarray, calibrated: np.ndarray, label: np.ndarray, temperature: float) -> dict | None:

@@ -1,7 +1,5 @@
 """Scores: of types, of expression, of space. Pure functions on arrays, each equal to its textbook formula."""
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 import pandas as pd
 from scipy import sparse, stats
@@ -43,19 +41,14 @@ def type_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     return {"per_class": f1, "weighted": weighted, "macro": macro, "balanced_accuracy": balanced}
 
 
-def gene_blocks(
-    counts: sparse.csc_matrix, read: Callable[[slice], np.ndarray], genes_at_once: int = 64
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield (genes, actual, predicted) with dense float64 (cells, genes) arrays, a few genes at a time.
+def gene_slices(genes: int, at_once: int) -> list[slice]:
+    """Cut ``genes`` genes into slices of at most ``at_once``."""
+    return [slice(start, min(start + at_once, genes)) for start in range(0, genes, at_once)]
 
-    Parameters
-    ----------
-    counts : (cells, genes), actual
-    read : returns the predicted (cells, genes) array of a slice of genes
-    """
-    for start in range(0, counts.shape[1], genes_at_once):
-        part = slice(start, min(start + genes_at_once, counts.shape[1]))
-        yield part, counts[:, part].toarray().astype(np.float64), np.asarray(read(part), np.float64)
+
+def dense(counts: sparse.csc_matrix, part: slice) -> np.ndarray:
+    """Return some genes of sparse counts as dense float64 (cells, genes)."""
+    return counts[:, part].toarray().astype(np.float64)
 
 
 def block_sums(actual: np.ndarray, predicted: np.ndarray, block: np.ndarray, blocks: int) -> np.ndarray:
@@ -87,10 +80,17 @@ def pearson_from_sums(sums: np.ndarray) -> np.ndarray:
     return np.where((spread_x > tiny * xx / np.maximum(n, 1)) & (spread_y > tiny * yy / np.maximum(n, 1)), r, 0.0)
 
 
+def pearson(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Pearson's R by gene, (cells, genes) twice -> (genes,); 0 where a side is constant."""
+    x, y = actual - actual.mean(axis=0), predicted - np.mean(predicted, axis=0, dtype=np.float64)
+    xx, yy, xy = (np.einsum("ng,ng->g", a, b) for a, b in ((x, x), (y, y), (x, y)))
+    n, zero = np.full(len(xx), len(x), dtype=float), np.zeros(len(xx))
+    return pearson_from_sums(np.stack([n, zero, zero, xx, yy, xy]))
+
+
 def spearman(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Spearman's rho by gene, (cells, genes) twice -> (genes,); 0 where a side is constant."""
-    ranks = [stats.rankdata(v, axis=0) for v in (actual, predicted)]
-    return pearson_from_sums(block_sums(*ranks, np.zeros(len(actual), int), 1))[0]
+    return pearson(*(stats.rankdata(v, axis=0) for v in (actual, predicted)))
 
 
 def nearest_distances(xy: np.ndarray, kind: np.ndarray, types: list[str]) -> dict[tuple[str, str], np.ndarray]:
