@@ -9,17 +9,18 @@ export SHEST_KIT
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo kit preflight fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate test test-unit test-workflow docs lint format lock clean
+.PHONY: help demo kit preflight fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate test test-unit test-workflow test-cluster test-environments docs lint format lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
 
 # Installed again when the lock has changed; the stamp is written last, so a broken install is not taken for one.
+# Compiled at once: every job is a Python of its own, and where nothing may be written, each would compile it again.
 .venv/installed: requirements.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, this is {v}: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --system-certs --require-hashes --requirement requirements.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --system-certs --compile-bytecode --require-hashes --requirement requirements.txt
 	touch $@
 
 demo: .venv/installed  ## run the embedded demo to results/report.html
@@ -76,9 +77,15 @@ test-unit: .venv/installed  ## the library's tests
 test-workflow: .venv/installed  ## whole runs on small input
 	pytest --durations 15 tests/workflow
 
+test-cluster: .venv/installed  ## the same on a SLURM that is started for it (as root on Debian)
+	pytest --durations 15 tests/cluster
+
+test-environments: .venv/installed  ## the same in the environments of envs/, made by conda or its stand-in
+	pytest --durations 15 tests/workflow/test_conda.py
+
 test: lint .venv/installed  ## lint and every test
 	OMP_NUM_THREADS=1 pytest -n $(CORES) --dist loadfile --durations 15 tests/unit
-	pytest --durations 15 tests/workflow
+	pytest --durations 15 tests/workflow tests/cluster
 
 clean:  ## remove what runs wrote
 	rm -rf results .snakemake

@@ -54,7 +54,7 @@ class Run:
         lines = [line for line in self.said.splitlines() if "has been submitted with SLURM jobid" in line]
         return [line.split("/logs/slurm/")[1].rsplit("/", 1)[0] for line in lines]
 
-    def wait(self, seconds: float = 600) -> int:
+    def wait(self, seconds: float = 1500) -> int:
         """Wait for its end; return its exit status."""
         try:
             return self.process.wait(seconds)
