@@ -75,7 +75,7 @@ test-unit: .venv/installed  ## the library's tests
 	OMP_NUM_THREADS=1 pytest tests/unit -n $(CORES) --dist loadfile -m "not slow"
 
 test-workflow: .venv/installed  ## whole runs on small input
-	pytest --durations 15 tests/workflow
+	pytest --durations 15 tests/workflow --ignore tests/workflow/test_conda.py
 
 test-cluster: .venv/installed  ## the same on a SLURM that is started for it (as root on Debian)
 	pytest --durations 15 tests/cluster
