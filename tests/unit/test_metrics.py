@@ -63,6 +63,18 @@ def test_correlations_equal_scipy_gene_by_gene():
     assert summary["pearson"]["share_above_0.3"] == np.mean(genes["pearson"] > 0.3)
 
 
+def test_a_baseline_is_scored_as_the_prediction_is_on_any_number_of_threads():
+    scored, _, predicted = expression()
+    weights = metrics.resample_blocks(int(scored.block.max()) + 1, 20, 1)
+    read = lambda part: predicted[:, part]  # noqa: E731
+    genes, summary = evaluate.score_expression(scored, read, weights, {"same": read})
+    assert genes["pearson_same"].to_numpy() == pytest.approx(genes["pearson"].to_numpy(), abs=1e-9)
+    assert summary["baselines"]["same"]["pearson"] == pytest.approx(summary["pearson"])
+    again, other = evaluate.score_expression(scored, read, weights, {"same": read}, threads=3)
+    assert again.equals(genes)
+    assert other == summary
+
+
 def test_correlation_survives_large_offsets_and_small_spreads():
     x = RNG.normal(0, 1e-4, (500, 1))
     y = x + RNG.normal(0, 1e-4, (500, 1))
