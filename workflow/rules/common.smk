@@ -137,11 +137,16 @@ def encoder_config(wildcards):
     )
 
 
+def files_of_objects(sample):
+    """Paths of the files with outlines and labels of single cells, which are read whole."""
+    outlines = {"nuclei": SAMPLES[sample]["nuclei"]} if SAMPLES[sample]["nuclei"] else {}
+    return outlines | {f"comparator {name}": one["path"] for name, one in COMPARATORS[sample].items()}
+
+
 def input_files(sample):
     """Paths of the files of a sample that are looked into, by what they are."""
     row = SAMPLES[sample]
-    tables = {column: row[column] for column in ("annotation", "nuclei") if row[column]}
-    tables |= {f"comparator {name}": one["path"] for name, one in COMPARATORS[sample].items()}
+    tables = {"annotation": row["annotation"]} if row["annotation"] else {}
     if row["platform"] == "slide":
         return {"path": row["path"]} | tables
     named = {

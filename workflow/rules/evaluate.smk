@@ -27,7 +27,7 @@ rule evaluate:
         env("analysis")
     threads: 2
     resources:
-        mem_mb=sized(4000, embeddings=2500, cells=20, annotation=20),
+        mem_mb=sized(4000, embeddings=2500, cells=20, annotation=20, comparators=5),
         runtime=sized(20, embeddings=40),
     params:
         store=R("{sample}/sdata.zarr"),

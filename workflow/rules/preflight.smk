@@ -7,6 +7,7 @@ checkpoint preflight:
     input:
         samples=lambda w: [path for sample in SAMPLES for path in input_files(sample).values()],
         reference=REFERENCE,
+        objects=lambda w: [path for sample in SAMPLES for path in files_of_objects(sample).values()],
     output:
         record=R("preflight.json"),
     log:
@@ -17,8 +18,8 @@ checkpoint preflight:
         env("ingest")
     threads: 1
     resources:
-        mem_mb=sized(2000, samples=0.5, reference=0.5),
-        runtime=sized(15, samples=0.01, reference=0.01),
+        mem_mb=sized(2000, samples=0.5, reference=0.5, objects=5),
+        runtime=sized(15, samples=0.01, reference=0.01, objects=0.02),
     params:
         samples=lambda w: {sample: sample_settings(sample) for sample in SAMPLES},
         reference=lambda w: REFERENCE,

@@ -1,6 +1,6 @@
 """Reads a plain slide and the outlines of its nuclei; writes what the reading of a bundle writes."""
 
-from shest import console, files, ingest
+from shest import console, files, ingest, jobs
 from shest.provenance import versions
 
 
@@ -10,6 +10,7 @@ def main(input, output, params, threads):
     mpp = facts["he_to_morphology"][0][0]
     console.log.info(f"{facts['cells']:,} outlines, H&E {facts['he_shape']} px of {mpp:.4g} µm ({facts['mpp_from']})")
     ingest.write_store(sdata, params.store, threads)
+    facts["stored_bytes"] = jobs.stored_bytes(params.store)  # by which later jobs ask for memory and time
     files.write_json(output.done, facts | {"versions": versions()})
 
 
