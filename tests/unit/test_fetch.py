@@ -501,7 +501,8 @@ def test_the_plan_asks_for_little_and_knows_cells_genes_and_sizes(web, tmp_path)
     assert planned["x"]["disk"] == sum(map(len, MEMBERS.values()))
     assert 1_600_000 < planned["x"]["transfer"] < 1_700_000
     assert (planned["x"]["cells"], planned["x"]["genes"], planned["x"]["values"]) == (1000, 380, 90_500)
-    need = fetch_plan.needed(planned, {"x": {"path": str(tmp_path / "x"), "role": "train"}}, config, tmp_path, found)
+    costs = [needs.Encoder("morphometrics", 90)]
+    need = fetch_plan.needed(planned, {"x": {"path": str(tmp_path / "x"), "role": "train"}}, costs, config, tmp_path)
     assert need["passes"]["morphometrics"]["once"] == 1000
     said = "\n".join(fetch_plan.describe(planned, need, tmp_path, str(tmp_path)))
     assert "to be fetched: 4.6 MB: 0 s at 10 MB/s" in said

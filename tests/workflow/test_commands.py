@@ -48,13 +48,15 @@ def commands(root: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def clone(root, tmp_path_factory):
     """The project as a clone of it would be, with the environment of this one."""
+    if not (root / ".venv/installed").is_file():
+        pytest.skip("needs the environment that make installs")
     folder = tmp_path_factory.mktemp("clone")
     names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, capture_output=True, text=True)
     for name in names.stdout.split("\n"):
         if name and (root / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, folder / name)
-    (folder / ".venv").symlink_to(Path(os.sys.prefix))
+    (folder / ".venv").symlink_to(root / ".venv")
     return folder
 
 

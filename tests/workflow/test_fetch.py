@@ -1,5 +1,6 @@
 """Public data through snakemake: fetched from a server of its own, ingested, and planned without a network."""
 
+import json
 import os
 import subprocess
 import sys
@@ -114,6 +115,23 @@ def test_an_address_that_is_wrong_is_one_sentence_and_nothing_runs(published, tm
     assert "the server answers 404 Not Found. Correct the URL. Or fetch it by hand and put it there: " in done.stdout
     assert "Traceback" not in done.stdout
     assert not (tmp_path / R / "a").exists()
+
+
+def test_weights_of_the_hub_are_fetched_ahead_of_the_run(published, fetched, root, tmp_path):
+    hub = tmp_path / "hub/models--timm--resnet50.a1_in1k"
+    for path, text in (("refs/main", "7a"), ("snapshots/7a/model.safetensors", "weights")):
+        (hub / path).parent.mkdir(parents=True, exist_ok=True)
+        (hub / path).write_text(text)
+    config = yaml.safe_load((fetched / "config.yaml").read_text())
+    (fetched / "config.yaml").write_text(yaml.safe_dump(config | {"encoders": ["resnet50"]}))
+    there = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")}
+    done = call(fetched, root, "fetch", **there)
+    assert done.returncode == 0, done.stdout[-3000:]
+    record = json.loads((fetched / R / "embeddings/resnet50/weights.json").read_text())
+    assert record["sha256"] == sha256(hub / "snapshots/7a/model.safetensors")
+    done = call(fetched, root, "fetch", **there | {"HF_HUB_CACHE": str(tmp_path / "none")})
+    assert done.returncode != 0
+    assert "the hub cannot be reached and its cache does not hold the weights" in done.stdout
 
 
 def test_the_papers_run_is_planned_without_data_and_without_a_network(root, tmp_path):

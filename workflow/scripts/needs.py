@@ -10,7 +10,8 @@ def ask(params, config):
     found, folder = Findings(), Path(params.folder)
     planned = fetch_plan.plan(config["fetch"], folder, found)
     fetch_plan.check_disk(planned, folder, found)
-    need = None if found.problems else fetch_plan.needed(planned, params.samples, config, folder, found)
+    costs = preflight.check_encoders(params.checked["encoders"], found)
+    need = None if found.problems else fetch_plan.needed(planned, params.samples, costs, config, folder)
     return {"files": planned, "needs": need}, found, fetch_plan.describe(planned, need, folder, params.results)
 
 

@@ -6,7 +6,8 @@ header: some kB each.
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
@@ -18,27 +19,42 @@ from shest.errors import Findings, InputError
 from shest.fetch import DOWNLOADS, Bundle, Source
 from shest.transfer import Patience, Told
 
-LOOK = "Look at the address"
+AT_ONCE = 8  # servers that are asked side by side
 RATES = (10, 100)  # MB/s that the time of a download is said for
 
 
 def plan(settings: Mapping[str, Any], folder: Path, found: Findings) -> dict[str, dict]:
-    """Say of each file what is still to be fetched and to be written.
+    """Say of each file what is still to be fetched and to be written; servers are asked side by side.
 
     Returns
     -------
     dict
         By name: ``transfer`` and ``disk`` in bytes (None: the server does not say), ``there``; of bundles also
-        ``cells``, ``genes``, ``values``, ``he_shape`` where they can be read.
+        ``cells``, ``genes``, ``values`` where the manifest says them.
     """
-    patience, asked = Patience(3, min(settings["timeout_s"], 30.0), 1.0), {}
+    patience = patience_of(settings)
     files, bundles = fetch.sources(settings)
-    for name, source in fetch.targets(files, bundles).items():
-        asked[name] = found.attempt(source.url, LOOK, _file, source, folder, folder / name, patience)
+    asked = {
+        name: (source.url, _file, source, folder, folder / name, patience)
+        for name, source in fetch.targets(files, bundles).items()
+    }
     for name, bundle in bundles.items():
-        plan_of = (bundle, folder, folder / name, settings["archives"], patience)
-        asked[name] = found.attempt(bundle.outs.url, LOOK, _bundle, *plan_of)
-    return {name: item for name, item in asked.items() if item is not None}
+        asked[name] = (bundle.outs.url, _bundle, bundle, folder, folder / name, settings["archives"], patience)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(lambda question: _answer(*question), asked.values()))
+    found.problems += [problem for _, problems in answers for problem in problems]
+    return {name: item for name, (item, _) in zip(asked, answers, strict=True) if item is not None}
+
+
+def _answer(url: str, function: Callable[..., dict], *arguments: Any) -> tuple[dict | None, list[InputError]]:
+    """Ask one server; return its answer, or what is wrong."""
+    found = Findings()
+    return found.attempt(url, "Look at the address", function, *arguments), found.problems
+
+
+def patience_of(settings: Mapping[str, Any]) -> Patience:
+    """Return how long to wait for an answer: less than for a download."""
+    return Patience(2, min(settings["timeout_s"], 20.0), 1.0)
 
 
 def _file(source: Source, folder: Path, target: Path, patience: Patience) -> dict:
@@ -126,16 +142,24 @@ def _opened(source: Source, folder: Path, target: Path, patience: Patience) -> A
 
 
 def needed(
-    planned: Mapping[str, dict], samples: Mapping[str, dict], config: Mapping[str, Any], folder: Path, found: Findings
+    planned: Mapping[str, dict],
+    samples: Mapping[str, dict],
+    costs: list[needs.Encoder],
+    config: Mapping[str, Any],
+    folder: Path,
 ) -> dict | None:
-    """Estimate what the run will need once everything is fetched; None where a bundle's manifest could not be read.
+    """Estimate what the run will need once everything is fetched; None where a sample's manifest could not be read.
 
     Parameters
     ----------
+    planned
+        What :func:`plan` says.
     samples
-        Rows of the sheet by name; those whose path is a fetched bundle are counted.
+        Rows of the sheet by name.
+    costs
+        Of the encoders.
     """
-    patience, sizes = Patience(3, 30.0, 1.0), {}
+    patience, sizes = patience_of(config["fetch"]), {}
     bundles = fetch.sources(config["fetch"])[1]
     for name, row in samples.items():
         bundle = Path(row["path"]).name
@@ -144,7 +168,7 @@ def needed(
             return None
         shape = he_shape(bundles[bundle].he_image, folder, folder / bundle, patience)
         sizes[name] = needs.Size(row["role"], said["cells"], said["genes"], said["values"], shape)
-    return preflight.estimate(sizes, preflight.check_encoders(config["encoders"], found), config, 0)
+    return preflight.estimate(sizes, costs, config, 0)
 
 
 def check_disk(planned: Mapping[str, dict], folder: Path, found: Findings) -> None:
