@@ -4,6 +4,7 @@ import ast
 import hashlib
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def _file(name: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def _imports(path: Path) -> list[Path]:
+@cache  # each job reads the rules anew, and they ask for the same modules many times
+def _imports(path: Path) -> tuple[Path, ...]:
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
@@ -60,4 +62,4 @@ def _imports(path: Path) -> list[Path]:
         elif isinstance(node, ast.Import):
             names = [a.name.removeprefix("shest.") for a in node.names if a.name.startswith("shest.")]
         found += [file for file in map(_file, names) if file.is_file()]
-    return found
+    return tuple(found)
