@@ -158,7 +158,8 @@ def input_files(sample):
 
 def looked_into(wildcards):
     """Every file that the preflight looks into."""
-    return [path for sample in SAMPLES for path in input_files(sample).values()] + [REFERENCE]
+    found = [input_files(sample) | files_of_objects(sample) for sample in SAMPLES]
+    return [path for named in found for path in named.values()] + [REFERENCE]
 
 
 def sample_settings(sample):
