@@ -28,6 +28,14 @@ def test_every_link_of_the_readme_leads_somewhere(root):
         assert target.startswith("http") or (root / target).exists(), target
 
 
+def test_the_page_of_figures_has_every_figure_and_table(root):
+    code = (root / "workflow/rules/common.smk").read_text()
+    lists = (re.search(rf"^{name} = (\[.*?\])", code, flags=re.M)[1] for name in ("FIGURES", "TABLES"))
+    figures, tables = map(ast.literal_eval, lists)
+    listed = re.findall(r"^\| ((?:table )?S?\d[\w, ]*) \|", (root / "docs/figures.md").read_text(), flags=re.M)
+    assert sorted(", ".join(listed).split(", ")) == sorted([*figures, *(f"table {number}" for number in tables)])
+
+
 def test_environments_pin_what_the_lock_pins(root):
     lock = dict(re.findall(r"^([\w.-]+)==([\w.+-]+)", (root / "requirements.txt").read_text(), flags=re.M))
     for path in sorted((root / "envs").glob("*.yaml")):
