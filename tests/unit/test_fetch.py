@@ -521,6 +521,17 @@ def test_the_plan_counts_what_is_there_and_names_every_address_that_fails(web, t
     assert [Path(problem.path).name for problem in found.problems] == ["none.h5ad", "X_he_image.ome.tif"]
 
 
+def test_the_plan_of_an_archive_placed_by_hand_is_to_unpack_it(web, tmp_path):
+    bundle_at(web, archive())
+    web.add("r/1.h5ad", CONTENT)
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads/X_outs.zip").write_bytes(archive())
+    planned = fetch_plan.plan(settings_for(web)["fetch"], tmp_path, Findings())
+    assert (planned["x"]["transfer"], planned["x"]["there"], planned["x"]["cells"]) == (0, True, 1000)
+    assert planned["x"]["disk"] == sum(map(len, MEMBERS.values()))
+    assert "X_outs.zip" not in {asked[0] for asked in web.asked}
+
+
 def test_the_plan_says_a_disk_that_is_too_small(web, tmp_path, monkeypatch):
     bundle_at(web, archive())
     web.add("r/1.h5ad", CONTENT)

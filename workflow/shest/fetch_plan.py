@@ -83,7 +83,7 @@ def _bundle(bundle: Bundle, folder: Path, target: Path, archives: str, patience:
             return {"transfer": 0, "disk": 0, "there": True} | _manifest(handle)
     if path.is_file():
         with open(path, "rb") as handle:
-            return {"transfer": 0, "there": True} | _inside(handle, path)
+            return _inside(handle, path) | {"transfer": 0, "there": True}
     told = transfer.ask(bundle.outs.url, patience, fetch.by_hand(path))
     _compare(bundle.outs, told)
     if not told.ranges:
