@@ -78,8 +78,7 @@ def submit(node, root, scattered, tmp_path_factory):
     """Run snakemake through the profile in a folder: submit(folder, *arguments)."""
     runs = []
 
-    def start(folder: Path, *arguments: str) -> Run:
-        profile = root / "workflow/profiles/slurm"
+    def start(folder: Path, *arguments: str, profile: Path = root / "workflow/profiles/slurm") -> Run:
         command = ["snakemake", "--profile", str(profile), "--snakefile", str(root / "Snakefile"), "--directory",
                    str(folder), "--configfile", str(scattered), "--max-threads", "2", "--latency-wait", "10",
                    "--slurm-init-seconds-before-status-checks", "5", *arguments]  # fmt: skip

@@ -1,7 +1,7 @@
 """The workflow on a real SLURM: the same results as on this machine, and every way a job can fail."""
 
 import json
-import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -137,21 +137,32 @@ def test_a_job_that_outgrows_its_memory_is_killed_and_tried_again_with_more(copy
     assert (copy / target).read_bytes() == before
 
 
-@pytest.mark.parametrize("asked", ["gpu=1", "gres=gpu:1"])
-def test_a_gpu_is_asked_for_as_the_site_wants_it_and_missed_at_once(copy, submit, node, asked):
-    if os.path.exists("/dev/nvidia0"):
-        pytest.skip("this machine has a GPU: the one of this cluster is pretended, and torch might see a real one")
+def edited_profile(root: Path, folder: Path, asked: str) -> Path:
+    """The profile as a site with GPUs edits it: the lines that ask for one no longer comments."""
+    text = (root / "workflow/profiles/slurm/config.yaml").read_text()
+    lines = re.search(r"# set-resources:\n(#   .*\n)+", text)[0]
+    opened = "".join(line.removeprefix("# ") for line in lines.splitlines(keepends=True))
+    folder.mkdir()
+    (folder / "config.yaml").write_text(text.replace(lines, opened.replace("    gpu: 1\n", f"    {asked}\n")))
+    return folder
+
+
+@pytest.mark.parametrize("asked", ["gpu: 1", 'gres: "gpu:1"', "gpu: 0"])
+def test_a_gpu_is_asked_for_as_the_site_wants_it_and_missed_at_once(copy, submit, node, root, tmp_path, asked):
     log = copy / R / "logs/encoder/morphometrics.log"
-    target = f"{EMBEDDINGS}/encoder.json"
-    run = submit(copy, "--retries", "0", "--forcerun", "encoder", "--set-resources", f"encoder:{asked}",
-                 "encoder:slurm_partition=gpu", "--", target)  # fmt: skip
-    assert run.wait() != 0
-    last = max(
-        node.ask("squeue", "-h", "--states=all", "-o", "%i|%b|%P").splitlines(), key=lambda s: int(s.split("|")[0])
-    )
-    assert "gpu" in last.split("|")[1]
-    assert last.split("|")[2] == "gpu"
+    profile = edited_profile(root, tmp_path / "profile", asked)
+    arguments = ["--retries", "0", "--forcerun", "encoder", "--", f"{EMBEDDINGS}/encoder.json"]
+    run = submit(copy, *arguments, profile=profile)
+    status = run.wait()
+    jobs = [line.split("|") for line in node.ask("squeue", "-h", "--states=all", "-o", "%i|%b|%P").splitlines()]
+    _, devices, partition = max(jobs, key=lambda job: int(job[0]))
+    assert partition == "gpu"
     said = log.read_text()
+    if asked == "gpu: 0":
+        assert (status, devices) == (0, "N/A"), run.said[-3000:]
+        return
+    assert status != 0
+    assert "gpu" in devices
     assert "ERROR job " in said
     assert "a GPU was asked for and torch sees none" in said
     assert "nvidia-smi" in said
