@@ -90,8 +90,11 @@ def test_the_real_slide_with_found_nuclei_is_stored_as_a_bundle_is(real, tmp_pat
                                                  "PhysicalSizeY": 274, "PhysicalSizeYUnit": "nm"}}, (0.2738, 0.274)),
         ({"mpp": None, "description": "Aperio Image Library v1\r\n1x1|AppMag = 20|MPP = 0.4990|Left = 1"},
          (0.499, 0.499)),
+        ({"mpp": None, "software": "Philips DP v1.0", "metadata": None, "description":
+          '<DataObject ObjectType="DPUfsImport"><Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028">&quot;0.00025'
+          "&quot; &quot;0.000251&quot;</Attribute></DataObject>"}, (0.251, 0.25)),
     ],
-    ids=["cm", "cm, not square", "inch", "OME", "Aperio"],
+    ids=["cm", "cm, not square", "inch", "OME", "Aperio", "Philips"],
 )  # fmt: skip
 def test_the_size_of_a_pixel_is_read_wherever_it_is_said(tmp_path, options, mpp):
     assert slide.read_mpp(slides.tiff(tmp_path / "s.tif", **options), None) == pytest.approx(mpp, rel=1e-6)

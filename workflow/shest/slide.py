@@ -1,5 +1,6 @@
 """A plain slide: H&E without transcriptomics, and the outlines of its nuclei that another program found."""
 
+import html
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
@@ -101,7 +102,8 @@ def _mpp_of_vendor(tiff: tifffile.TiffFile, series: int) -> tuple[float, float] 
         said = re.search(r"\bMPP\s*=\s*([0-9.]+)", tiff.pages[0].description)
         return (float(said.group(1)),) * 2 if said else None
     if tiff.is_philips:
-        said = re.search(r'DICOM_PIXEL_SPACING"[^>]*>\s*"?([0-9.eE-]+)"?\s+"?([0-9.eE-]+)', tiff.philips_metadata)
+        text = html.unescape(tiff.philips_metadata)
+        said = re.search(r'DICOM_PIXEL_SPACING"[^>]*>\s*"?([0-9.eE-]+)"?\s+"?([0-9.eE-]+)', text)
         return (float(said.group(2)) * 1e3, float(said.group(1)) * 1e3) if said else None  # rows first, mm
     return None
 
