@@ -22,8 +22,9 @@ class Apart:
     @staticmethod
     def find_spec(name, path=None, target=None):
         found = PathFinder.find_spec(name, path, target)
-        places = [found.origin or "", *(found.submodule_search_locations or [])] if found else []
-        foreign = any("site-packages" in p and not p.startswith(sys.prefix) for p in places)
+        # A package that lies in several places (a namespace) is foreign where none of them is the environment's.
+        places = ([found.origin] if found.origin else list(found.submodule_search_locations or [])) if found else []
+        foreign = places and all("site-packages" in p and not p.startswith(sys.prefix) for p in places)
         if foreign and not name.startswith("snakemake"):
             raise ModuleNotFoundError(f"{name} is not in the environment {sys.prefix}", name=name)
         return found
