@@ -154,9 +154,7 @@ def table_problems(path: str | Path, table: pd.DataFrame, cell_ids: np.ndarray) 
     said = []
     twice = table["cell_id"][table["cell_id"].duplicated()].unique()
     if len(twice):
-        said.append(
-            InputError(path, f"{len(twice):,} cells stand there twice ({_some(twice)})", "Keep one row a cell")
-        )
+        said.append(InputError(path, f"{len(twice):,} cells stand there twice ({_some(twice)})", "Keep one row a cell"))
     unknown = table["cell_id"][~table["cell_id"].isin(cell_ids)].unique()
     if len(unknown):
         said.append(

@@ -156,9 +156,7 @@ def free_bytes(folder: str | Path) -> int:
 
 def used_bytes(folder: str | Path) -> int:
     """Return the bytes of all files below a folder, 0 where there is none."""
-    return sum(
-        os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(folder) for name in names
-    )
+    return sum(os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(folder) for name in names)
 
 
 def total_memory() -> int:

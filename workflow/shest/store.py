@@ -55,8 +55,6 @@ def transform_outlines(outlines: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return shapely.transform(outlines, lambda xy: xy @ matrix[:2, :2].T + matrix[:2, 2])
 
 
-
-
 def read_cell_ids(store: str | Path) -> np.ndarray:
     """Read the ids of all cells of the sample's table, in its order, (n,) str."""
     group = zarr.open_group(Path(store) / "tables" / TABLE, mode="r")["obs"]

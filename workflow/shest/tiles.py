@@ -247,8 +247,7 @@ def _resize_torch(image: "torch.Tensor") -> "torch.Tensor":
     import torch
 
     x, y = (
-        [torch.as_tensor(part, device=image.device) for part in axis(side)]
-        for side in (image.shape[3], image.shape[2])
+        [torch.as_tensor(part, device=image.device) for part in axis(side)] for side in (image.shape[3], image.shape[2])
     )
     columns = image[..., x[0]], image[..., x[1]]
     total = None
