@@ -25,12 +25,10 @@ class Apart:
         # A package that lies in several places (a namespace) is foreign where none of them is the environment's.
         places = ([found.origin] if found.origin else list(found.submodule_search_locations or [])) if found else []
         foreign = places and all("site-packages" in p and not p.startswith(sys.prefix) for p in places)
-        if foreign and not name.startswith("snakemake"):
-            raise ModuleNotFoundError(f"{name} is not in the environment {sys.prefix}", name=name)
-        return found
+        return None if foreign and not name.startswith("snakemake") else found
 
 
-sys.meta_path.insert(0, Apart)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Apart
 """
 
 
