@@ -18,9 +18,9 @@ import sys
 from importlib.machinery import PathFinder
 
 
-class Apart:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
+class Apart(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
         found = PathFinder.find_spec(name, path, target)
         # A package that lies in several places (a namespace) is foreign where none of them is the environment's.
         places = ([found.origin] if found.origin else list(found.submodule_search_locations or [])) if found else []
