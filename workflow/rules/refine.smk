@@ -47,8 +47,9 @@ rule refinement_picture:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=sized(2000, table=30),
-        runtime=sized(10, table=1),
+        # On a cluster it shares a job with refine, which is asked for before its input is there to be measured.
+        mem_mb=sized(4000),
+        runtime=sized(20),
     params:
         types=TYPES,
         palette=config["figures"]["palette"],
