@@ -580,6 +580,12 @@ def test_mistakes_in_what_is_to_be_fetched_are_said(tmp_path, fetched, change, w
     assert any(word in problem for problem in load(tmp_path, fetched, **change)[1])
 
 
+def test_a_variable_that_is_not_set_is_one_problem_and_not_a_missing_folder_as_well(tmp_path):
+    problems = load(tmp_path, GOOD, path="$NOWHERE_AT_ALL/x")[1]
+    assert len(problems) == 1
+    assert "needs the environment variable NOWHERE_AT_ALL" in problems[0]
+
+
 def test_hub_encoders_are_those_whose_weights_are_on_the_hub():
     chosen = ["morphometrics", "h-optimus-0", {"name": "resnet50", "weights": "/models/r"}, "unknown"]
     assert fetch.hub_encoders(chosen) == ["h-optimus-0"]

@@ -66,7 +66,7 @@ def load(config: dict, config_file: Path) -> tuple[Run | None, list[str]]:
     for row in rows:
         given = _published(row, filled) | {column: row[column] for column in COLUMNS if row.get(column)}
         found, more = paths.resolve_all(given, f"{places['samples']}, sample {row.get('sample')}")
-        problems += more + _row_problems(row | found, given, filled)
+        problems += more + _row_problems(row | found, {k: v for k, v in given.items() if k in found}, filled)
         samples[row.get("sample")] = row | found
     if problems:
         return None, problems
