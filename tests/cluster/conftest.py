@@ -1,5 +1,6 @@
 """A SLURM of one node for this folder's tests, and snakemake calls through the project's profile."""
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -65,7 +66,7 @@ class Run:
     def stop(self) -> None:
         """Interrupt it where it still runs; it cancels its jobs."""
         if self.process.poll() is None:
-            self.process.terminate()
+            self.process.send_signal(signal.SIGINT)
             try:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
