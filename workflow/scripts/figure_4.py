@@ -17,7 +17,7 @@ def f1_rows(scores):
     for s in scores:
         for name in ("weighted", "macro"):
             low, high = s["intervals"].get(name) or (np.nan, np.nan)
-            label = f"{s['sample']}\n{name}\nn = {', '.join(numbers[s['sample']])}"
+            label = "\n".join([s["sample"], name, *(f"n = {number}" for number in numbers[s["sample"]])])
             rows.append((label, f"heads, {s['protocol']}", s["f1"][name], low, high))
             value = s["baselines"]["logistic"]["f1"][name]
             rows.append((label, f"logistic, {s['protocol']}", value, np.nan, np.nan))

@@ -57,9 +57,9 @@ def bars(axis: Axes, scores: pd.DataFrame, title: str) -> pd.DataFrame:
         for at, value in zip(x, rows["value"], strict=True):
             if np.isfinite(value):
                 axis.text(at, 0.02, f"{value:.2f}", rotation=90, ha="center", va="bottom", fontsize=6, color="white")
-    axis.set_xticks(range(len(groups)), groups)
+    axis.set_xticks(range(len(groups)), groups, fontsize=6)
     axis.set(ylim=(0, 1), title=title)
-    axis.legend(fontsize=6, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=min(len(kinds), 3))
+    axis.legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return scores
 
 
