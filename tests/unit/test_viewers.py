@@ -13,7 +13,7 @@ import pytest
 import shapely
 import slides
 
-from shest import detections, figures, slide, viewers
+from shest import annotate, detections, figures, slide, viewers
 
 TYPES = {"Tumour": {"colour": "red"}, "Lymphocyte": {"colour": "#0000ff"}, "Fibroblast": {}}
 PALETTE = figures.colours(TYPES)
@@ -115,6 +115,8 @@ def test_explorer_gets_its_two_columns_and_every_cell(written):
         rows = list(csv.reader(file))
     assert rows[0] == ["cell_id", "group"]
     assert rows[1:] == [[cell, kind] for cell, kind in table["cell_type"].astype(str).items()]
+    again = annotate.parse_table(folder / "p.explorer.csv")  # what Explorer exports is what pathologists hand in
+    assert again[["cell_id", "group"]].to_numpy().tolist() == rows[1:]
 
 
 def test_ids_are_stable_by_sample_and_those_of_qupath_are_kept():
