@@ -12,17 +12,17 @@ HEAD = """# Configuration
 Written by `make docs` from `workflow/schemas`; edit the descriptions there.
 
 A run is described by a config file and a sample sheet. Five configs stand here: `config.yaml` (the embedded demo),
-`tiny.yaml` (the same in small, for tests), `kit.yaml` (real bundles, see the README), `paper.yaml` (the paper's run, see
-[reproduction.md](../docs/reproduction.md)) and `template.yaml` (a start for [your own data](../docs/own-data.md)). A
-misspelt key is an error that names the nearest known one.
+`tiny.yaml` (the same in small, for tests), `kit.yaml` (real bundles, see the README), `paper.yaml` (the paper's run,
+see [reproduction.md](../docs/reproduction.md)) and `template.yaml` (a start for
+[your own data](../docs/own-data.md)). A misspelt key is an error that names the nearest known one.
 
 ```bash
 snakemake --cores 8 --configfile config/mine.yaml
 ```
 
-Paths of inputs are absolute, relative to the config file's own folder, or begin with `{results}`, `{fetched}` (the folder
-of what is fetched) or an environment variable (`$DATA/bundle`). `results`, `cache.dir` and `fetch.dir` are written to and
-are relative to the working directory.
+Paths of inputs are absolute, relative to the config file's own folder, or begin with `{results}`, `{fetched}` (the
+folder of what is fetched) or an environment variable (`$DATA/bundle`). `results`, `cache.dir` and `fetch.dir` are
+written to and are relative to the working directory.
 
 """
 ENCODERS = """
