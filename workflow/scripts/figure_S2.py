@@ -14,19 +14,18 @@ def most_frequent(cells):
     return list(pairs[["actual", "called"]].head(CONFUSIONS).itertuples(index=False, name=None))
 
 
-def draw_group(part, letter, index, window_um, cells, actual, called):
+def draw_group(axes, letter, index, window_um, cells, actual, called):
     """Some tiles of the cells of a type that were called as a type; return what was drawn."""
     members = cells.loc[(cells["actual"] == actual) & (cells["called"] == called), "cell_id"]
     chosen = contact.choose(list(members), None, [], EXAMPLES, SEED).get(contact.UNLABELLED, [])
     images = contact.read_tiles(index, chosen)
-    axes = part.subplots(1, EXAMPLES)
     for axis, cell in zip(axes, [*chosen, *[None] * EXAMPLES], strict=False):
         if cell is None:
             panels.absent(axis, "no such cell")
         else:
             panels.tile(axis, images[cell], window_um)
     verdict = "correct" if actual == called else "confused"
-    part.suptitle(f"{actual} → {called} ({verdict}, n = {len(members):,})", fontsize=8)
+    axes[EXAMPLES // 2].set_title(f"{actual} → {called} ({verdict}, n = {len(members):,})", fontsize=8)
     return [{"panel": letter, "actual": actual, "called": called, "cell_id": cell} for cell in chosen]
 
 
@@ -39,19 +38,23 @@ def main(input, output, params):
         return
     index = input.tiles[0]
     window_um = contact.tiles.read_index(index)["window_um"]
-    figure = figures.plt.figure(figsize=(14, 2.1 * CONFUSIONS + 0.4))
-    rows, drawn = figure.subfigures(CONFUSIONS, 1, squeeze=False)[:, 0], []
-    for letter, row, pair in zip("ABC", rows, [*confusions, None, None], strict=False):
+    # Laid out by hand: the constrained layout rounds otherwise from run to run where axes are this many.
+    figure = figures.plt.figure(figsize=(14, 2.1 * CONFUSIONS + 0.4), layout="none")
+    gap, drawn = 0.12, []
+    ratios = [1] * EXAMPLES + 2 * ([gap] + [1] * EXAMPLES)
+    grid = figure.add_gridspec(CONFUSIONS, len(ratios), width_ratios=ratios, left=0.01, right=0.99, bottom=0.01,
+                               top=0.88, hspace=0.2, wspace=0.05)  # fmt: skip
+    for row, (letter, pair) in enumerate(zip("ABC", [*confusions, None, None], strict=False)):
+        groups = [[figure.add_subplot(grid[row, g * (EXAMPLES + 1) + i]) for i in range(EXAMPLES)] for g in range(3)]
         if pair is None:
-            axis = row.subplots()
-            panels.absent(axis, "no further confusion")
-            figures.letter(axis, letter)
-            continue
-        right, wrong = pair
-        groups = row.subfigures(1, 3)
-        for group, (actual, called) in zip(groups, ((right, right), (right, wrong), (wrong, wrong)), strict=True):
-            drawn += draw_group(group, letter, index, window_um, cells, actual, called)
-        groups[0].text(0.01, 0.98, letter, fontweight="bold", fontsize=11, va="top")
+            for axis in [*groups[0], *groups[1], *groups[2]]:
+                axis.set_axis_off()
+            panels.absent(groups[1][EXAMPLES // 2], "no further confusion")
+        else:
+            right, wrong = pair
+            for axes, (actual, called) in zip(groups, ((right, right), (right, wrong), (wrong, wrong)), strict=True):
+                drawn += draw_group(axes, letter, index, window_um, cells, actual, called)
+        figures.letter(groups[0][0], letter)
     figure.suptitle(f"{params.samples[0]}: actual → predicted; window, nucleus, and their haematoxylin; bar 5 µm")
     figures.save(figure, output.png, {"tiles": pd.DataFrame(drawn)}, output.data)
 
