@@ -7,7 +7,6 @@ from shest import console, figures, markers, panels, shown
 
 LETTERS = "ABCDEFGHIJKL"
 BEST, MARKERS, MAPS = 20, 5, 3
-OVERVIEW_PX = 500
 
 
 def best_genes(axis, genes, marks, palette):
@@ -31,7 +30,7 @@ def maps_of(chosen, cells, groups):
 def draw_maps(axes, letters, sample, kind, gene, palette):
     """One row: the cells annotated as a type, its marker as measured and as reconstructed."""
     cells = sample.cells
-    xy, (_, extent) = cells[["x_um", "y_um"]].to_numpy(), sample.overview(OVERVIEW_PX)
+    xy, extent = cells[["x_um", "y_um"]].to_numpy(), sample.extent
     chosen = (cells["actual"] == kind).to_numpy()
     data = {letters[0]: panels.type_map(axes[0], xy, chosen, palette.get(kind, "black"), extent, kind)}
     for axis, letter, there, read, word in (
@@ -53,10 +52,10 @@ def main(input, output, params):
     palette, sample = figures.colours(params.types, params.palette), shown.read(input, params.samples, params.stores)[0]
     genes, table = pd.read_csv(input.genes[0]), pd.read_csv(input.markers[0])
     groups = markers.top(table, list(palette), MARKERS)
-    marks = {gene: t for t, members in markers.top(table, list(palette), len(table)).items() for gene in members}
+    marks = markers.marked(markers.top(table, list(palette), len(table)))
     names = [gene for members in groups.values() for gene in members]
     kind = sample.cells["actual"].to_numpy(str)
-    width, height = sample.overview(OVERVIEW_PX)[1]
+    width, height = sample.extent
     map_height = MAPS * (3.5 * height / width + 0.5)
     figure = figures.plt.figure(figsize=(13, 11 + map_height))
     top, low = figure.subfigures(2, 1, height_ratios=[11, map_height])

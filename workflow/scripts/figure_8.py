@@ -21,7 +21,7 @@ def main(input, output, params):
     palette, scores = figures.colours(params.types, params.palette), files.read_json(input.scores[0])
     genes = pd.read_csv(input.genes[0])[["gene", "moran_actual", "moran_predicted"]].dropna()
     groups = markers.top(pd.read_csv(input.markers[0]), list(palette), MARKERS)
-    genes["marks"] = genes["gene"].map({gene: t for t, members in groups.items() for gene in members})
+    genes["marks"] = genes["gene"].map(markers.marked(groups))
     figure, axes = figures.plt.subplots(1, 2, figsize=(12, 6.2))
     if genes.empty:
         data = {}

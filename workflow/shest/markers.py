@@ -66,6 +66,11 @@ def top(table: pd.DataFrame, types: list[str], number: int) -> dict[str, list[st
     return {t: list(found.index[:number]) for t, found in chosen.items() if len(found)}
 
 
+def marked(groups: dict[str, list[str]]) -> dict[str, str]:
+    """Turn the markers of each type around: the type that each gene marks."""
+    return {gene: name for name, members in groups.items() for gene in members}
+
+
 def by_type(values: np.ndarray, cell_type: np.ndarray, genes: list[str], types: list[str]) -> pd.DataFrame:
     """Summarise expression by type.
 

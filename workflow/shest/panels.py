@@ -81,6 +81,24 @@ def round_length(width: float) -> float:
     return float(power * max(step for step in (1, 2, 5) if step * power <= target))
 
 
+def _point(cells: int) -> float:
+    """Size of a cell's point on a map: smaller the more there are."""
+    return float(np.clip(3e4 / max(cells, 1), 0.2, 8))
+
+
+def _frame_map(axis: Axes, extent: tuple[float, float], title: str) -> None:
+    """Frame a map of the H&E, y down: title, scale bar, nothing else."""
+    axis.set(aspect="equal", xlim=(0, extent[0]), ylim=(extent[1], 0), title=title)
+    scale_bar(axis, round_length(extent[0]))
+    axis.set_axis_off()
+
+
+def _part_groups(axis: Axes, groups: dict[str, list[str]]) -> None:
+    """Draw a line between the markers of one type and the next."""
+    for end in np.cumsum([len(members) for members in groups.values()])[:-1]:
+        axis.axvline(end - 0.5, color="0.85", lw=0.6, zorder=0)
+
+
 def cell_map(
     axis: Axes, xy: np.ndarray, kind: pd.Series, palette: dict[str, str], extent: tuple[float, float], title: str
 ) -> pd.DataFrame:
@@ -93,15 +111,12 @@ def cell_map(
     extent : width and height of the H&E, µm
     """
     kind = pd.Series(kind.to_numpy(object, na_value=None))
-    size = float(np.clip(3e4 / max(len(xy), 1), 0.2, 8))
+    size = _point(len(xy))
     for name, colour in palette.items():
         chosen = (kind == name).to_numpy()
         edge = {"edgecolors": "0.6", "linewidths": 0.1} if size > 2 else {"linewidths": 0}
         axis.scatter(*xy[chosen].T, s=size, color=colour, label=f"{name} ({chosen.sum():,})", rasterized=True, **edge)
-    axis.set(aspect="equal", xlim=(0, extent[0]), ylim=(extent[1], 0))
-    axis.set_title(f"{title} (n = {int(kind.isin(palette).sum()):,})")
-    scale_bar(axis, round_length(extent[0]))
-    axis.set_axis_off()
+    _frame_map(axis, extent, f"{title} (n = {int(kind.isin(palette).sum()):,})")
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "cell_type": kind.to_numpy()})
 
 
@@ -177,8 +192,7 @@ def dots(axis: Axes, table: pd.DataFrame, groups: dict[str, list[str]], types: l
     axis.set_xticks(range(len(genes)), genes, rotation=90, fontsize=5)
     axis.set_yticks(range(len(types)), types)
     axis.set(title=title, xlim=(-0.7, len(genes) - 0.3), ylim=(len(types) - 0.5, -0.5))
-    for end in np.cumsum([len(members) for members in groups.values()])[:-1]:
-        axis.axvline(end - 0.5, color="0.85", lw=0.6, zorder=0)
+    _part_groups(axis, groups)
     axis.figure.colorbar(
         points, ax=axis, shrink=0.7, pad=0.01, label="mean log(1 + counts),\nshare of the gene's highest"
     )
@@ -195,13 +209,10 @@ def expression_map(
     logs = np.log1p(values)
     order = np.argsort(logs, kind="stable")
     high = max(float(np.quantile(logs, 0.99)), 1e-3) if len(logs) else 1.0
-    size = float(np.clip(3e4 / max(len(xy), 1), 0.2, 8))
+    size = _point(len(xy))
     points = axis.scatter(*xy[order].T, s=size, lw=0, c=logs[order], cmap="viridis", vmin=0, vmax=high, rasterized=True)
-    axis.set(aspect="equal", xlim=(0, extent[0]), ylim=(extent[1], 0))
-    axis.set_title(f"{title} (n = {len(xy):,})")
     axis.figure.colorbar(points, ax=axis, shrink=0.6, pad=0.01, label="log(1 + counts)")
-    scale_bar(axis, round_length(extent[0]))
-    axis.set_axis_off()
+    _frame_map(axis, extent, f"{title} (n = {len(xy):,})")
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "value": values})
 
 
@@ -209,13 +220,10 @@ def type_map(
     axis: Axes, xy: np.ndarray, chosen: np.ndarray, colour: str, extent: tuple[float, float], title: str
 ) -> pd.DataFrame:
     """Draw the chosen cells in their type's colour over all others in grey."""
-    size = float(np.clip(3e4 / max(len(xy), 1), 0.2, 8))
+    size = _point(len(xy))
     axis.scatter(*xy[~chosen].T, s=size * 0.6, lw=0, color="0.88", rasterized=True)
     axis.scatter(*xy[chosen].T, s=size, lw=0, color=colour, rasterized=True)
-    axis.set(aspect="equal", xlim=(0, extent[0]), ylim=(extent[1], 0))
-    axis.set_title(f"{title} (n = {chosen.sum():,} of {len(xy):,})")
-    scale_bar(axis, round_length(extent[0]))
-    axis.set_axis_off()
+    _frame_map(axis, extent, f"{title} (n = {chosen.sum():,} of {len(xy):,})")
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "chosen": chosen})
 
 
@@ -254,8 +262,7 @@ def marker_violins(
     labels = [f"{t}\n(n = {(cell_type == t).sum():,})" for t in types]
     axis.set_yticks([len(types) - 1 - row + 0.35 for row in range(len(types))], labels)
     axis.set_xticks(range(len(genes)), genes, rotation=90, fontsize=6)
-    for end in np.cumsum([len(members) for members in groups.values()])[:-1]:
-        axis.axvline(end - 0.5, color="0.85", lw=0.6, zorder=0)
+    _part_groups(axis, groups)
     axis.set(title=f"{title}: log(1 + counts), median below", xlim=(-0.7, len(genes) - 0.3), ylim=(-0.25, len(types)))
     axis.tick_params(left=False)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["cell_type", *genes])

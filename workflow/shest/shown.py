@@ -1,4 +1,4 @@
-"""What the figures show of a sample: scored cells, their counts and expectations, the H&E around them."""
+"""What the figures show of a sample: scored cells, their counts and expectations, and how large its H&E is."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,9 +29,9 @@ class Shown:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """Scored cells: cell_id, actual, called, block, x_um, y_um (µm from the H&E's upper left corner)."""
+        """Scored cells: cell_id, actual, called, block, x_um, y_um (µm from the H&E's upper left corner, y down)."""
         cells = pd.read_parquet(self.scored_path)
-        cells[["x_um", "y_um"]] = self.in_um(cells[["x", "y"]].to_numpy())
+        cells[["x_um", "y_um"]] = cells[["x", "y"]].to_numpy() * self.mpp
         return cells
 
     @cached_property
@@ -39,10 +39,6 @@ class Shown:
         """µm per H&E pixel along x and y."""
         found = files.read_json(self.registration)
         return np.array([found["mpp_x"], found["mpp_y"]])
-
-    def in_um(self, pixels: np.ndarray) -> np.ndarray:
-        """H&E pixels (n, 2) in µm from the upper left corner: the picture keeps the orientation of the H&E."""
-        return np.asarray(pixels) * self.mpp
 
     @cached_property
     def _predicted(self) -> ad.AnnData:
@@ -53,25 +49,14 @@ class Shown:
         """Genes that the model reconstructs."""
         return list(self._predicted.var_names)
 
-    @cached_property
-    def all_cells(self) -> pd.DataFrame:
-        """Every predicted cell: cell_id, called, x_um, y_um."""
-        xy = self.in_um(self._predicted.obsm["pixel"])
-        called = self._predicted.obs["cell_type"].astype(str).to_numpy()
-        return pd.DataFrame(
-            {"cell_id": self._predicted.obs_names, "called": called, "x_um": xy[:, 0], "y_um": xy[:, 1]}
-        )
-
     def expected(self, genes: list[str]) -> np.ndarray:
         """Expected counts of the scored cells, (n, genes) float32."""
         rows = self._predicted.obs_names.get_indexer(self.cells["cell_id"])
         columns = self._predicted.var_names.get_indexer(genes)
-        matrix = self._predicted.X
-        return (
-            np.stack([matrix[:, int(c) : int(c) + 1][rows, 0] for c in columns], axis=1)
-            if genes
-            else np.empty((len(rows), 0))
-        )
+        values = np.empty((len(rows), len(genes)), np.float32)
+        for k, column in enumerate(columns):  # gene by gene: a slice is a chunk's width on disk
+            values[:, k] = self._predicted.X[:, int(column) : int(column) + 1][rows, 0]
+        return values
 
     @cached_property
     def _measured(self):
@@ -87,10 +72,11 @@ class Shown:
         counts, names = self._measured
         return counts[:, names.get_indexer(genes)].toarray()
 
-    def overview(self, longest_px: int) -> tuple[np.ndarray, tuple[float, float]]:
-        """Return the H&E, small, and its width and height in µm."""
-        image, factor = store.overview(self.store, longest_px)
-        return image, (image.shape[1] * factor * self.mpp[0], image.shape[0] * factor * self.mpp[1])
+    @cached_property
+    def extent(self) -> tuple[float, float]:
+        """Width and height of the H&E, µm."""
+        height, width = store.image_scales(self.store)[0].shape[1:]
+        return width * self.mpp[0], height * self.mpp[1]
 
 
 def read(inputs: dict, samples: list[str], stores: list[str]) -> list[Shown]:
