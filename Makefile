@@ -16,11 +16,12 @@ help:  ## say what can be made
 
 # Installed again when the lock has changed; the stamp is written last, so a broken install is not taken for one.
 # Compiled at once: every job is a Python of its own, and where nothing may be written, each would compile it again.
-.venv/installed: requirements.txt
+.venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, this is {v}: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --system-certs --compile-bytecode --require-hashes --requirement requirements.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --system-certs --no-deps --editable .
 	touch $@
 
 demo: .venv/installed  ## run the embedded demo to results/report.html
@@ -42,19 +43,19 @@ figures: .venv/installed  ## draw all figures and tables of CONFIG again, from t
 
 CACHE ?= results/cache
 cache-info: .venv/installed  ## list what the embedding cache holds and which run uses it
-	PYTHONPATH=workflow python -m shest.cache_info $(CACHE) $(wildcard results results/kit results/paper)
+	python -m shest.encode.cache_info $(CACHE) $(wildcard results results/kit results/paper)
 
 benchmark-tiles: .venv/installed  ## quadruple tiles against the direct transcription
-	python tests/benchmark/tiles.py
+	cd tests && python -m benchmark.tiles
 
 benchmark-embed: .venv/installed  ## the embedding engine against the bare forward pass
-	PYTHONPATH=workflow python tests/benchmark/embed.py
+	cd tests && python -m benchmark.embed
 
 benchmark-train: .venv/installed  ## training steps against a direct transcription
-	OMP_WAIT_POLICY=passive PYTHONPATH=workflow python tests/benchmark/train.py
+	cd tests && OMP_WAIT_POLICY=passive python -m benchmark.train
 
 benchmark-evaluate: .venv/installed  ## evaluation of 300,000 cells and 5,001 genes: time and memory
-	PYTHONPATH=workflow python tests/benchmark/evaluate.py
+	cd tests && python -m benchmark.evaluate
 
 lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	uv pip compile --system-certs --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt

@@ -6,10 +6,10 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).resolve().parent
-SCHEMAS = HERE.parent / "workflow" / "schemas"
+SCHEMAS = HERE.parent / "workflow" / "shest" / "run" / "schemas"
 HEAD = """# Configuration
 
-Written by `make docs` from `workflow/schemas`; edit the descriptions there.
+Written by `make docs` from `workflow/shest/run/schemas`; edit the descriptions there.
 
 A run is described by a config file and a sample sheet. Five configs stand here: `config.yaml` (the embedded demo),
 `tiny.yaml` (the same in small, for tests), `kit.yaml` (real bundles, see the README), `paper.yaml` (the paper's run,

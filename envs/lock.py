@@ -14,17 +14,75 @@ LOCK = HERE.parent / "requirements.txt"
 PYTHON, PIP = "3.11", "25.3"
 COMMON = ["numpy", "pandas", "pyarrow"]
 FAMILIES = {
-    "ingest": ["spatialdata", "spatialdata-io", "dask", "zarr", "tifffile", "imagecodecs", "geopandas", "anndata",
-               "scikit-image", "scipy", "h5py", "jsonschema"],
+    "ingest": [
+        "spatialdata",
+        "spatialdata-io",
+        "dask",
+        "zarr",
+        "tifffile",
+        "imagecodecs",
+        "geopandas",
+        "anndata",
+        "scikit-image",
+        "scipy",
+        "h5py",
+        "jsonschema",
+    ],
     "annotate": ["tacco", "anndata", "zarr", "scanpy"],
-    "image": ["zarr", "geopandas", "shapely", "numba", "safetensors", "scikit-image", "matplotlib", "anndata", "h5py",
-              "tifffile", "imagecodecs", "scipy", "tiffslide", "openslide-python", "openslide-bin"],
-    "torch": ["torch", "torchvision", "timm", "safetensors", "huggingface_hub", "numba", "scikit-learn", "anndata",
-              "zarr", "h5py", "scikit-image", "scipy", "geopandas", "shapely", "matplotlib"],
-    "analysis": ["anndata", "zarr", "scanpy", "squidpy", "umap-learn", "pynndescent", "scikit-learn", "scipy",
-                 "safetensors", "matplotlib", "seaborn", "h5py", "shapely", "geopandas", "torch", "numba"],
+    "image": [
+        "zarr",
+        "geopandas",
+        "shapely",
+        "numba",
+        "safetensors",
+        "scikit-image",
+        "matplotlib",
+        "anndata",
+        "h5py",
+        "tifffile",
+        "imagecodecs",
+        "scipy",
+        "tiffslide",
+        "openslide-python",
+        "openslide-bin",
+    ],
+    "torch": [
+        "torch",
+        "torchvision",
+        "timm",
+        "safetensors",
+        "huggingface_hub",
+        "numba",
+        "scikit-learn",
+        "anndata",
+        "zarr",
+        "h5py",
+        "scikit-image",
+        "scipy",
+        "geopandas",
+        "shapely",
+        "matplotlib",
+    ],
+    "analysis": [
+        "anndata",
+        "zarr",
+        "scanpy",
+        "squidpy",
+        "umap-learn",
+        "pynndescent",
+        "scikit-learn",
+        "scipy",
+        "safetensors",
+        "matplotlib",
+        "seaborn",
+        "h5py",
+        "shapely",
+        "geopandas",
+        "torch",
+        "numba",
+    ],
     "report": ["jinja2", "matplotlib", "pillow", "pyyaml"],
-}  # fmt: skip
+}
 
 
 def closure(packages: list[str]) -> list[str]:
@@ -32,16 +90,36 @@ def closure(packages: list[str]) -> list[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".in") as wanted:
         wanted.write("\n".join(packages))
         wanted.flush()
-        command = ["uv", "pip", "compile", "--system-certs", "--quiet", "--no-header", "--no-annotate",
-                   "--python-version", PYTHON, "--constraint", str(LOCK), wanted.name]  # fmt: skip
+        command = [
+            "uv",
+            "pip",
+            "compile",
+            "--system-certs",
+            "--quiet",
+            "--no-header",
+            "--no-annotate",
+            "--python-version",
+            PYTHON,
+            "--constraint",
+            str(LOCK),
+            wanted.name,
+        ]
         found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [line.strip() for line in found.splitlines() if re.match(r"[\w.-]+==", line)]
 
 
 def main() -> None:
     for name, packages in FAMILIES.items():
-        lines = ["# Written by envs/lock.py; do not edit.", "channels:", "  - conda-forge", "  - nodefaults",
-                 "dependencies:", f"  - python ={PYTHON}", f"  - pip ={PIP}", "  - pip:"]  # fmt: skip
+        lines = [
+            "# Written by envs/lock.py; do not edit.",
+            "channels:",
+            "  - conda-forge",
+            "  - nodefaults",
+            "dependencies:",
+            f"  - python ={PYTHON}",
+            f"  - pip ={PIP}",
+            "  - pip:",
+        ]
         lines += [f"      - {pin}" for pin in closure(sorted({*COMMON, *packages}))]
         (HERE / f"{name}.yaml").write_text("\n".join(lines) + "\n")
 

@@ -39,8 +39,19 @@ def root() -> Path:
 def call(folder: Path, root: Path, *arguments: str, config: str | Path = "tiny", check: bool = True, **variables: str):
     """Run snakemake on the project from a folder of its own; return the finished process, output as text."""
     config_file = config if isinstance(config, Path) else root / "config" / f"{config}.yaml"
-    command = ["snakemake", "--snakefile", str(root / "Snakefile"), "--directory", str(folder), "--cores", "2",
-               "--rerun-incomplete", "--configfile", str(config_file), *arguments]  # fmt: skip
+    command = [
+        "snakemake",
+        "--snakefile",
+        str(root / "Snakefile"),
+        "--directory",
+        str(folder),
+        "--cores",
+        "2",
+        "--rerun-incomplete",
+        "--configfile",
+        str(config_file),
+        *arguments,
+    ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     done = subprocess.run(command, **pipes, text=True, env=os.environ | variables)
     assert not check or done.returncode == 0, done.stdout[-6000:]

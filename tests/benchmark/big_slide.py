@@ -1,6 +1,6 @@
 """A synthetic slide of 30,000 × 30,000 px with 300,000 nuclei through the rules cells and tiles.
 
-    python tests/benchmark/big_slide.py FOLDER [--threads 2] [--block 4096] [--keep]
+    cd tests && python -m benchmark.big_slide FOLDER [--threads 2] [--block 4096] [--keep]
 
 Makes the store in FOLDER (some 3 GB, tiles 4 GB more), then runs the two rules' own scripts on a third of the
 slide (10,000 × 30,000 px, 100,000 nuclei) and on all of it, each in a process of its own. Prints seconds, cells/s
@@ -19,7 +19,6 @@ from types import SimpleNamespace
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT / "workflow"), str(HERE)]
 
 SIDE, SPACING, MPP = 30_000, 54.7722, 0.25  # 300,000 nuclei on a jittered grid
 
@@ -66,8 +65,6 @@ def make(folder: Path, height: int) -> int:
 def run_script(rule: str, folder: Path, threads: int, block: int) -> None:
     """Run a rule's script in this process, imports first, and print the seconds of its own work."""
     import pandas  # noqa: F401
-
-    from shest import cells, console, shards, store  # noqa: F401
 
     given = SimpleNamespace(
         registration=folder / "registration.json",

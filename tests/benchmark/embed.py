@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from shest import backbone, encoders, engine, files
+from shest.core import files
+from shest.encode import encoders, runner, timm_encoder
 
 SMALL = {"name": "small", "architecture": "vit_small_patch16_224", "weights": "random", "features": 384}
 FULL = {"name": "h-optimus-0", "weights": "random"}
@@ -36,7 +37,7 @@ def matrix_rate(where: torch.device, n: int = 8192, repeats: int = 20) -> float:
     return 2 * n**3 * repeats / (start.elapsed_time(stop) / 1e3)
 
 
-def write_shards(folder: Path, cells: int, shards: int) -> list[engine.Work]:
+def write_shards(folder: Path, cells: int, shards: int) -> list[runner.Work]:
     """Write tile shards of random pixels."""
     rng = np.random.default_rng(0)
     work = []
@@ -67,13 +68,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batch", default="auto")
     given = parser.parse_args()
-    where = backbone.device()
+    where = timm_encoder.device()
     on_gpu = where.type == "cuda"
     batch = given.batch if given.batch == "auto" else int(given.batch)
     record = encoders.prepare(FULL if on_gpu else SMALL, "bf16" if on_gpu else "fp32", batch)
     batch = record["settings"]["batch"]
     cells = given.cells or batch * (16 if on_gpu else 8)
-    encoder = engine.load(record, given.threads)
+    encoder = runner.load(record, given.threads)
     x = torch.randn(batch, 3, record["entry"]["input_px"], record["entry"]["input_px"], device=where)
 
     @torch.inference_mode()
@@ -86,14 +87,14 @@ def main() -> None:
         tiles = Path(folder, "tiles")
         tiles.mkdir()
         work = write_shards(tiles, cells, 2)
-        engine.encode_cells(encoder, np.zeros((batch, 64, 64, 3), np.uint8), np.zeros((batch, 1568), np.uint8), 0, int)
+        runner.encode_cells(encoder, np.zeros((batch, 64, 64, 3), np.uint8), np.zeros((batch, 1568), np.uint8), 0, int)
         bare()
 
         def run(target: Path) -> None:
-            for (shard, view, rows), windows, masks in engine.prefetch(work, tiles):
-                values = engine.encode_cells(encoder, windows, masks, view, lambda n: None)
-                engine.cache.write_part(
-                    engine.cache.part_path(target, record["fingerprint"], shard["sha256"], view, rows), values, rows
+            for (shard, view, rows), windows, masks in runner.prefetch(work, tiles):
+                values = runner.encode_cells(encoder, windows, masks, view, lambda n: None)
+                runner.cache.write_part(
+                    runner.cache.part_path(target, record["fingerprint"], shard["sha256"], view, rows), values, rows
                 )
 
         for k in range(given.rounds):
@@ -111,8 +112,16 @@ def main() -> None:
         memory = torch.cuda.max_memory_reserved() / 1e9
         print(f"bf16 matrix rate {peak / 1e12:.0f} TFLOP/s; peak memory {memory:.1f} GB")
     device = torch.cuda.get_device_name(where) if on_gpu else "cpu"
-    print(json.dumps({"ratio_to_bare": round(ratio, 3), "images_per_s": round(speed, 2),
-                      "share_of_peak": None if share is None else round(share, 3), "device": device}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "ratio_to_bare": round(ratio, 3),
+                "images_per_s": round(speed, 2),
+                "share_of_peak": None if share is None else round(share, 3),
+                "device": device,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

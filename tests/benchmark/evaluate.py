@@ -1,6 +1,6 @@
 """Evaluation at full size: 300,000 cells and 5,001 genes, made up; time and peak memory of every part.
 
-    PYTHONPATH=workflow python tests/benchmark/evaluate.py [CELLS GENES]
+    cd tests && python -m benchmark.evaluate [CELLS GENES]
 
 Counts are sparse (5 % above 0), expectations lie in an h5ad-like matrix on disk in the chunks that the rule
 ``predict`` writes, baselines have 1,536 features. The last line is JSON.
@@ -12,16 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+import h5py
+import numpy as np
+from scipy import sparse
+from support.memory import Peak
 
-import h5py  # noqa: E402
-import numpy as np  # noqa: E402
-from memory import Peak  # noqa: E402
-from scipy import sparse  # noqa: E402
-
-from shest import baselines, evaluate, markers, metrics  # noqa: E402
-from shest.predict import CHUNK  # noqa: E402
+from shest.io.predictions import CHUNK
+from shest.score import evaluate, markers, metrics
+from shest.systems.linear import baselines
 
 TYPES = ["Alveolar_cell", "Tumor_cell_LUAD", "Macrophage", "Endothelial_cell", "Fibroblast", "Lymphocyte"]
 FEATURES, THREADS, DRAWS, BLOCK = 1536, 2, 200, 20_000
@@ -42,17 +40,22 @@ def make(cells: int, genes: int, path: Path) -> tuple[evaluate.Scored, np.ndarra
     counts = sparse.vstack(parts).tocsc()
     side = 10 * np.sqrt(cells)
     xy = rng.random((cells, 2)) * side
-    scored = evaluate.Scored(np.array(TYPES)[kind], xy, metrics.grid_blocks(xy, 500), counts,
-                             [f"G{i}" for i in range(genes)])  # fmt: skip
+    scored = evaluate.Scored(
+        np.array(TYPES)[kind], xy, metrics.grid_blocks(xy, 500), counts, [f"G{i}" for i in range(genes)]
+    )
     wrong = rng.random(cells) < 0.2
     called = np.array(TYPES)[np.where(wrong, rng.integers(0, len(TYPES), cells), kind)]
     x = rng.normal(size=(cells, FEATURES)).astype(np.float16)
     zeros, ones = np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32)
     fitted = baselines.Baselines(
-        zeros, ones, rng.normal(size=(FEATURES, len(TYPES))).astype(np.float32), np.zeros(len(TYPES), np.float32),
-        rng.normal(0, 0.005, (FEATURES, genes)).astype(np.float32), np.zeros(genes, np.float32),
+        zeros,
+        ones,
+        rng.normal(size=(FEATURES, len(TYPES))).astype(np.float32),
+        np.zeros(len(TYPES), np.float32),
+        rng.normal(0, 0.005, (FEATURES, genes)).astype(np.float32),
+        np.zeros(genes, np.float32),
         level.astype(np.float32),
-    )  # fmt: skip
+    )
     return scored, called, x, fitted
 
 
@@ -62,8 +65,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "expected.h5")
         scored, called, x, fitted = make(cells, genes, path)
-        print(f"{cells:,} cells, {genes:,} genes, {scored.counts.nnz / 1e6:.0f} M counts above 0, "
-              f"{path.stat().st_size / 1e9:.1f} GB of expectations", flush=True)  # fmt: skip
+        print(
+            f"{cells:,} cells, {genes:,} genes, {scored.counts.nnz / 1e6:.0f} M counts above 0, "
+            f"{path.stat().st_size / 1e9:.1f} GB of expectations",
+            flush=True,
+        )
 
         def timed(name, work):
             begin = time.perf_counter()

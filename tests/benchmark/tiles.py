@@ -1,6 +1,6 @@
 """Tiles: the project's path against the direct transcription, alternating in one run on the same windows.
 
-    python tests/benchmark/tiles.py
+    cd tests && python -m benchmark.tiles
 
 Windows come from a real slide (the bundle colon_train of SHEST_KIT, where it is there) and from a simulated one.
 Both paths do the whole work of a cell: crop, resize, rasterise, colour deconvolution, quadruple tile. The
@@ -9,28 +9,29 @@ transcription runs on one thread. The last line is JSON; its ratios are those of
 
 import json
 import os
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import shapely
+import tifffile
+import torch
+from support import oracle
+from support.memory import Peak
+
+from shest.core import files
+from shest.io import store
+from shest.simulate.profiles import read_markers
+from shest.simulate.slide import simulate_slide
+from shest.simulate.spec import Slide
+from shest.tiles import blocks, quadruple, shards
+from shest.tissue import cells, register
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests" / "unit"), str(HERE)]
-
-import numpy as np  # noqa: E402
-import oracle  # noqa: E402
-import pandas as pd  # noqa: E402
-import shapely  # noqa: E402
-import tifffile  # noqa: E402
-import torch  # noqa: E402
-from memory import Peak  # noqa: E402
-
-from shest import blocks, cells, files, register, shards, store, tiles  # noqa: E402
-from shest.simulate.profiles import read_markers  # noqa: E402
-from shest.simulate.slide import simulate_slide  # noqa: E402
-from shest.simulate.spec import Slide  # noqa: E402
 
 KIT = Path(os.environ.get("SHEST_KIT", ROOT / ".." / "shared" / "data" / "kit"))
 LIMITS = {"min_um": 2, "max_um": 16, "max_mean_grey": 230}
@@ -52,7 +53,7 @@ class Source:
 
     @property
     def window(self) -> tuple[int, int]:
-        return tiles.window_shape(16, *self.mpp)
+        return quadruple.window_shape(16, *self.mpp)
 
 
 def read_bundle(folder: Path) -> Source:
@@ -106,7 +107,7 @@ def by_transcription(source: Source, chosen: np.ndarray) -> np.ndarray:
 def by_project(source: Source, chosen: np.ndarray, threads: int, out: np.ndarray) -> np.ndarray:
     """The kernels that the rules and the encoders' feed use."""
     centres, window = source.centres[chosen], source.window
-    origins = np.stack(tiles.window_origin(*centres.T, *window), axis=1)
+    origins = np.stack(quadruple.window_origin(*centres.T, *window), axis=1)
     points, owner = shapely.get_coordinates(shapely.get_exterior_ring(source.polygons[chosen]), return_index=True)
     start = np.searchsorted(owner, np.arange(len(chosen) + 1))
     whole = blocks.Block(0, 0, np.arange(len(chosen)), 0, source.image.shape[1], 0, source.image.shape[2])
@@ -116,10 +117,10 @@ def by_project(source: Source, chosen: np.ndarray, threads: int, out: np.ndarray
         block = blocks.Block(0, 0, whole.cells[some], whole.top, whole.bottom, whole.left, whole.right)
         windows = blocks.cut(block, source.image, origins, window)
         outlines, begins = points[start[begin] : start[end]], start[begin : end + 1] - start[begin]
-        masks = tiles.rasterise(outlines, begins, origins[some], window)
-        tiles.assemble(windows, masks, 1, out[some])
+        masks = quadruple.rasterise(outlines, begins, origins[some], window)
+        quadruple.assemble(windows, masks, 1, out[some])
 
-    tiles.share(part, len(chosen), threads)
+    quadruple.share(part, len(chosen), threads)
     return out
 
 
@@ -168,10 +169,14 @@ def show(source: Source, found: dict) -> None:
     print(f"\n{source.name}: {len(source.ids):,} cells, windows of {source.window} px")
     print(f"  transcription      {found['oracle']:8,.0f} cells/s")
     for threads in (1, 2):
-        print(f"  project, {threads} thread{'s'[: threads - 1]:1} {found[threads]:8,.0f} cells/s, "
-              f"ratio {found[f'ratio_{threads}']:.1f}")  # fmt: skip
-    print(f"  largest difference {found['difference']}, {found['bytes']:,.0f} bytes a cell, "
-          f"peak {found['peak_mb']:,.0f} MB")  # fmt: skip
+        print(
+            f"  project, {threads} thread{'s'[: threads - 1]:1} {found[threads]:8,.0f} cells/s, "
+            f"ratio {found[f'ratio_{threads}']:.1f}"
+        )
+    print(
+        f"  largest difference {found['difference']}, {found['bytes']:,.0f} bytes a cell, "
+        f"peak {found['peak_mb']:,.0f} MB"
+    )
 
 
 def main() -> None:

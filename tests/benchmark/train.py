@@ -17,8 +17,9 @@ from torch.distributions import NegativeBinomial
 from torch.nn.functional import cross_entropy, softplus
 from torch.utils.data import DataLoader, TensorDataset
 
-from shest import training, zinb
-from shest.heads import Classifier, Reconstructor
+from shest.systems import zinb
+from shest.systems.shest import training
+from shest.systems.shest.heads import Classifier, Reconstructor
 
 DIM, CLASSES, BATCH = 1536, 6, 1024
 DETECTED = 0.06  # share of a cell's genes with a count, as in 5,001-gene bundles
@@ -43,8 +44,9 @@ def simulate(cells, genes, seed=0):
     label = rng.integers(0, CLASSES, cells)
     embeddings = Memory(rng.normal(size=(cells, DIM)).astype(np.float16))
     everything = np.arange(cells)
-    return training.Data(embeddings, counts, np.ones((1, genes), bool), np.zeros(cells, np.int64), label,
-                         everything, everything[:0])  # fmt: skip
+    return training.Data(
+        embeddings, counts, np.ones((1, genes), bool), np.zeros(cells, np.int64), label, everything, everything[:0]
+    )
 
 
 def direct_nll(a, b, c, counts):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from shest import training
+from shest.systems.shest import training
 
 LIMIT_GB = 8
 VIEWS = 4
@@ -92,9 +92,14 @@ def main() -> None:
         write_embeddings(path, chosen.cells, chosen.dim)
         watch.largest = 0.0
         data = training.Data(
-            Mapped(path), counts_of(chosen.cells, chosen.genes, chosen.genes // 10), np.ones((1, chosen.genes), bool),
-            np.zeros(chosen.cells, np.int64), np.arange(chosen.cells) % 6, np.arange(chosen.cells), np.arange(0),
-        )  # fmt: skip
+            Mapped(path),
+            counts_of(chosen.cells, chosen.genes, chosen.genes // 10),
+            np.ones((1, chosen.genes), bool),
+            np.zeros(chosen.cells, np.int64),
+            np.arange(chosen.cells) % 6,
+            np.arange(chosen.cells),
+            np.arange(0),
+        )
         settings = training.Settings(views=8)
         device = torch.device("cpu")
         loader = training.Loader(data, *training.moments(data.embeddings, data.train), device)
@@ -110,8 +115,15 @@ def main() -> None:
                 print(f"step {done}: {anonymous_gb():.2f} GB anonymous, at most {watch.largest:.2f} GB", flush=True)
             if done >= chosen.steps:
                 break
-        print(json.dumps({"steps": done, "gb_on_disk": round(path.stat().st_size / 1e9, 1),
-                          "anonymous_gb": round(watch.largest, 2)}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "steps": done,
+                    "gb_on_disk": round(path.stat().st_size / 1e9, 1),
+                    "anonymous_gb": round(watch.largest, 2),
+                }
+            )
+        )
     raise SystemExit(watch.largest >= LIMIT_GB)
 
 

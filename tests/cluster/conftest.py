@@ -80,9 +80,24 @@ def submit(node, root, scattered, tmp_path_factory):
     runs = []
 
     def start(folder: Path, *arguments: str, profile: Path = root / "workflow/profiles/slurm") -> Run:
-        command = ["snakemake", "--profile", str(profile), "--snakefile", str(root / "Snakefile"), "--directory",
-                   str(folder), "--configfile", str(scattered), "--max-threads", "2", "--latency-wait", "10",
-                   "--slurm-init-seconds-before-status-checks", "8", *arguments]  # fmt: skip
+        command = [
+            "snakemake",
+            "--profile",
+            str(profile),
+            "--snakefile",
+            str(root / "Snakefile"),
+            "--directory",
+            str(folder),
+            "--configfile",
+            str(scattered),
+            "--max-threads",
+            "2",
+            "--latency-wait",
+            "10",
+            "--slurm-init-seconds-before-status-checks",
+            "8",
+            *arguments,
+        ]
         runs.append(Run(command, tmp_path_factory.mktemp("log") / "snakemake.log"))
         return runs[-1]
 

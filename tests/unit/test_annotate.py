@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from shest import annotate
-from shest.errors import InputError
+from shest.core.errors import InputError
+from shest.labels import annotate
 
 SUBTYPES = {"T": ["t1", "t2"], "L": ["l1"]}
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import sparse
-from simulated import pearson, simulate
 from sklearn.linear_model import Ridge
+from support.simulated import pearson, simulate
 
-from shest import baselines
+from shest.systems.linear import baselines
 
 
 @pytest.fixture(scope="module")

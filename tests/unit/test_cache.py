@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from shest import cache, files
-from shest.errors import InputError
+from shest.core import files
+from shest.core.errors import InputError
+from shest.encode import cache
 
 SHARD = "ab" * 32
 
@@ -12,8 +13,17 @@ SHARD = "ab" * 32
 def index(tmp_path, parts, cells, sample="s", fingerprint="f" * 64, dim=3):
     path = tmp_path / f"{sample}.json"
     shards = [{"file": "x", "sha256": SHARD, "cells": cells, "parts": parts}]
-    files.write_json(path, {"sample": sample, "fingerprint": fingerprint, "dim": dim, "invariant": False,
-                            "cache": str(tmp_path), "shards": shards})  # fmt: skip
+    files.write_json(
+        path,
+        {
+            "sample": sample,
+            "fingerprint": fingerprint,
+            "dim": dim,
+            "invariant": False,
+            "cache": str(tmp_path),
+            "shards": shards,
+        },
+    )
     return path
 
 

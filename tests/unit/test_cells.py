@@ -6,7 +6,8 @@ import pytest
 import shapely
 from shapely import affinity
 
-from shest import blocks, cells, tiles
+from shest.tiles import blocks, quadruple
+from shest.tissue import cells
 
 LIMITS = {"min_um": 2, "max_um": 16, "max_mean_grey": 230}
 MPP = (0.25, 0.25)
@@ -74,9 +75,7 @@ def test_the_first_reason_wins():
     assert found == {"a": "outside_image", "b": "too_small", "c": "too_small"}
 
 
-@pytest.mark.parametrize(
-    ("side_px", "reason"), [(7.99, "too_small"), (8, "kept"), (64, "kept"), (64.01, "too_large")]
-)
+@pytest.mark.parametrize(("side_px", "reason"), [(7.99, "too_small"), (8, "kept"), (64, "kept"), (64.01, "too_large")])
 def test_both_bounds_belong_to_what_is_kept(side_px, reason):
     assert reasons({"a": shapely.box(100, 100, 100 + side_px, 130)})["a"] == reason
     assert reasons({"a": shapely.box(100, 100, 130, 100 + side_px)})["a"] == reason
@@ -194,7 +193,7 @@ def test_blocks_hold_each_cell_once_and_cover_its_window():
     rng = np.random.default_rng(3)
     x, y = rng.uniform(50, 950, (2, 500))
     window = (60, 50)
-    origins = np.stack(tiles.window_origin(x, y, *window), axis=1)
+    origins = np.stack(quadruple.window_origin(x, y, *window), axis=1)
     made = blocks.make_blocks(x, y, origins, window, 300)
     np.testing.assert_array_equal(np.sort(np.concatenate([b.cells for b in made])), np.arange(500))
     assert [(b.row, b.column) for b in made] == sorted((b.row, b.column) for b in made)

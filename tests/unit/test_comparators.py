@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shest import comparators, detections
-from shest.errors import InputError
+from shest.core.errors import InputError
+from shest.io import detections
+from shest.score import comparators
 
 TYPES = ["Tumour", "Lymphocyte", "Fibroblast"]
 TABLE = {"0": None, "1": "Tumour", "2": "Lymphocyte", "3": "Fibroblast"}
@@ -22,10 +23,15 @@ MPP = (0.25, 0.24)
 def hovernet(path, xy, classes, **head):
     """Write what HoVer-Net writes."""
     nuclei = {
-        str(i): {"bbox": [[0, 0], [1, 1]], "centroid": [float(x), float(y)], "contour": [[int(x), int(y)]] * 4,
-                 "type_prob": 0.9, "type": kind}
+        str(i): {
+            "bbox": [[0, 0], [1, 1]],
+            "centroid": [float(x), float(y)],
+            "contour": [[int(x), int(y)]] * 4,
+            "type_prob": 0.9,
+            "type": kind,
+        }
         for i, ((x, y), kind) in enumerate(zip(xy, classes, strict=True), start=1)
-    }  # fmt: skip
+    }
     path.write_text(json.dumps({"mag": 40, "nuc": nuclei} | head))
     return path
 
@@ -180,10 +186,15 @@ def test_qupath_cells_are_placed_by_their_nucleus_half_a_pixel_up_and_left(tmp_p
 def test_cellvit_gathers_all_cells_of_a_class_in_one_feature(tmp_path, points):
     places = {"Neoplastic": [(10, 20), (40, 20)], "Connective": [(70, 80)]}
     features = [
-        feature({"type": "MultiPoint", "coordinates": [list(p) for p in xy]} if points else
-                {"type": "MultiPolygon", "coordinates": [[square(*p)] for p in xy]}, name, "annotation")
+        feature(
+            {"type": "MultiPoint", "coordinates": [list(p) for p in xy]}
+            if points
+            else {"type": "MultiPolygon", "coordinates": [[square(*p)] for p in xy]},
+            name,
+            "annotation",
+        )
         for name, xy in places.items()
-    ]  # fmt: skip
+    ]
     path = tmp_path / "cells.geojson"
     path.write_text(json.dumps(features))
     found = detections.read(path, "geojson")

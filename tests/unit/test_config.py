@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shest import config
+from shest.run import config
 
 GOOD = {
     "samples": "samples.tsv",
@@ -68,8 +68,20 @@ def sheet(tmp_path, text):
 def test_sheet_rows_get_defaults_and_empty_cells_mean_the_default(tmp_path):
     rows, found = sheet(tmp_path, "# a comment\nsample\trole\tpath\tannotation\n\na\ttrain\tx\t\n")
     assert found == []
-    assert rows == [{"sample": "a", "role": "train", "path": "x", "platform": "xenium", "he_image": None,
-                     "alignment": None, "annotation": None, "nuclei": None, "mpp": None, "organ": None}]  # fmt: skip
+    assert rows == [
+        {
+            "sample": "a",
+            "role": "train",
+            "path": "x",
+            "platform": "xenium",
+            "he_image": None,
+            "alignment": None,
+            "annotation": None,
+            "nuclei": None,
+            "mpp": None,
+            "organ": None,
+        }
+    ]
 
 
 @pytest.mark.parametrize(

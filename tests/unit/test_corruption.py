@@ -4,22 +4,31 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import bundles
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import bundles
 
-from shest import bundle as heads
-from shest import ingest, store
-from shest.errors import Findings, InputError
+from shest.core.errors import Findings, InputError
+from shest.io import ingest, store
+from shest.io import xenium as heads
 
-FILES = ("experiment.xenium", "cells.parquet", "cells.zarr.zip", "cell_feature_matrix.h5", "nucleus_boundaries.parquet",
-         "a_he_image.ome.tif", "a_he_imagealignment.csv")  # fmt: skip
-TABLES = {"cells.parquet": ("cell_id", "x_centroid", "y_centroid", "cell_area"),
-          "nucleus_boundaries.parquet": ("cell_id", "vertex_x", "vertex_y", "label_id")}  # fmt: skip
+FILES = (
+    "experiment.xenium",
+    "cells.parquet",
+    "cells.zarr.zip",
+    "cell_feature_matrix.h5",
+    "nucleus_boundaries.parquet",
+    "a_he_image.ome.tif",
+    "a_he_imagealignment.csv",
+)
+TABLES = {
+    "cells.parquet": ("cell_id", "x_centroid", "y_centroid", "cell_area"),
+    "nucleus_boundaries.parquet": ("cell_id", "vertex_x", "vertex_y", "label_id"),
+}
 NAMED = st.sampled_from(FILES)
 CUT = st.tuples(st.just("cut"), NAMED, st.floats(0, 0.999))
 BYTE = st.tuples(st.floats(0, 0.9999), st.integers(1, 255))  # place in the file, bits to turn

@@ -75,11 +75,16 @@ def documented_encoders(root):
 def test_documented_encoders_are_entries_that_timm_can_build(root, name):
     import torch
 
-    from shest import config, encoders
+    from shest.encode import encoders
+    from shest.run import config
 
     entry = next(e for e in documented_encoders(root) if e["name"] == name)
-    minimal = {"samples": "s", "reference": {"path": "r"}, "encoders": [entry],
-               "cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["b"]}}}  # fmt: skip
+    minimal = {
+        "samples": "s",
+        "reference": {"path": "r"},
+        "encoders": [entry],
+        "cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["b"]}},
+    }
     assert config.check_config(minimal, "c")[1] == []
     with torch.device("meta"):
         model = encoders.build(encoders.entry_of(entry), None)
@@ -87,7 +92,7 @@ def test_documented_encoders_are_entries_that_timm_can_build(root, name):
 
 
 def test_the_passes_in_the_readme_are_those_that_the_plan_counts(root):
-    from shest.views import count_passes
+    from shest.labels.orientations import count_passes
 
     text = (root / "README.md").read_text()
     for passes in count_passes(cells=141_950, train=113_560, test=28_390, drawn=75_324).values():
@@ -99,8 +104,14 @@ def texts(node, known):
     if isinstance(node, ast.Constant):
         return [node.value] if isinstance(node.value, str) else []
     if isinstance(node, ast.JoinedStr):
-        parts = [texts(part.value, known) if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name)
-                 else [part.value] if isinstance(part, ast.Constant) else [] for part in node.values]  # fmt: skip
+        parts = [
+            texts(part.value, known)
+            if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name)
+            else [part.value]
+            if isinstance(part, ast.Constant)
+            else []
+            for part in node.values
+        ]
         return ["".join(part[0] if len(part) == 1 else "…" for part in parts)]
     if isinstance(node, ast.IfExp):
         return texts(node.body, known) + texts(node.orelse, known)

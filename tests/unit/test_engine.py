@@ -5,8 +5,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from shest import backbone, cache, encoders, engine, morphometrics, tiles
-from shest.errors import InputError
+from shest.core.errors import InputError
+from shest.encode import cache, encoders, morphometrics, runner, timm_encoder
+from shest.tiles import quadruple
 
 TINY = {"name": "tiny", "architecture": "vit_tiny_patch16_224", "weights": "random", "features": 192}
 
@@ -20,7 +21,7 @@ def shard(folder, name, n, seed):
     masks = np.packbits(rng.random((n, 112 * 112)) < 0.3, axis=1)
     folder.mkdir(exist_ok=True)
     save({"windows": windows, "masks": masks}, folder / name)
-    from shest.files import sha256
+    from shest.core.files import sha256
 
     return {"file": name, "sha256": sha256(folder / name), "cells": [f"{name}{i}" for i in range(n)]}
 
@@ -44,15 +45,15 @@ def encoded(monkeypatch):
 
         monkeypatch.setattr(cls, "encode", encode)
 
-    count(backbone.Backbone)
+    count(timm_encoder.Backbone)
     count(encoders.Morphometrics)
     return counted
 
 
 def read(record, work, folder, sample="s"):
-    from shest.files import write_json
+    from shest.core.files import write_json
 
-    write_json(folder / "index.json", engine.index(record, sample, work, folder))
+    write_json(folder / "index.json", runner.index(record, sample, work, folder))
     cells = list(dict.fromkeys((sample, c) for entry, _, _ in work for c in entry["cells"]))
     return cache.Embeddings([folder / "index.json"], cells)
 
@@ -62,13 +63,13 @@ def test_features_equal_a_plain_timm_forward_pass(tmp_path, record):
 
     entry = shard(tmp_path / "tiles", "a", 6, 0)
     work = [(entry, 0, None), (entry, 5, None)]
-    engine.run(record, work, tmp_path / "tiles", tmp_path / "cache", 1)
+    runner.run(record, work, tmp_path / "tiles", tmp_path / "cache", 1)
     table = read(record, work[:1] + work[1:], tmp_path / "cache")
     torch.manual_seed(0)
     plain = timm.create_model("vit_tiny_patch16_224", num_classes=0).eval()
-    windows, masks = tiles.read_shard(tmp_path / "tiles" / "a")
+    windows, masks = quadruple.read_shard(tmp_path / "tiles" / "a")
     for view in (0, 5):
-        x = torch.from_numpy(tiles.turn(tiles.assemble(windows, masks), view)).permute(0, 3, 1, 2) / 255
+        x = torch.from_numpy(quadruple.turn(quadruple.assemble(windows, masks), view)).permute(0, 3, 1, 2) / 255
         mean, std = (torch.tensor(encoders.IMAGENET[k])[:, None, None] for k in ("mean", "std"))
         x = (x - mean) / std
         with torch.inference_mode():
@@ -80,11 +81,11 @@ def test_features_equal_a_plain_timm_forward_pass(tmp_path, record):
 def test_a_second_run_encodes_nothing_and_a_changed_shard_only_itself(tmp_path, record, encoded):
     folder = tmp_path / "tiles"
     work = [(shard(folder, name, 5, seed), 0, None) for seed, name in enumerate("ab")]
-    assert engine.run(record, work, folder, tmp_path / "cache", 1) == 10
+    assert runner.run(record, work, folder, tmp_path / "cache", 1) == 10
     assert sum(encoded) == 10
-    assert engine.run(record, work, folder, tmp_path / "cache", 1) == 0
+    assert runner.run(record, work, folder, tmp_path / "cache", 1) == 0
     work[1] = (shard(folder, "b", 5, 99), 0, None)
-    assert engine.run(record, work, folder, tmp_path / "cache", 1) == 5
+    assert runner.run(record, work, folder, tmp_path / "cache", 1) == 5
     assert sum(encoded) == 15
 
 
@@ -93,9 +94,9 @@ def test_only_the_missing_cells_of_a_further_view_are_encoded(tmp_path, record, 
     cache_folder = tmp_path / "cache"
     for rows, new in (([1, 4], 2), ([1, 2, 4], 1), ([2], 0)):
         work = [(entry, 3, np.array(rows, np.int32))]
-        assert engine.run(record, work, tmp_path / "tiles", cache_folder, 1) == new
+        assert runner.run(record, work, tmp_path / "tiles", cache_folder, 1) == new
     whole = [(entry, 3, None)]
-    engine.run(record, whole, tmp_path / "tiles", tmp_path / "other", 1)
+    runner.run(record, whole, tmp_path / "tiles", tmp_path / "other", 1)
     partly = read(record, [(entry, 3, np.array([1, 2, 4], np.int32))], cache_folder)
     fully = read(record, whole, tmp_path / "other")
     assert np.allclose(partly.take([1, 2, 4], 3), fully.take([1, 2, 4], 3), atol=2e-3)
@@ -104,9 +105,9 @@ def test_only_the_missing_cells_of_a_further_view_are_encoded(tmp_path, record, 
 def test_embeddings_do_not_depend_on_who_encodes_which_shards(tmp_path, record):
     folder = tmp_path / "tiles"
     work = [(shard(folder, name, n, n), 0, None) for name, n in (("a", 3), ("b", 5), ("c", 9))]
-    engine.run(record, work, folder, tmp_path / "one", 1)
+    runner.run(record, work, folder, tmp_path / "one", 1)
     for part in range(2):
-        engine.run(record, work[part::2], folder, tmp_path / "two", 1)
+        runner.run(record, work[part::2], folder, tmp_path / "two", 1)
     for path in (tmp_path / "one").rglob("*.npy"):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
@@ -182,9 +183,12 @@ def test_the_engine_needs_no_zarr_spatialdata_snakemake_or_anndata(root):
     import subprocess
     import sys
 
-    code = ("import sys; sys.modules.update(dict.fromkeys(['zarr', 'spatialdata', 'snakemake', 'anndata', 'pandas']));"
-            "import shest.engine, shest.backbone, shest.encoders, shest.cache, shest.tiles;"
-            "import shest.heads, shest.training")  # fmt: skip
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['zarr', 'spatialdata', 'snakemake', 'anndata', 'pandas']));"
+        "import shest.encode.runner, shest.encode.timm_encoder, shest.encode.encoders, shest.encode.cache;"
+        "import shest.tiles.quadruple;"
+        "import shest.systems.shest.heads, shest.systems.shest.training"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=root / "workflow", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from shest import encoders, engine, files, tiles
+from shest.core import files
+from shest.encode import encoders, runner
+from shest.tiles import quadruple
 
 TINY = {"name": "tiny", "architecture": "vit_tiny_patch16_224", "weights": "random", "features": 192}
 RUN = """
 import json, sys, torch
 from pathlib import Path
-from shest import engine
+from shest.encode import runner
 folder = Path(sys.argv[1])
 record = json.loads((folder / "encoder.json").read_text())
 work = [(shard, 0, None) for shard in json.loads((folder / "shards.json").read_text())]
-print(engine.run(record, work, folder / "tiles", folder / sys.argv[2], 1), flush=True)
+print(runner.run(record, work, folder / "tiles", folder / sys.argv[2], 1), flush=True)
 """
 
 
@@ -77,8 +79,9 @@ def test_h_optimus_0_at_full_size_from_a_local_folder(tmp_path, monkeypatch):
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     torch.manual_seed(3)
-    plain = timm.create_model("vit_giant_patch14_reg4_dinov2", img_size=224, init_values=1e-5, num_classes=0,
-                              global_pool="token")  # fmt: skip
+    plain = timm.create_model(
+        "vit_giant_patch14_reg4_dinov2", img_size=224, init_values=1e-5, num_classes=0, global_pool="token"
+    )
     assert sum(p.numel() for p in plain.parameters()) == 1_134_774_272
     plain.eval()
     save(plain.state_dict(), tmp_path / "model.safetensors")
@@ -87,9 +90,9 @@ def test_h_optimus_0_at_full_size_from_a_local_folder(tmp_path, monkeypatch):
     assert record["settings"]["weights_sha256"] == files.sha256(tmp_path / "model.safetensors")
     assert record["settings"]["mean"] == (0.707223, 0.578729, 0.703617)
     entry = write_tiles(tmp_path, cells=2, shards=1)[0]
-    windows, masks = tiles.read_shard(tmp_path / "tiles" / "0")
-    found = engine.encode_cells(engine.load(record, torch.get_num_threads()), windows, masks, 0, lambda n: None)
-    x = torch.from_numpy(tiles.assemble(windows, masks)).permute(0, 3, 1, 2) / 255
+    windows, masks = quadruple.read_shard(tmp_path / "tiles" / "0")
+    found = runner.encode_cells(runner.load(record, torch.get_num_threads()), windows, masks, 0, lambda n: None)
+    x = torch.from_numpy(quadruple.assemble(windows, masks)).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(record["settings"][k]).view(1, 3, 1, 1) for k in ("mean", "std"))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         expected = plain((x - mean) / std).float()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shest import files
+from shest.core import files
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from shest import heads
+from shest.systems.shest import heads
 
 
 def kinds(module):

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from shest import gpu, jobs
-from shest.errors import InputError
+from shest.core.errors import InputError
+from shest.encode import device
+from shest.run import resources
 
 TRAIN = {"reconstructor_hidden": [2048, 4096], "epochs": 40, "members": 3}
 
@@ -17,8 +18,8 @@ def write_record(path, cells=1000, genes=300, **stored):
 
 
 def test_an_attempt_asks_for_half_as_much_again():
-    assert [jobs.grown(1000, n) for n in (1, 2, 3)] == [1000, 1500, 2250]
-    assert jobs.grown(0.2, 1) == 1
+    assert [resources.grown(1000, n) for n in (1, 2, 3)] == [1000, 1500, 2250]
+    assert resources.grown(0.2, 1) == 1
 
 
 def test_a_request_grows_with_the_named_inputs_and_the_store(tmp_path):
@@ -26,18 +27,18 @@ def test_a_request_grows_with_the_named_inputs_and_the_store(tmp_path):
     (tmp_path / "b").write_bytes(bytes(1_000_000))
     record = write_record(tmp_path / "ingest.json", tables=5_000_000, shapes=2_000_000)
     files = {"parts": [str(tmp_path / "a"), str(tmp_path / "b")], "none": [], "ingest": [record, record]}
-    assert jobs.request(100, {}, files.get) == 100
-    assert jobs.request(100, {"parts": 2}, files.get) == pytest.approx(108)
-    assert jobs.request(100, {"none": 2}, files.get) == 100
-    assert jobs.request(100, {"tables": 10, "shapes": 1}, files.get) == pytest.approx(204)
-    assert jobs.request(100, {"images": 10}, files.get) == 100, "a store without that part, or of an older run"
+    assert resources.request(100, {}, files.get) == 100
+    assert resources.request(100, {"parts": 2}, files.get) == pytest.approx(108)
+    assert resources.request(100, {"none": 2}, files.get) == 100
+    assert resources.request(100, {"tables": 10, "shapes": 1}, files.get) == pytest.approx(204)
+    assert resources.request(100, {"images": 10}, files.get) == 100, "a store without that part, or of an older run"
 
 
 def test_a_file_that_is_not_there_yet_is_said_by_its_name(tmp_path):
     # Snakemake takes exactly this error, with this name, for: not known yet
     for factor, name in (({"parts": 1}, "parts"), ({"tables": 1}, "ingest")):
         with pytest.raises(FileNotFoundError) as error:
-            jobs.request(1, factor, {name: [str(tmp_path / "later")]}.get)
+            resources.request(1, factor, {name: [str(tmp_path / "later")]}.get)
         assert error.value.filename == str(tmp_path / "later")
 
 
@@ -46,34 +47,34 @@ def test_a_store_is_measured_by_its_parts(tmp_path):
     (tmp_path / "images/he/0").write_bytes(bytes(70))
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables/x").write_bytes(bytes(5))
-    assert jobs.stored_bytes(tmp_path) == {"images": 70, "shapes": 0, "tables": 5}
+    assert resources.stored_bytes(tmp_path) == {"images": 70, "shapes": 0, "tables": 5}
 
 
 def test_an_encoder_asks_for_room_for_its_weights(tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(bytes(10_000_000))
-    assert jobs.encoder_mb({"name": "own", "weights": str(tmp_path)}, 4) == pytest.approx(4030)
-    assert jobs.encoder_mb({"name": "own", "weights": str(weights)}, 4) == pytest.approx(4030)
-    assert jobs.encoder_mb("h-optimus-0", 4) > 3 * 4500
-    assert jobs.encoder_mb("morphometrics", 8) > jobs.encoder_mb("morphometrics", 1)
+    assert resources.encoder_mb({"name": "own", "weights": str(tmp_path)}, 4) == pytest.approx(4030)
+    assert resources.encoder_mb({"name": "own", "weights": str(weights)}, 4) == pytest.approx(4030)
+    assert resources.encoder_mb("h-optimus-0", 4) > 3 * 4500
+    assert resources.encoder_mb("morphometrics", 8) > resources.encoder_mb("morphometrics", 1)
 
 
 def test_encoding_takes_less_on_a_gpu_and_never_more_than_a_day():
     own = {"name": "own", "architecture": "vit"}
-    cpu, gpu_ = (jobs.encoding_minutes(own, 20_000, 8, on) for on in (False, True))
+    cpu, gpu_ = (resources.encoding_minutes(own, 20_000, 8, on) for on in (False, True))
     assert gpu_ < cpu
     assert gpu_ > 30
-    assert jobs.encoding_minutes(own, 1e9, 8, False) == jobs.LONGEST
-    assert jobs.encoding_minutes("morphometrics", 1e6, 8, False) < jobs.encoding_minutes(own, 1e6, 8, False)
+    assert resources.encoding_minutes(own, 1e9, 8, False) == resources.LONGEST
+    assert resources.encoding_minutes("morphometrics", 1e6, 8, False) < resources.encoding_minutes(own, 1e6, 8, False)
 
 
 def test_training_time_follows_cells_genes_members_and_device(tmp_path):
     small, large = (write_record(tmp_path / f"{n}.json", cells=n, genes=5000) for n in (10_000, 100_000))
-    spent = jobs.training_minutes([small], 1536, TRAIN, 8, False)
-    assert jobs.training_minutes([large], 1536, TRAIN, 8, False) > spent
-    assert jobs.training_minutes([small, small], 1536, TRAIN, 8, False) > spent
-    assert jobs.training_minutes([small], 1536, TRAIN | {"members": 5}, 8, False) > spent
-    assert jobs.training_minutes([small], 1536, TRAIN, 8, True) < spent
+    spent = resources.training_minutes([small], 1536, TRAIN, 8, False)
+    assert resources.training_minutes([large], 1536, TRAIN, 8, False) > spent
+    assert resources.training_minutes([small, small], 1536, TRAIN, 8, False) > spent
+    assert resources.training_minutes([small], 1536, TRAIN | {"members": 5}, 8, False) > spent
+    assert resources.training_minutes([small], 1536, TRAIN, 8, True) < spent
 
 
 def test_only_a_job_that_was_given_a_gpu_looks_for_one(monkeypatch):
@@ -81,12 +82,12 @@ def test_only_a_job_that_was_given_a_gpu_looks_for_one(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for nothing in ({}, {"gpu": 0}, {"gres": ""}, {"gres": "none"}, {"gres": None, "mem_mb": 5}, {"gres": "lustre:1"}):
-        assert gpu.check(nothing) is None
+        assert device.check(nothing) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     for asked in ({"gpu": 1}, {"gres": "gpu:1"}, {"gres": "gpu"}, {"gres": "gpu:a100:2"}):
         with pytest.raises(InputError, match=r"job 12 on .*a GPU was asked for.*CUDA_VISIBLE_DEVICES 7.*gres: gpu:1"):
-            gpu.check(asked)
+            device.check(asked)
 
 
 @pytest.mark.gpu
@@ -94,7 +95,7 @@ def test_the_gpu_that_was_given_is_named(caplog):
     import torch
 
     with caplog.at_level("INFO", "shest"):
-        assert gpu.check({"gpu": 1}) == torch.cuda.get_device_name(0)
+        assert device.check({"gpu": 1}) == torch.cuda.get_device_name(0)
     assert torch.cuda.get_device_name(0) in caplog.text
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse, stats
 
-from shest import markers
+from shest.score import markers
 
 TYPES = ["A", "B", "C"]
 GENES = [f"g{i}" for i in range(30)]

@@ -7,7 +7,7 @@ from scipy import sparse, stats
 from scipy.spatial import cKDTree
 from sklearn import metrics as sk
 
-from shest import evaluate, metrics
+from shest.score import evaluate, metrics
 
 TYPES = list("ABCDE")
 RNG = np.random.default_rng(7)
@@ -46,8 +46,9 @@ def expression(n=300, genes=130):
     predicted[:, 5] = 1.7
     block = RNG.integers(0, 6, n)
     block[:6] = np.arange(6)
-    scored = evaluate.Scored(np.array(["A"] * n), RNG.random((n, 2)) * 500, block, sparse.csc_matrix(actual),
-                             [f"g{i}" for i in range(genes)])  # fmt: skip
+    scored = evaluate.Scored(
+        np.array(["A"] * n), RNG.random((n, 2)) * 500, block, sparse.csc_matrix(actual), [f"g{i}" for i in range(genes)]
+    )
     return scored, actual, predicted
 
 

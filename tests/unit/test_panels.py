@@ -4,16 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shest import figures, panels
+from shest.draw import panels, style
 
 PALETTE = {"A": "red", "B": "blue"}
 
 
 @pytest.fixture
 def axis():
-    figure, axis = figures.plt.subplots()
+    figure, axis = style.plt.subplots()
     yield axis
-    figures.plt.close(figure)
+    style.plt.close(figure)
 
 
 def texts(axis):
@@ -40,8 +40,14 @@ def test_distances_write_each_pairs_median_below(axis):
 
 
 def test_moran_names_only_genes_within_a_fifth_of_identity(axis):
-    genes = pd.DataFrame({"gene": ["near", "far", "outside"], "moran_actual": [0.5, 0.5, 0.9],
-                          "moran_predicted": [0.55, 0.65, 0.9], "marks": ["A", None, "B"]})  # fmt: skip
+    genes = pd.DataFrame(
+        {
+            "gene": ["near", "far", "outside"],
+            "moran_actual": [0.5, 0.5, 0.9],
+            "moran_predicted": [0.55, 0.65, 0.9],
+            "marks": ["A", None, "B"],
+        }
+    )
     frame = panels.moran(axis, genes, PALETTE, [(0, 0.8), (0, 0.8)], 10, "Dense")
     assert texts(axis) == ["near"]
     assert frame["gene"].tolist() == ["near", "far"]
@@ -74,8 +80,10 @@ def test_a_scale_bar_is_as_long_as_it_says(axis):
 
 
 def test_confusions_of_samples_add_up_by_name():
-    scores = [{"confusion": {"types": ["A", "B"], "counts": [[1, 2], [3, 4]]}},
-              {"confusion": {"types": ["B", "C"], "counts": [[10, 20], [30, 40]]}}]  # fmt: skip
+    scores = [
+        {"confusion": {"types": ["A", "B"], "counts": [[1, 2], [3, 4]]}},
+        {"confusion": {"types": ["B", "C"], "counts": [[10, 20], [30, 40]]}},
+    ]
     matrix, types = panels.summed_confusion(scores)
     assert types == ["A", "B", "C"]
     assert matrix.tolist() == [[1, 2, 0], [3, 14, 20], [0, 30, 40]]
@@ -84,9 +92,9 @@ def test_confusions_of_samples_add_up_by_name():
 def test_a_figure_is_written_at_300_dpi_with_text_as_text_and_its_data(tmp_path):
     from PIL import Image
 
-    figure, axis = figures.plt.subplots(figsize=(2, 1))
+    figure, axis = style.plt.subplots(figsize=(2, 1))
     axis.set_title("Alveolar")
-    figures.save(figure, tmp_path / "figure_9.png", {"A": pd.DataFrame({"x": [1]})}, tmp_path / "data")
+    style.save(figure, tmp_path / "figure_9.png", {"A": pd.DataFrame({"x": [1]})}, tmp_path / "data")
     with Image.open(tmp_path / "figure_9.png") as picture:
         assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.5)
         assert picture.size == (600, 300)
@@ -98,16 +106,16 @@ def test_a_figure_is_written_at_300_dpi_with_text_as_text_and_its_data(tmp_path)
 
 def test_a_figure_without_its_sample_says_so_in_every_panel(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(figures, "save", lambda figure, *_: kept.append(figure))
-    figures.without("ABCDE", "no such sample", tmp_path / "figure_9.png", tmp_path / "data")
+    monkeypatch.setattr(style, "save", lambda figure, *_: kept.append(figure))
+    style.without("ABCDE", "no such sample", tmp_path / "figure_9.png", tmp_path / "data")
     said = [t.get_text() for axis in kept[0].axes for t in axis.texts]
     assert said == ["no such sample"] * 5
-    figures.plt.close(kept[0])
+    style.plt.close(kept[0])
 
 
 def test_colours_are_the_papers_unless_all_should_tell_them_apart():
     types = {"Lymphocyte": {"subtypes": []}, "Fibroblast": {"subtypes": [], "colour": "teal"}}
-    assert figures.colours(types) == {"Lymphocyte": "blue", "Fibroblast": "teal"}
-    blind = figures.colours(types, "colourblind")
-    assert set(blind.values()) <= set(figures.COLOURBLIND)
+    assert style.colours(types) == {"Lymphocyte": "blue", "Fibroblast": "teal"}
+    blind = style.colours(types, "colourblind")
+    assert set(blind.values()) <= set(style.COLOURBLIND)
     assert len(set(blind.values())) == 2

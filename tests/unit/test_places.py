@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from shest import places
+from shest.run import run_inputs
 
 ENTRY = {"format": "hovernet", "files": {"b": "b.json"}, "types": {0: None, 1: "A"}}
 
@@ -13,8 +13,9 @@ def folder(tmp_path):
     (tmp_path / "reference.h5ad").touch()
     (tmp_path / "b.json").write_text("{}")
     simulated = "{results}/simulated"
-    rows = [f"{name}\t{role}\t{simulated}/{name}" for name, role in
-            (("a", "train"), ("b", "validation"), ("c", "predict"))]  # fmt: skip
+    rows = [
+        f"{name}\t{role}\t{simulated}/{name}" for name, role in (("a", "train"), ("b", "validation"), ("c", "predict"))
+    ]
     (tmp_path / "samples.tsv").write_text("\n".join(["sample\trole\tpath", *rows]) + "\n")
     return tmp_path
 
@@ -28,7 +29,7 @@ def load(folder, **comparators):
         "evaluate": {"comparators": comparators},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return places.load(yaml.safe_load((folder / "config.yaml").read_text()), folder / "config.yaml")
+    return run_inputs.load(yaml.safe_load((folder / "config.yaml").read_text()), folder / "config.yaml")
 
 
 def test_comparators_get_defaults_and_resolved_paths_by_sample(folder):
@@ -38,10 +39,12 @@ def test_comparators_get_defaults_and_resolved_paths_by_sample(folder):
     types = {"0": None, "1": "A"}
     assert run.comparators == {
         "a": {},
-        "b": {"Hover": {"format": "hovernet", "radius_um": 5, "scale": 1, "types": types, "path": path},
-              "Other": {"format": "csv", "radius_um": 3, "scale": 0.5, "types": types, "path": path}},
+        "b": {
+            "Hover": {"format": "hovernet", "radius_um": 5, "scale": 1, "types": types, "path": path},
+            "Other": {"format": "csv", "radius_um": 3, "scale": 0.5, "types": types, "path": path},
+        },
         "c": {},
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,17 @@
 import json
 
 import anndata as ad
-import bundles
 import numpy as np
 import pandas as pd
 import pytest
-import slides
 import tifffile
 from scipy import sparse
+from support import bundles, slides
 
-from shest import bundle as heads
-from shest import config as settings
-from shest import needs, preflight
-from shest.errors import Findings, InputErrors
+from shest.core.errors import Findings, InputErrors
+from shest.io import xenium as heads
+from shest.run import checks, estimate
+from shest.run import config as settings
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +52,16 @@ def run_config(**change):
 
 
 def sample(bundle, **change):
-    row = {"sample": "a", "role": "train", "platform": "xenium", "path": str(bundle), "nuclei": None,
-           "annotation": str(bundle / "he_annotation.csv"), "he_image": str(bundles.he_image(bundle)),
-           "alignment": str(bundles.alignment(bundle))}  # fmt: skip
+    row = {
+        "sample": "a",
+        "role": "train",
+        "platform": "xenium",
+        "path": str(bundle),
+        "nuclei": None,
+        "annotation": str(bundle / "he_annotation.csv"),
+        "he_image": str(bundles.he_image(bundle)),
+        "alignment": str(bundles.alignment(bundle)),
+    }
     return {"a": row | change}
 
 
@@ -239,7 +245,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_is_read_with_the_right_cell_for_each_nucleus(bundle, layout, tmp_path):
-    from shest import ingest, store
+    from shest.io import ingest, store
 
     owners = pd.read_parquet(bundle / "nucleus_boundaries.parquet").drop_duplicates("label_id")
     cells = pd.read_parquet(bundle / "cells.parquet")["cell_id"].to_numpy()
@@ -288,12 +294,17 @@ def as_layer(data):
 
 @pytest.mark.parametrize(
     ("change", "where"),
-    [(with_raw, "auto"), (fractions_left_out, "auto"), (as_layer, "counts"),
-     (lambda d: setattr(d, "X", d.X.toarray()), "X"), (lambda d: setattr(d, "X", d.X.tocsc()), "X")],
-)  # fmt: skip
+    [
+        (with_raw, "auto"),
+        (fractions_left_out, "auto"),
+        (as_layer, "counts"),
+        (lambda d: setattr(d, "X", d.X.toarray()), "X"),
+        (lambda d: setattr(d, "X", d.X.tocsc()), "X"),
+    ],
+)
 def test_counts_of_a_reference_are_found_where_they_are(reference, tmp_path, change, where):
     path, found = change_reference(reference, tmp_path, change), Findings()
-    known = preflight.read_reference(path, run_config()["reference"] | {"counts": where}, found)
+    known = checks.read_reference(path, run_config()["reference"] | {"counts": where}, found)
     assert found.problems == []
     assert known.values > 0
     assert known.subtypes["Macrophage"] > 0
@@ -324,14 +335,14 @@ def labels(values):
 )
 def test_bad_references_are_named(reference, tmp_path, change, said):
     path, found = change_reference(reference, tmp_path, change), Findings()
-    preflight.read_reference(path, run_config()["reference"], found)
+    checks.read_reference(path, run_config()["reference"], found)
     assert len(found.problems) == (said is not None)  # by column, with cells left out, nothing can be told
     assert said is None or said in str(found.problems[0])
 
 
 def test_values_by_column_are_looked_at_where_no_cell_is_left_out(reference, tmp_path):
     path, found = change_reference(reference, tmp_path, lambda d: setattr(d, "X", d.X.log1p().tocsc())), Findings()
-    preflight.read_reference(path, run_config()["reference"] | {"exclude": {}}, found)
+    checks.read_reference(path, run_config()["reference"] | {"exclude": {}}, found)
     assert "no whole numbers" in str(found.problems[0])
 
 
@@ -342,25 +353,24 @@ def test_all_problems_of_a_reference_are_said_at_once(reference, tmp_path):
         rename("var", "feature_name")(data)
 
     found = Findings()
-    preflight.read_reference(change_reference(reference, tmp_path, spoil), run_config()["reference"], found)
+    checks.read_reference(change_reference(reference, tmp_path, spoil), run_config()["reference"], found)
     assert len(found.problems) == 3
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
-    [(lambda p: p.unlink(), "is not there"), (lambda p: bundles.truncate(p, 0.7), "no AnnData file")],
+    ("spoil", "said"), [(lambda p: p.unlink(), "is not there"), (lambda p: bundles.truncate(p, 0.7), "no AnnData file")]
 )
 def test_a_reference_that_is_missing_or_broken(reference, tmp_path, spoil, said):
     path, found = tmp_path / "r.h5ad", Findings()
     path.write_bytes(reference.read_bytes())
     spoil(path)
-    preflight.read_reference(path, run_config()["reference"], found)
+    checks.read_reference(path, run_config()["reference"], found)
     assert len(found.problems) == 1
     assert said in str(found.problems[0])
 
 
 def run(bundle, h5ad, tmp_path, **change):
-    return preflight.check_run(sample(bundle), str(h5ad), run_config(**change), str(tmp_path / "out"))
+    return checks.check_run(sample(bundle), str(h5ad), run_config(**change), str(tmp_path / "out"))
 
 
 def test_a_good_run_says_what_it_needs(good, reference, tmp_path):
@@ -371,7 +381,7 @@ def test_a_good_run_says_what_it_needs(good, reference, tmp_path):
     assert once == record["samples"]["a"]["nuclei"] - 2  # two cells have two nuclei
     assert need["disk"]["tiles"] / once == pytest.approx(3 * (16 / 0.2738) ** 2 + 1568, rel=0.01)
     assert need["memory"]["blocks"] > 1e9
-    lines = "\n".join(preflight.describe(record, str(tmp_path)))
+    lines = "\n".join(checks.describe(record, str(tmp_path)))
     for word in ("120 cells", "reference: ", "disk: about", "memory: about", "passes through", "CPU cores", "a GPU"):
         assert word in lines
 
@@ -410,7 +420,7 @@ def write_table(bundle, change):
         (lambda t: t.assign(group=t["group"].where(t["group"] == "Lymphocyte")), "fewer than two types with 5 cells"),
         (lambda t: t.iloc[:0], "fewer than two types with 5 cells"),
     ],
-)  # fmt: skip
+)
 def test_bad_tables_are_named(bundle, reference, tmp_path, change, said):
     write_table(bundle, change)
     _, found = run(bundle, reference, tmp_path)
@@ -423,7 +433,7 @@ def test_cells_without_a_group_are_no_problem(bundle, reference, tmp_path):
 
 
 def test_too_little_disk_counts_what_is_there(good, reference, tmp_path, monkeypatch):
-    monkeypatch.setattr(needs, "free_bytes", lambda folder: 1000)
+    monkeypatch.setattr(estimate, "free_bytes", lambda folder: 1000)
     _, found = run(good, reference, tmp_path)
     assert len(found.problems) == 1
     assert "the run will write about" in str(found.problems[0])
@@ -438,7 +448,7 @@ def test_encoders_without_weights(tmp_path, monkeypatch):
     own = {"name": "own", "architecture": "resnet50", "features": 2048, "weights": str(tmp_path)}
     chosen = ["morphometrics", "h-optimus-0", own, "h-optimus-1", own | {"name": "gone", "weights": "/no/file"}]
     found = Findings()
-    costs = preflight.check_encoders(chosen, found)
+    costs = checks.check_encoders(chosen, found)
     said = [str(problem) for problem in found.problems]
     assert len(said) == 3
     assert "no model.safetensors in this folder" in said[0]
@@ -448,13 +458,13 @@ def test_encoders_without_weights(tmp_path, monkeypatch):
     assert [cost.name for cost in costs] == ["morphometrics", "h-optimus-0", "own", "gone"]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     found = Findings()
-    preflight.check_encoders(["h-optimus-0"], found)
+    checks.check_encoders(["h-optimus-0"], found)
     assert "HF_HUB_OFFLINE is set" in str(found.problems[0])
     file = tmp_path / "hub/models--bioptimus--H-optimus-0/snapshots/abc/model.safetensors"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"x" * 10)
     found = Findings()
-    assert preflight.check_encoders(["h-optimus-0"], found)[0].weights_bytes == 10
+    assert checks.check_encoders(["h-optimus-0"], found)[0].weights_bytes == 10
     assert (found.problems, found.warnings) == ([], [])
 
 
@@ -463,12 +473,14 @@ def test_other_systems_labels_are_read_and_their_classes_held_against_the_config
     (tmp_path / "bad.csv").write_text("x,y\n1,2\n")
     common = {"format": "csv", "scale": 1, "radius_um": 5}
     chosen = {
-        "a": {"one": common | {"path": str(tmp_path / "good.csv"), "types": {"tumor": "A", "other": None}},
-              "two": common | {"path": str(tmp_path / "good.csv"), "types": {"tumour": "A"}}},
+        "a": {
+            "one": common | {"path": str(tmp_path / "good.csv"), "types": {"tumor": "A", "other": None}},
+            "two": common | {"path": str(tmp_path / "good.csv"), "types": {"tumour": "A"}},
+        },
         "b": {"one": common | {"path": str(tmp_path / "bad.csv"), "types": {"tumor": "A"}}},
-    }  # fmt: skip
+    }
     found = Findings()
-    preflight.check_comparators(chosen, found)
+    checks.check_comparators(chosen, found)
     said = [str(problem) for problem in found.problems]
     assert len(said) == 2
     assert "'tumor', 'other', which evaluate.comparators.two.types does not map" in said[0]
@@ -479,8 +491,12 @@ def slide(tmp_path, nuclei):
     path = slides.tiff(tmp_path / "slide.tif", (300, 200))
     if nuclei is not None:
         (tmp_path / "nuclei.geojson").write_text(nuclei)
-    return {"path": str(path), "platform": "slide", "role": "predict",
-            "nuclei": None if nuclei is None else str(tmp_path / "nuclei.geojson")}  # fmt: skip
+    return {
+        "path": str(path),
+        "platform": "slide",
+        "role": "predict",
+        "nuclei": None if nuclei is None else str(tmp_path / "nuclei.geojson"),
+    }
 
 
 POLYGON = '{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [30, 0], [0, 30], [0, 0]]]}}'
@@ -489,7 +505,7 @@ POLYGON = '{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[
 @pytest.mark.parametrize("nuclei", [f'{{"type": "FeatureCollection", "features": [{POLYGON}]}}', f"[{POLYGON}]"])
 def test_a_plain_slide_with_outlines_is_right(tmp_path, nuclei):
     found = Findings()
-    head = preflight.check_slide(slide(tmp_path, nuclei), found)
+    head = checks.check_slide(slide(tmp_path, nuclei), found)
     assert found.problems == []
     assert (head.he_shape, head.nuclei) == ((300, 200), 1)
 
@@ -500,7 +516,7 @@ def test_a_plain_slide_with_outlines_is_right(tmp_path, nuclei):
 )
 def test_a_plain_slide_without_outlines_says_how_to_make_them(tmp_path, nuclei, said):
     found = Findings()
-    preflight.check_slide(slide(tmp_path, nuclei), found)
+    checks.check_slide(slide(tmp_path, nuclei), found)
     assert [said in str(p) and "QuPath" in str(p) for p in found.problems] == [True]
 
 
@@ -520,16 +536,21 @@ def test_several_problems_of_several_files_are_all_said(bundle, reference, tmp_p
 
 
 def test_needs_follow_the_formulas():
-    sizes = {"a": needs.Size("train", 1000, 50, 9000, (1000, 2000), 0.25), "b": needs.Size("validation", 500)}
-    vit = needs.Encoder("vit", 1536, 608.0)
-    assert needs.passes(sizes, vit, 1, 0.2) == {"once": 1500, "further": 0, "authors": 40 * 1000}
-    assert needs.passes(sizes, vit, "sampled", 0.2)["further"] == 700
-    assert needs.passes(sizes, vit, 8, 0.2)["further"] == 5600
-    assert needs.passes(sizes, needs.Encoder("morphometrics", 90), 8, 0.2)["further"] == 0
+    sizes = {"a": estimate.Size("train", 1000, 50, 9000, (1000, 2000), 0.25), "b": estimate.Size("validation", 500)}
+    vit = estimate.Encoder("vit", 1536, 608.0)
+    assert estimate.passes(sizes, vit, 1, 0.2) == {"once": 1500, "further": 0, "authors": 40 * 1000}
+    assert estimate.passes(sizes, vit, "sampled", 0.2)["further"] == 700
+    assert estimate.passes(sizes, vit, 8, 0.2)["further"] == 5600
+    assert estimate.passes(sizes, estimate.Encoder("morphometrics", 90), 8, 0.2)["further"] == 0
     config = run_config(train={"views": 8}, protocols=["strict"])
-    assert needs.disk_bytes(sizes, [vit], config)["embeddings"] == 2 * 1536 * 7100
-    cpu, gpu = needs.seconds(sizes, [vit], config, 2).values()
+    assert estimate.disk_bytes(sizes, [vit], config)["embeddings"] == 2 * 1536 * 7100
+    cpu, gpu = estimate.seconds(sizes, [vit], config, 2).values()
     assert cpu > 7100 * 608 / 100 / 2 > gpu
-    assert needs.seconds(sizes, [needs.Encoder("own", 10)], config, 2) == {"cpu": None, "gpu": None}
-    assert needs.say_bytes(4.5e9) == "4.5 GB"
-    assert [needs.say_seconds(s) for s in (50, 600, 20000, None)] == ["50 s", "10 min", "6 h", needs.say_seconds(None)]
+    assert estimate.seconds(sizes, [estimate.Encoder("own", 10)], config, 2) == {"cpu": None, "gpu": None}
+    assert estimate.say_bytes(4.5e9) == "4.5 GB"
+    assert [estimate.say_seconds(s) for s in (50, 600, 20000, None)] == [
+        "50 s",
+        "10 min",
+        "6 h",
+        estimate.say_seconds(None),
+    ]

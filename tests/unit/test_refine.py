@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from shest import refine
+from shest.labels import refine
 
 SETTINGS = refine.Settings(neighbours=5, eps_factor=1.5, min_samples=5, umap_neighbours=10)
 

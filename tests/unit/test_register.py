@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import shapely
 
-from shest import register, store
+from shest.io import store
+from shest.tissue import register
 
 
 def affine(mpp_x, mpp_y, degrees, mirror):

@@ -190,9 +190,18 @@ def test_planted_defects_are_what_they_claim_and_nothing_else_is_defective(folde
     assert found == dict(zip(truth.cell_id, truth.defect, strict=True))
     planted = truth.defect[truth.defect != ""].value_counts()
     assert planted.to_dict() == dict.fromkeys(
-        ("no_counts", "no_nucleus", "two_nuclei", "too_small", "too_large", "outside_image", "window_off_image",
-         "bare_glass"), SPEC.defects
-    )  # fmt: skip
+        (
+            "no_counts",
+            "no_nucleus",
+            "two_nuclei",
+            "too_small",
+            "too_large",
+            "outside_image",
+            "window_off_image",
+            "bare_glass",
+        ),
+        SPEC.defects,
+    )
 
 
 def test_counts_come_from_the_parameters_of_the_truth(folder, truth, counts):
@@ -250,7 +259,7 @@ def test_he_image_is_a_tiled_jpeg_pyramid_of_its_pixel_size(folder):
 
 
 def test_truth_lists_the_digest_of_every_file(folder):
-    from shest.files import sha256
+    from shest.core.files import sha256
 
     listed = json.loads((folder / "truth/truth.json").read_text())["sha256"]
     on_disk = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {"truth/truth.json"}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shest.errors import InputError
+from shest.core.errors import InputError
 from shest.simulate import counts, geometry, nuclei, profiles, reference, render, tissue
 from shest.simulate.spec import Reference, Slide, reference_from_config, slide_from_config
 
@@ -113,8 +113,14 @@ def test_made_up_genes_fill_a_large_panel_and_are_the_same_everywhere():
 def test_markers_say_what_the_field_knows():
     levels = profiles.full_profiles(MARKERS, 0.0)
     type_of = np.array([profiles.KIND_OF[s] for s in profiles.ALL_SUBTYPES])
-    marks = {"EPCAM": "Tumor_cell_LUAD", "PECAM1": "Endothelial_cell", "LTBP2": "Fibroblast", "CD3E": "Lymphocyte",
-             "CD68": "Macrophage", "SFTPC": "Alveolar_cell"}  # fmt: skip
+    marks = {
+        "EPCAM": "Tumor_cell_LUAD",
+        "PECAM1": "Endothelial_cell",
+        "LTBP2": "Fibroblast",
+        "CD3E": "Lymphocyte",
+        "CD68": "Macrophage",
+        "SFTPC": "Alveolar_cell",
+    }
     for gene, kind in marks.items():
         column = levels.levels[:, list(levels.symbols).index(gene)]
         means = {t: column[type_of == t].mean() for t in profiles.TYPES}
@@ -282,7 +288,7 @@ def test_tacco_finds_the_types_again(tmp_path, difficulty, least):
     import anndata as ad
     from scipy import sparse
 
-    from shest import annotate
+    from shest.labels import annotate
 
     reference.write_reference(
         tmp_path / "r.h5ad", reference.make_reference(MARKERS, Reference(cells=1500, difficulty=difficulty))

@@ -7,13 +7,16 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
-import slides
 import spatialdata
 import tifffile
+from support import slides
 
-from shest import cells, ingest, preflight, register, slide, store, tiles
-from shest.errors import Findings, InputError
-from shest.files import write_json
+from shest.core.errors import Findings, InputError
+from shest.core.files import write_json
+from shest.io import ingest, slide, store
+from shest.run import checks
+from shest.tiles import quadruple
+from shest.tissue import cells, register
 
 PLACES = [(60, 60), (160, 60), (260.25, 120.5), (60, 220)]
 
@@ -43,7 +46,7 @@ def test_the_real_slide_says_its_scale_and_its_window_is_sixteen_micrometres(rea
         expected = np.asarray(opened.read_region((900, 1200), 0, (64, 48)))[..., :3]
     assert pixels.shape == (3, 2967, 2220)
     assert np.array_equal(np.moveaxis(pixels[:, 1200:1248, 900:964].compute(), 0, -1), expected)
-    assert tiles.window_shape(16, *mpp) == (32, 32)
+    assert quadruple.window_shape(16, *mpp) == (32, 32)
     assert slide.read_mpp(real, "0.25") == (0.25, 0.25)
 
 
@@ -86,16 +89,38 @@ def test_the_real_slide_with_found_nuclei_is_stored_as_a_bundle_is(real, tmp_pat
         ({"mpp": 0.25}, (0.25, 0.25)),
         ({"mpp": None, "resolution": (40_000, 20_000), "resolutionunit": "CENTIMETER"}, (0.25, 0.5)),
         ({"mpp": None, "resolution": (101_600, 101_600), "resolutionunit": "INCH"}, (0.25, 0.25)),
-        ({"mpp": None, "ome": True, "metadata": {"axes": "YXS", "PhysicalSizeX": 0.2738, "PhysicalSizeXUnit": "µm",
-                                                 "PhysicalSizeY": 274, "PhysicalSizeYUnit": "nm"}}, (0.2738, 0.274)),
-        ({"mpp": None, "description": "Aperio Image Library v1\r\n1x1|AppMag = 20|MPP = 0.4990|Left = 1"},
-         (0.499, 0.499)),
-        ({"mpp": None, "software": "Philips DP v1.0", "metadata": None, "description":
-          '<DataObject ObjectType="DPUfsImport"><Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028">&quot;0.00025'
-          "&quot; &quot;0.000251&quot;</Attribute></DataObject>"}, (0.251, 0.25)),
+        (
+            {
+                "mpp": None,
+                "ome": True,
+                "metadata": {
+                    "axes": "YXS",
+                    "PhysicalSizeX": 0.2738,
+                    "PhysicalSizeXUnit": "µm",
+                    "PhysicalSizeY": 274,
+                    "PhysicalSizeYUnit": "nm",
+                },
+            },
+            (0.2738, 0.274),
+        ),
+        (
+            {"mpp": None, "description": "Aperio Image Library v1\r\n1x1|AppMag = 20|MPP = 0.4990|Left = 1"},
+            (0.499, 0.499),
+        ),
+        (
+            {
+                "mpp": None,
+                "software": "Philips DP v1.0",
+                "metadata": None,
+                "description": '<DataObject ObjectType="DPUfsImport"><Attribute Name="DICOM_PIXEL_SPACING" '
+                'Group="0x0028">&quot;0.00025'
+                "&quot; &quot;0.000251&quot;</Attribute></DataObject>",
+            },
+            (0.251, 0.25),
+        ),
     ],
     ids=["cm", "cm, not square", "inch", "OME", "Aperio", "Philips"],
-)  # fmt: skip
+)
 def test_the_size_of_a_pixel_is_read_wherever_it_is_said(tmp_path, options, mpp):
     assert slide.read_mpp(slides.tiff(tmp_path / "s.tif", **options), None) == pytest.approx(mpp, rel=1e-6)
 
@@ -119,8 +144,13 @@ def test_a_slide_without_a_scale_is_refused_with_a_remedy(tmp_path, options, giv
 def test_the_largest_image_of_a_file_is_the_slide(tmp_path):
     with tifffile.TiffWriter(tmp_path / "s.tif") as file:
         for side, value in ((64, 1), (256, 2), (96, 3)):
-            file.write(np.full((side, side, 3), value, np.uint8), photometric="rgb", metadata=None,
-                       resolution=(1e4 / (side / 1024), 1e4 / (side / 1024)), resolutionunit="CENTIMETER")  # fmt: skip
+            file.write(
+                np.full((side, side, 3), value, np.uint8),
+                photometric="rgb",
+                metadata=None,
+                resolution=(1e4 / (side / 1024), 1e4 / (side / 1024)),
+                resolutionunit="CENTIMETER",
+            )
     pixels = slide.read_image(tmp_path / "s.tif")
     assert pixels.shape == (3, 256, 256)
     assert (pixels.compute() == 2).all()
@@ -178,10 +208,14 @@ def test_regions_beside_detections_are_no_nuclei(tmp_path):
 def test_cellvit_gathers_cells_by_class_and_each_becomes_one(tmp_path):
     parts = [(slides.circle(x, y, 14) + 0.5)[None].tolist() for x, y in PLACES]
     made = [
-        {"type": "Feature", "id": f"{name}-uuid", "geometry": {"type": "MultiPolygon", "coordinates": group},
-         "properties": {"objectType": "annotation", "classification": {"name": name, "color": [255, 0, 0]}}}
+        {
+            "type": "Feature",
+            "id": f"{name}-uuid",
+            "geometry": {"type": "MultiPolygon", "coordinates": group},
+            "properties": {"objectType": "annotation", "classification": {"name": name, "color": [255, 0, 0]}},
+        }
         for name, group in (("Neoplastic", parts[:3]), ("Connective", parts[3:]))
-    ]  # fmt: skip
+    ]
     found = nuclei(slides.write(tmp_path / "c.geojson", made))
     assert found.cell_id.tolist() == ["1", "2", "3", "4"]
     assert not found.named
@@ -225,7 +259,7 @@ def test_ids_that_name_no_single_cell_become_numbers_and_are_warned_of(tmp_path,
     assert nuclei(path).cell_id.tolist() == ["1", "2", "3", "4"]
     found = Findings()
     row = {"path": str(slides.tiff(tmp_path / "s.tif")), "nuclei": str(path), "platform": "slide", "role": "predict"}
-    head = preflight.check_slide(row, found)
+    head = checks.check_slide(row, found)
     assert found.problems == []
     assert ["share them" in str(warning) for warning in found.warnings] == [True]
     assert (head.nuclei, head.mpp, head.he_shape) == (4, pytest.approx((0.25, 0.25)), (300, 400))
@@ -246,10 +280,7 @@ def scaled(factor):
         ([{"type": "Feature", "geometry": None, "properties": None}], "no polygons among its 1 features"),
         (scaled(0.25), "; as µm, 7 would be the size of a nucleus"),
         (scaled(10), "these are regions, no nuclei"),
-        (
-            slides.collection([slides.feature(r + 1000) for r in slides.rings(*PLACES)]),
-            "only 0% of the outlines",
-        ),
+        (slides.collection([slides.feature(r + 1000) for r in slides.rings(*PLACES)]), "only 0% of the outlines"),
     ],
     ids=["text", "numbers", "other", "empty", "points", "null", "micrometres", "regions", "elsewhere"],
 )
@@ -264,6 +295,5 @@ def test_outlines_that_cannot_be_used_are_refused(tmp_path, data, said):
 def test_geojson_of_another_reader_is_the_same(tmp_path):
     path = qupath(tmp_path, [slides.feature(r, number=i) for i, r in enumerate(slides.rings(*PLACES), 1)])
     frame = geopandas.read_file(path)
-    assert np.allclose(shapely.get_coordinates(frame.geometry) - 0.5,
-                       shapely.get_coordinates(nuclei(path).outline))  # fmt: skip
+    assert np.allclose(shapely.get_coordinates(frame.geometry) - 0.5, shapely.get_coordinates(nuclei(path).outline))
     assert json.loads(path.read_text())["features"][0]["id"] == nuclei(path).cell_id[0]

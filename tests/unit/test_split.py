@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shest import split
-from shest.errors import InputError
+from shest.core.errors import InputError
+from shest.labels import split
 
 CONFIG = {"block_um": 150, "fractions": {"test": 0.2, "val": 0.1}, "seed": 42}
 WINDOW = (16.5, 16.5)
@@ -17,8 +17,15 @@ def tissue(n=6_000, side=1_500.0, seed=0, sample="a"):
     xy = rng.random((n, 2)) * side
     kind = np.where((xy[:, 0] < side / 2) & (rng.random(n) < 0.5), "B", "A")
     kind[np.hypot(*(xy % 500 - 250).T) < 60] = "C"
-    return pd.DataFrame({"sample": sample, "cell_id": [f"c{i}" for i in range(n)], "x_um": xy[:, 0],
-                         "y_um": xy[:, 1], "cell_type": kind})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "sample": sample,
+            "cell_id": [f"c{i}" for i in range(n)],
+            "x_um": xy[:, 0],
+            "y_um": xy[:, 1],
+            "cell_type": kind,
+        }
+    )
 
 
 def overlapping_pairs(xy, part, window):

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.draw import polygon2mask
+from support import oracle
 
-from shest import haematoxylin, raster, tiles
+from shest.tiles import haematoxylin, quadruple, raster
 
 ORIGIN = (12_003, 4_567)
 sides = st.integers(40, 140)
@@ -48,7 +48,7 @@ def outline_of(kind, rng, height, width):
 
 def drawn(outline, height, width):
     """The project's packed mask of one outline."""
-    return tiles.rasterise(outline, [0, len(outline)], [ORIGIN], (height, width))
+    return quadruple.rasterise(outline, [0, len(outline)], [ORIGIN], (height, width))
 
 
 @settings(max_examples=80, deadline=None)
@@ -64,8 +64,8 @@ def test_tile_equals_the_oracle_in_every_pixel(height, width, colours, shape, se
     window, outline = window_of(colours, rng, height, width), outline_of(shape, rng, height, width)
     expected = oracle.tile(window, outline, ORIGIN)
     mask = drawn(outline, height, width)
-    np.testing.assert_array_equal(tiles.assemble(window[None], mask, threads=1)[0], expected)
-    by_torch = tiles.assemble_torch(window[None], mask)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(quadruple.assemble(window[None], mask, threads=1)[0], expected)
+    by_torch = quadruple.assemble_torch(window[None], mask)[0].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(by_torch, expected)
 
 
@@ -74,7 +74,7 @@ def test_tile_equals_the_oracle_in_every_pixel(height, width, colours, shape, se
 def test_flat_windows_of_every_kind_of_side(side, value):
     window = np.full((side, 91, 3), value, np.uint8)
     outline = np.array([[10, 10], [80, 12], [40, 35.5]]) + ORIGIN
-    tile = tiles.assemble(window[None], drawn(outline, side, 91))[0]
+    tile = quadruple.assemble(window[None], drawn(outline, side, 91))[0]
     np.testing.assert_array_equal(tile, oracle.tile(window, outline, ORIGIN))
 
 
@@ -83,10 +83,10 @@ def test_flat_windows_of_every_kind_of_side(side, value):
 def test_mask_equals_polygon2mask_where_edges_and_vertices_meet_pixel_centres(vertices, part):
     """Any closed chain, self-crossing or folded too, with vertices and edges right on pixel centres."""
     points = np.array(vertices, float) / part * 4
-    masks = np.zeros((1, tiles.MASK_BYTES), np.uint8)
+    masks = np.zeros((1, quadruple.MASK_BYTES), np.uint8)
     raster._polygon(*points.T.copy(), *np.empty((2, 112, 14), np.uint8), masks[0])
     expected = polygon2mask((112, 112), points[:, ::-1])
-    np.testing.assert_array_equal(tiles.unpack(masks)[0], expected)
+    np.testing.assert_array_equal(quadruple.unpack(masks)[0], expected)
 
 
 @settings(max_examples=100, deadline=None)
@@ -94,9 +94,9 @@ def test_mask_equals_polygon2mask_where_edges_and_vertices_meet_pixel_centres(ve
 def test_mask_equals_polygon2mask_a_hair_off_pixel_centres(seed, hair):
     rng = np.random.default_rng(seed)
     points = rng.integers(0, 30, (rng.integers(3, 9), 2)) + rng.choice([-hair, 0, hair], (1, 2))
-    masks = np.zeros((1, tiles.MASK_BYTES), np.uint8)
+    masks = np.zeros((1, quadruple.MASK_BYTES), np.uint8)
     raster._polygon(*points.T.copy(), *np.empty((2, 112, 14), np.uint8), masks[0])
-    np.testing.assert_array_equal(tiles.unpack(masks)[0], polygon2mask((112, 112), points[:, ::-1]))
+    np.testing.assert_array_equal(quadruple.unpack(masks)[0], polygon2mask((112, 112), points[:, ::-1]))
 
 
 def test_packed_mask_is_what_packbits_makes():
@@ -104,7 +104,7 @@ def test_packed_mask_is_what_packbits_makes():
     mask = drawn(outline, 64, 64)
     expected = oracle.mask(outline, ORIGIN, 64, 64)
     np.testing.assert_array_equal(mask[0], np.packbits(expected))
-    np.testing.assert_array_equal(tiles.unpack(mask)[0], expected)
+    np.testing.assert_array_equal(quadruple.unpack(mask)[0], expected)
 
 
 def test_haematoxylin_of_a_sample_of_colours():
@@ -131,8 +131,8 @@ def test_the_kernel_stains_all_colours_as_the_table_does():
     padded = np.zeros((-len(colours) % 112**2, 3), np.uint8)
     windows = np.concatenate([colours, padded]).reshape(-1, 112, 112, 3)
     for part in np.array_split(windows, 20):
-        whole = np.full((len(part), tiles.MASK_BYTES), 255, np.uint8)
-        made = tiles.assemble(part, whole, threads=1)
+        whole = np.full((len(part), quadruple.MASK_BYTES), 255, np.uint8)
+        made = quadruple.assemble(part, whole, threads=1)
         np.testing.assert_array_equal(made[:, :112, :112], part)
         np.testing.assert_array_equal(made[:, 112:, :112], haematoxylin.haematoxylin(part))
         np.testing.assert_array_equal(made[:, 112:, 112:], made[:, 112:, :112])
@@ -147,18 +147,18 @@ def batch(count, height=64, width=64, seed=5):
 
 def test_threads_and_buffer_change_nothing():
     windows, masks = batch(7)
-    one = tiles.assemble(windows, masks, threads=1)
+    one = quadruple.assemble(windows, masks, threads=1)
     buffer = np.full_like(one, 77)
     for threads in (2, 3, 16):
-        np.testing.assert_array_equal(tiles.assemble(windows, masks, threads=threads), one)
-    assert tiles.assemble(windows, masks, out=buffer) is buffer
+        np.testing.assert_array_equal(quadruple.assemble(windows, masks, threads=threads), one)
+    assert quadruple.assemble(windows, masks, out=buffer) is buffer
     np.testing.assert_array_equal(buffer, one)
 
 
 def test_no_cells_no_tiles():
     windows, masks = np.empty((0, 64, 64, 3), np.uint8), np.empty((0, 1568), np.uint8)
-    assert tiles.assemble(windows, masks).shape == (0, 224, 224, 3)
-    assert tuple(tiles.assemble_torch(windows, masks).shape) == (0, 3, 224, 224)
+    assert quadruple.assemble(windows, masks).shape == (0, 224, 224, 3)
+    assert tuple(quadruple.assemble_torch(windows, masks).shape) == (0, 3, 224, 224)
 
 
 @pytest.mark.gpu
@@ -168,8 +168,8 @@ def test_the_gpu_makes_the_same_tiles():
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     windows, masks = batch(64, 58, 61)
-    made = tiles.assemble_torch(windows, masks, "cuda").cpu().permute(0, 2, 3, 1).numpy()
-    expected = tiles.assemble(windows, masks)
+    made = quadruple.assemble_torch(windows, masks, "cuda").cpu().permute(0, 2, 3, 1).numpy()
+    expected = quadruple.assemble(windows, masks)
     difference = np.abs(made.astype(int) - expected)
     assert difference.max() <= 1
     assert (difference > 0).mean() <= 0.001
@@ -179,7 +179,7 @@ def test_the_gpu_makes_the_same_tiles():
 def test_views_turn_each_quadrant_in_place(view):
     import torch
 
-    tile = tiles.assemble(*batch(3))
+    tile = quadruple.assemble(*batch(3))
     expected = np.empty_like(tile)
     for n in range(3):
         for top in (0, 112):
@@ -187,23 +187,23 @@ def test_views_turn_each_quadrant_in_place(view):
                 part = (n, slice(top, top + 112), slice(left, left + 112))
                 quadrant = tile[part][:, ::-1] if view >= 4 else tile[part]
                 expected[part] = np.rot90(quadrant, view % 4)
-    np.testing.assert_array_equal(tiles.turn(tile, view), expected)
-    turned = tiles.turn(torch.from_numpy(tile).permute(0, 3, 1, 2), view)
+    np.testing.assert_array_equal(quadruple.turn(tile, view), expected)
+    turned = quadruple.turn(torch.from_numpy(tile).permute(0, 3, 1, 2), view)
     np.testing.assert_array_equal(turned.permute(0, 2, 3, 1).numpy(), expected)
 
 
 def test_first_quarter_turn_is_anticlockwise_and_mirroring_is_left_right():
     tile = np.zeros((1, 224, 224, 3), np.uint8)
     tile[0, 0, 111] = 1  # top right corner of the first quadrant
-    assert tiles.turn(tile, 1)[0, 0, 0, 0] == 1  # goes to the top left
-    assert tiles.turn(tile, 4)[0, 0, 0, 0] == 1
-    assert tiles.turn(tile, 5)[0, 111, 0, 0] == 1
+    assert quadruple.turn(tile, 1)[0, 0, 0, 0] == 1  # goes to the top left
+    assert quadruple.turn(tile, 4)[0, 0, 0, 0] == 1
+    assert quadruple.turn(tile, 5)[0, 111, 0, 0] == 1
 
 
 @pytest.mark.parametrize("view", [-1, 8])
 def test_there_are_eight_views(view):
     with pytest.raises(ValueError, match="0 to 7"):
-        tiles.turn(np.zeros((1, 224, 224, 3), np.uint8), view)
+        quadruple.turn(np.zeros((1, 224, 224, 3), np.uint8), view)
 
 
 @pytest.mark.parametrize(
@@ -216,22 +216,20 @@ def test_there_are_eight_views(view):
     ],
 )
 def test_window_is_the_nearest_whole_number_of_pixels(window_um, mpp_x, mpp_y, expected):
-    assert tiles.window_shape(window_um, mpp_x, mpp_y) == expected
+    assert quadruple.window_shape(window_um, mpp_x, mpp_y) == expected
 
 
 @pytest.mark.parametrize(
     ("centre", "side", "origin"), [(100.0, 64, 68), (100.5, 64, 69), (100.49, 64, 68), (100.0, 63, 69), (99.99, 63, 68)]
 )
 def test_window_origin(centre, side, origin):
-    x, y = tiles.window_origin([centre], [centre], side, side)
+    x, y = quadruple.window_origin([centre], [centre], side, side)
     assert (x[0], y[0]) == (origin, origin)
 
 
 def test_imports_where_there_is_only_torch_numpy_and_numba():
-    code = "import sys, shest.tiles; print(*sorted({m.split('.')[0] for m in sys.modules}))"
-    library = {"PYTHONPATH": str(Path(tiles.__file__).parents[1])}
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=library
-    )
+    code = "import sys, shest.tiles.quadruple; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    library = {"PYTHONPATH": str(Path(quadruple.__file__).parents[1])}
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=library)
     banned = {"zarr", "pandas", "shapely", "spatialdata", "anndata", "skimage", "snakemake", "pyarrow", "torch"}
     assert not banned & set(loaded.stdout.split())

@@ -9,12 +9,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 import safetensors.numpy
 import shapely
+from support import oracle
 
-from shest import cells, contact, files, register, shards, store, tiles
+from shest.core import files
+from shest.draw import contact_sheet
+from shest.io import store
+from shest.tiles import quadruple, shards
+from shest.tissue import cells, register
 
 LIMITS = {"min_um": 2, "max_um": 16, "max_mean_grey": 230}
 KIT = Path(os.environ.get("SHEST_KIT", Path(__file__).parents[2] / ".." / "shared" / "data" / "kit"))
@@ -58,11 +62,9 @@ def cut_tiles(folder, image, ids, outlines, mpp, block_px=256, threads=1):
     kept = table["kept"].to_numpy()
     cells.write_outlines(folder / "outlines.parquet", ids[kept], polygons[kept])
     names, points, start = cells.read_outlines(folder / "outlines.parquet")
-    window = tiles.window_shape(16, *mpp)
+    window = quadruple.window_shape(16, *mpp)
     centres = table.loc[kept, ["x", "y"]].to_numpy()
-    written = shards.write_shards(
-        folder / "tiles", image, names, centres, points, start, window, block_px, threads
-    )
+    written = shards.write_shards(folder / "tiles", image, names, centres, points, start, window, block_px, threads)
     index = shards.index(window, 16, mpp, written)
     files.write_json(folder / "tiles" / "tiles.json", index)
     return table, index
@@ -71,8 +73,8 @@ def cut_tiles(folder, image, ids, outlines, mpp, block_px=256, threads=1):
 def all_tiles(folder):
     """Every cell's assembled tile."""
     found = {}
-    for entry, windows, masks in tiles.shards(folder / "tiles" / "tiles.json"):
-        found |= dict(zip(entry["cells"], tiles.assemble(windows, masks), strict=True))
+    for entry, windows, masks in quadruple.shards(folder / "tiles" / "tiles.json"):
+        found |= dict(zip(entry["cells"], quadruple.assemble(windows, masks), strict=True))
     return found
 
 
@@ -272,8 +274,8 @@ def test_only_uint8_goes_into_a_shard():
 
 def test_rows_of_a_shard(tmp_path, field):
     cut_tiles(tmp_path, *field, (0.25, 0.25))
-    entry, windows, masks = max(tiles.shards(tmp_path / "tiles" / "tiles.json"), key=lambda part: len(part[1]))
-    some = tiles.read_rows(tmp_path / "tiles" / entry["file"], [4, 0])
+    entry, windows, masks = max(quadruple.shards(tmp_path / "tiles" / "tiles.json"), key=lambda part: len(part[1]))
+    some = quadruple.read_rows(tmp_path / "tiles" / entry["file"], [4, 0])
     np.testing.assert_array_equal(some[0], windows[[4, 0]])
     np.testing.assert_array_equal(some[1], masks[[4, 0]])
 
@@ -282,25 +284,25 @@ def test_contact_sheet_draws_each_type_the_same_each_time(tmp_path, field):
     _, index = cut_tiles(tmp_path, *field, (0.25, 0.25))
     ids = [cell for entry in index["shards"] for cell in entry["cells"]]
     types = {cell: "round" if n % 3 else "long" for n, cell in enumerate(ids[:-20])}
-    rows = contact.choose(ids, types, ["long", "round", "unseen"], 5, 42)
+    rows = contact_sheet.choose(ids, types, ["long", "round", "unseen"], 5, 42)
     assert list(rows) == ["long", "round"]
     assert all(types[cell] == name for name, chosen in rows.items() for cell in chosen)
     assert [len(set(chosen)) for chosen in rows.values()] == [5, 5]
-    assert contact.choose(ids, types, ["round"], 5, 42)["round"] == rows["round"]
-    assert contact.choose(ids, types, ["round"], 5, 43)["round"] != rows["round"]
+    assert contact_sheet.choose(ids, types, ["round"], 5, 42)["round"] == rows["round"]
+    assert contact_sheet.choose(ids, types, ["round"], 5, 43)["round"] != rows["round"]
     chosen = [cell for row in rows.values() for cell in row]
-    images = contact.read_tiles(tmp_path / "tiles" / "tiles.json", chosen)
+    images = contact_sheet.read_tiles(tmp_path / "tiles" / "tiles.json", chosen)
     whole = all_tiles(tmp_path)
     for cell in chosen:
         np.testing.assert_array_equal(images[cell], whole[cell])
-    contact.sheet(rows, images, 16, tmp_path / "tiles.png")
+    contact_sheet.sheet(rows, images, 16, tmp_path / "tiles.png")
     assert (tmp_path / "tiles.png").stat().st_size > 20_000
 
 
 def test_contact_sheet_without_types_or_cells(tmp_path):
-    assert list(contact.choose(["b", "a"], None, [], 5, 1)) == [contact.UNLABELLED]
-    assert contact.choose([], None, [], 5, 1) == {}
-    contact.sheet({}, {}, 16, tmp_path / "tiles.png")
+    assert list(contact_sheet.choose(["b", "a"], None, [], 5, 1)) == [contact_sheet.UNLABELLED]
+    assert contact_sheet.choose([], None, [], 5, 1) == {}
+    contact_sheet.sheet({}, {}, 16, tmp_path / "tiles.png")
     assert (tmp_path / "tiles.png").exists()
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
-from simulated import pearson, simulate
+from support.simulated import pearson, simulate
 
-from shest import baselines, model, training, uncertainty
-from shest.errors import InputError
+from shest.core.errors import InputError
+from shest.systems import uncertainty
+from shest.systems.linear import baselines
+from shest.systems.shest import model, training
 
 CPU = torch.device("cpu")
 SMALL = training.Settings(
@@ -19,8 +21,14 @@ SMALL = training.Settings(
 
 def info(data, settings, **more):
     genes = [f"g{i}" for i in range(data.counts.shape[1])]
-    return {"genes": genes, "classes": [f"t{i}" for i in range(data.classes)], "dim": data.embeddings.dim,
-            "config": vars(settings), "fingerprint": "abc", **more}  # fmt: skip
+    return {
+        "genes": genes,
+        "classes": [f"t{i}" for i in range(data.classes)],
+        "dim": data.embeddings.dim,
+        "config": vars(settings),
+        "fingerprint": "abc",
+        **more,
+    }
 
 
 def trained(data, settings=SMALL):
@@ -199,8 +207,10 @@ def test_unmeasured_genes_are_masked_out_of_the_loss():
     lied = counts.copy()
     lied[sample == 1, 20:] = 50
     settings = replace(SMALL, epochs=3)
-    fits = [training.fit(replace(data, counts=sparse.csr_matrix(c), measured=measured, sample=sample), settings, CPU)
-            for c in (counts, lied)]  # fmt: skip
+    fits = [
+        training.fit(replace(data, counts=sparse.csr_matrix(c), measured=measured, sample=sample), settings, CPU)
+        for c in (counts, lied)
+    ]
     assert states_equal(*fits)
     unmasked = training.fit(replace(data, counts=sparse.csr_matrix(counts), sample=np.zeros(800, int)), settings, CPU)
     assert not states_equal(fits[0], unmasked)

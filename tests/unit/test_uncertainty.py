@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shest import uncertainty
+from shest.systems import uncertainty
 
 
 def drawn(n=20_000, classes=4, scale=2.0, seed=0):

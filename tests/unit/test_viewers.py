@@ -11,20 +11,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-import slides
+from support import slides
 
-from shest import annotate, detections, figures, slide, viewers
+from shest.draw import style
+from shest.io import detections, slide
+from shest.labels import annotate
+from shest.view import export
 
 TYPES = {"Tumour": {"colour": "red"}, "Lymphocyte": {"colour": "#0000ff"}, "Fibroblast": {}}
-PALETTE = figures.colours(TYPES)
+PALETTE = style.colours(TYPES)
 
 
 def predictions(n=60, seed=0):
     """Cells of a slide of 800 by 800 px: table, vertices of the outlines, where each begins."""
     rng = np.random.default_rng(seed)
     places = np.stack(np.divmod(np.arange(n), 8), axis=1) * 90.0 + 60 + rng.uniform(-5, 5, (n, 2))
-    rings = [slides.circle(x, y, r, int(k)) for (x, y), r, k in
-             zip(places, rng.uniform(8, 18, n), rng.integers(8, 30, n), strict=True)]  # fmt: skip
+    rings = [
+        slides.circle(x, y, r, int(k))
+        for (x, y), r, k in zip(places, rng.uniform(8, 18, n), rng.integers(8, 30, n), strict=True)
+    ]
     table = pd.DataFrame(
         {
             "cell_type": pd.Categorical(rng.choice(list(TYPES), n), list(TYPES)),
@@ -41,8 +46,8 @@ def predictions(n=60, seed=0):
 @pytest.fixture
 def written(tmp_path):
     table, points, start = predictions()
-    viewers.write_qupath(tmp_path / "p.geojson", viewers.features("s", table, points, start, PALETTE))
-    viewers.write_explorer(tmp_path / "p.explorer.csv", table)
+    export.write_qupath(tmp_path / "p.geojson", export.features("s", table, points, start, PALETTE))
+    export.write_explorer(tmp_path / "p.explorer.csv", table)
     return tmp_path, table, points, start
 
 
@@ -83,7 +88,7 @@ def test_the_export_is_what_qupath_reads_with_classes_coloured(written):
     for item, (cell_id, row) in zip(data["features"], table.iterrows(), strict=True):
         assert item["properties"]["name"] == cell_id
         assert item["properties"]["classification"] == {"name": row.cell_type, "color": expected[row.cell_type]}
-        for name in viewers.MEASUREMENTS:
+        for name in export.MEASUREMENTS:
             assert item["properties"]["measurements"][name] == pytest.approx(row[name], abs=1e-6)
 
 
@@ -121,19 +126,19 @@ def test_explorer_gets_its_two_columns_and_every_cell(written):
 
 def test_ids_are_stable_by_sample_and_those_of_qupath_are_kept():
     own = "0b7e4a3c-5d1f-4e5a-9a57-0a6a1c2b3d4e"
-    assert viewers.object_id("s", own) == own
-    assert viewers.object_id("s", "aaaa-1") == viewers.object_id("s", "aaaa-1")
-    assert len({viewers.object_id(s, c) for s in "st" for c in ("aaaa-1", "aaab-1")}) == 4
+    assert export.object_id("s", own) == own
+    assert export.object_id("s", "aaaa-1") == export.object_id("s", "aaaa-1")
+    assert len({export.object_id(s, c) for s in "st" for c in ("aaaa-1", "aaab-1")}) == 4
 
 
 def test_values_that_are_no_numbers_are_left_out_and_no_cell_is_an_empty_collection(tmp_path):
     table, points, start = predictions(8)
     table.iloc[3, table.columns.get_loc("entropy")] = np.nan
-    viewers.write_qupath(tmp_path / "p.geojson", viewers.features("s", table, points, start, PALETTE))
+    export.write_qupath(tmp_path / "p.geojson", export.features("s", table, points, start, PALETTE))
     data = json.loads((tmp_path / "p.geojson").read_text())
     check_qupath(data)
     assert [len(f["properties"]["measurements"]) for f in data["features"]] == [3, 3, 3, 2, 3, 3, 3, 3]
-    viewers.write_qupath(tmp_path / "none.geojson", viewers.features("s", table[:0], points[:0], start[:1], PALETTE))
+    export.write_qupath(tmp_path / "none.geojson", export.features("s", table[:0], points[:0], start[:1], PALETTE))
     assert json.loads((tmp_path / "none.geojson").read_text()) == {"type": "FeatureCollection", "features": []}
 
 
@@ -145,7 +150,7 @@ def test_memory_does_not_grow_with_the_cells(tmp_path):
         vertices, begins = np.tile(points, (times, 1)), np.arange(60 * times + 1)
         begins = np.concatenate([start[:-1] + len(points) * k for k in range(times)] + [[len(vertices)]])
         tracemalloc.start()
-        viewers.write_qupath(tmp_path / "p.geojson", viewers.features("s", many, vertices, begins, PALETTE))
+        export.write_qupath(tmp_path / "p.geojson", export.features("s", many, vertices, begins, PALETTE))
         size = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return size

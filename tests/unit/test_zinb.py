@@ -7,7 +7,7 @@ from scipy import sparse
 from scipy.special import digamma, expit, gammaln
 from scipy.stats import nbinom
 
-from shest import zinb
+from shest.systems import zinb
 
 LOGITS = (-40.0, -8.0, -1.0, 0.3, 4.0, 30.0)
 COUNTS = (0, 1, 2, 17, 1_000, 100_000)

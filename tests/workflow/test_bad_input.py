@@ -5,15 +5,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-import bundles
+from support import bundles
 
 R = "results/mine"
 
@@ -22,11 +19,18 @@ def write_config(folder: Path, **change) -> None:
     """Write config and sheet for the bundles in ``folder/data``."""
     data = folder / "data"
     types = {name: {"subtypes": members} for name, members in bundles.SUBTYPES.items()}
-    config = {"results": R, "samples": "samples.tsv", "cell_types": types, "train": {"min_cells": 5},
-              "reference": {"path": str(data / "reference.h5ad"), "exclude": {"platform": ["Smart-seq2"]}}}  # fmt: skip
+    config = {
+        "results": R,
+        "samples": "samples.tsv",
+        "cell_types": types,
+        "train": {"min_cells": 5},
+        "reference": {"path": str(data / "reference.h5ad"), "exclude": {"platform": ["Smart-seq2"]}},
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(config | change))
-    rows = [f"{name}\t{role}\t{data / name}\t{data / name / 'he_annotation.csv'}"
-            for name, role in (("a", "train"), ("b", "validation"))]  # fmt: skip
+    rows = [
+        f"{name}\t{role}\t{data / name}\t{data / name / 'he_annotation.csv'}"
+        for name, role in (("a", "train"), ("b", "validation"))
+    ]
     (folder / "samples.tsv").write_text("\n".join(["sample\trole\tpath\tannotation", *rows]) + "\n")
 
 
@@ -53,8 +57,20 @@ def run(prepared, tmp_path):
 
 
 def call(folder: Path, root: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = ["snakemake", *arguments, "--snakefile", str(root / "Snakefile"), "--directory", str(folder), "--cores",
-               "1", "--rerun-triggers", "mtime", "--configfile", str(folder / "config.yaml")]  # fmt: skip
+    command = [
+        "snakemake",
+        *arguments,
+        "--snakefile",
+        str(root / "Snakefile"),
+        "--directory",
+        str(folder),
+        "--cores",
+        "1",
+        "--rerun-triggers",
+        "mtime",
+        "--configfile",
+        str(folder / "config.yaml"),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
@@ -98,8 +114,14 @@ def test_problems_of_several_files_are_said_in_one_run(run, root):
     write_config(run, reference=config["reference"], encoders=[own])
     output = refused(run, root)
     assert "ERROR 6 problems in the input:" in output
-    for word in ("a_he_image.ome.tif", "cells.zarr.zip: truncated", "no column x_centroid", "Macrofage",
-                 "no column label in obs", f"{run}/weights: the weights of own are not there"):  # fmt: skip
+    for word in (
+        "a_he_image.ome.tif",
+        "cells.zarr.zip: truncated",
+        "no column x_centroid",
+        "Macrofage",
+        "no column label in obs",
+        f"{run}/weights: the weights of own are not there",
+    ):
         assert word in output, word
     assert not any(f"Rule: {rule}" in output for rule in ("ingest", "annotate", "encoder"))
 

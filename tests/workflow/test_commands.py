@@ -62,8 +62,15 @@ def clone(root, tmp_path_factory):
 
 def run(folder: Path, command: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"SHEST_KIT": "/nowhere", "OMP_NUM_THREADS": "1", "EDITOR": "true"}
-    return subprocess.run(["bash", "-ec", command], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, env=environment, timeout=600)  # fmt: skip
+    return subprocess.run(
+        ["bash", "-ec", command],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
 
 
 def planned(command: str) -> str:
@@ -101,7 +108,7 @@ def anchor(head: str) -> str:
 
 
 def test_every_config_in_the_docs_is_yaml_with_known_keys(root):
-    schema = yaml.safe_load((root / "workflow/schemas/config.schema.yaml").read_text())
+    schema = yaml.safe_load((root / "workflow/shest/run/schemas/config.schema.yaml").read_text())
     for page in pages(root):
         for body in re.findall(r"^ *```yaml\n(.*?)^ *```", page.read_text(), flags=re.S | re.M):
             data = yaml.safe_load(body)

@@ -92,8 +92,11 @@ def test_the_whole_run_inside_them_gives_the_same_results(environments, snake, c
     done = snake(environments, "--sdm", "conda", "--conda-prefix", str(environments / "envs"), **conda)
     assert "Activating conda environment" in done.stdout
     assert (environments / R / "report.html").is_file()
-    names = [path.relative_to(tiny) for path in sorted((tiny / R).rglob("*"))
-             if path.suffix in (".parquet", ".safetensors", ".npy", ".csv", ".h5ad")]  # fmt: skip
+    names = [
+        path.relative_to(tiny)
+        for path in sorted((tiny / R).rglob("*"))
+        if path.suffix in (".parquet", ".safetensors", ".npy", ".csv", ".h5ad")
+    ]
     assert len(names) > 20
     different = [str(name) for name in names if (environments / name).read_bytes() != (tiny / name).read_bytes()]
     assert different == []

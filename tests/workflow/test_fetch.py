@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support import bundles, webserver
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-import bundles
-import webserver
-
-from shest.files import sha256
+from shest.core.files import sha256
 
 R = "results/mine"
 DEAD_END = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
@@ -40,16 +37,30 @@ def published(tmp_path_factory):
 def write_config(folder: Path, url: str, **change) -> None:
     types = {name: {"subtypes": members} for name, members in bundles.SUBTYPES.items()}
     files, whole = {"reference.h5ad": {"url": f"{url}/r/7f.h5ad"}}, {"lung": {"url": f"{url}/p/X"}}
-    config = {"results": R, "samples": "samples.tsv", "cell_types": types,
-              "reference": {"path": "{fetched}/reference.h5ad", "exclude": {"platform": ["Smart-seq2"]}},
-              "fetch": {"dir": "public", "files": files, "bundles": whole} | change}  # fmt: skip
+    config = {
+        "results": R,
+        "samples": "samples.tsv",
+        "cell_types": types,
+        "reference": {"path": "{fetched}/reference.h5ad", "exclude": {"platform": ["Smart-seq2"]}},
+        "fetch": {"dir": "public", "files": files, "bundles": whole} | change,
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "samples.tsv").write_text("sample\trole\tpath\na\ttrain\t{fetched}/lung\n")
 
 
 def call(folder: Path, root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    command = ["snakemake", *arguments, "--snakefile", str(root / "Snakefile"), "--directory", str(folder), "--cores",
-               "1", "--configfile", str(folder / "config.yaml")]  # fmt: skip
+    command = [
+        "snakemake",
+        *arguments,
+        "--snakefile",
+        str(root / "Snakefile"),
+        "--directory",
+        str(folder),
+        "--cores",
+        "1",
+        "--configfile",
+        str(folder / "config.yaml"),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"} | variables
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
@@ -72,8 +83,14 @@ def test_a_published_bundle_is_fetched_and_ingested(published, fetched):
     assert image.read_bytes() == bundles.he_image(made / "a").read_bytes()
     assert not (fetched / "public/lung/cell_boundaries.parquet").exists()
     assert {p.name for p in (fetched / "public/downloads").iterdir()} == {
-        "7f.h5ad", "7f.h5ad.json", "X_he_image.ome.tif", "X_he_image.ome.tif.json", "X_he_imagealignment.csv",
-        "X_he_imagealignment.csv.json", "X_outs.zip.json"}  # fmt: skip
+        "7f.h5ad",
+        "7f.h5ad.json",
+        "X_he_image.ome.tif",
+        "X_he_image.ome.tif.json",
+        "X_he_imagealignment.csv",
+        "X_he_imagealignment.csv.json",
+        "X_outs.zip.json",
+    }
     assert ("p/X_he_image.ome.tif", "bytes=5000-") in [asked[:2] for asked in web.asked]
 
 
@@ -94,8 +111,15 @@ def test_what_is_needed_is_said_before_anything_is_fetched(published, tmp_path, 
     write_config(tmp_path, published[0].url)
     done = call(tmp_path, root, "needs")
     assert done.returncode == 0, done.stdout[-3000:]
-    for word in ("lung/X_he_image.ome.tif: to be fetched", "to be fetched: ", "s at 10 MB/s", "disk for it: ",
-                 "disk for the run: about", "passes through morphometrics: 120", "time of the run: rough"):  # fmt: skip
+    for word in (
+        "lung/X_he_image.ome.tif: to be fetched",
+        "to be fetched: ",
+        "s at 10 MB/s",
+        "disk for it: ",
+        "disk for the run: about",
+        "passes through morphometrics: 120",
+        "time of the run: rough",
+    ):
         assert word in done.stdout, word
     assert not (tmp_path / "public").exists()
 
@@ -135,11 +159,23 @@ def test_weights_of_the_hub_are_fetched_ahead_of_the_run(published, fetched, roo
 
 
 def test_the_papers_run_is_planned_without_data_and_without_a_network(root, tmp_path):
-    code = ("import socket, sys; refuse = lambda *a, **k: (_ for _ in ()).throw(OSError('the network was touched')); "
-            "socket.socket.connect = refuse; socket.getaddrinfo = refuse; "
-            "from snakemake.cli import main; main(sys.argv[1:])")  # fmt: skip
-    command = [sys.executable, "-c", code, "-n", "--snakefile", str(root / "Snakefile"), "--directory", str(tmp_path),
-               "--configfile", str(root / "config/paper.yaml")]  # fmt: skip
+    code = (
+        "import socket, sys; refuse = lambda *a, **k: (_ for _ in ()).throw(OSError('the network was touched')); "
+        "socket.socket.connect = refuse; socket.getaddrinfo = refuse; "
+        "from snakemake.cli import main; main(sys.argv[1:])"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "-n",
+        "--snakefile",
+        str(root / "Snakefile"),
+        "--directory",
+        str(tmp_path),
+        "--configfile",
+        str(root / "config/paper.yaml"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | DEAD_END)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     for sample in ("prime_lung", "v1_lung_io", "v1_lung"):

@@ -29,9 +29,12 @@ def test_every_rule_that_the_profile_groups_is_there(root):
 
 
 def test_the_profile_gives_a_gpu_to_every_rule_that_looks_for_one(root):
-    uses = {name for name, body in rules(root).items()
-            for script in re.findall(r'"\.\./(scripts/\w+\.py)"', body)
-            if "gpu.check(" in (root / "workflow" / script).read_text()}  # fmt: skip
+    uses = {
+        name
+        for name, body in rules(root).items()
+        for script in re.findall(r'"\.\./(scripts/\w+\.py)"', body)
+        if "gpu.check(" in (root / "workflow" / script).read_text()
+    }
     assert uses == {"encoder", "embed_part", "embed_views", "train"}
     for name, opened in (("slurm", True), ("gpu", False)):
         given = profile(root, opened, name)["set-resources"]

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -11,11 +9,10 @@ import pandas as pd
 import pytest
 import shapely
 import yaml
+from support import slides
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-import slides
-
-from shest import cells, slide, store
+from shest.io import slide, store
+from shest.tissue import cells
 
 R, ENCODER = "results/tiny", "morphometrics"
 TYPES = ["Alveolar_cell", "Tumor_cell_LUAD", "Macrophage", "Endothelial_cell", "Fibroblast", "Lymphocyte"]
@@ -42,8 +39,10 @@ def write_hovernet(run, sample, path):
     code = actual.map({name: number for number, name in HOVERNET.items() if name}).fillna(0).astype(int)
     code[::7] = code[::7] % 6 + 1
     found = kept.assign(code=code)[np.arange(len(kept)) % 5 > 0]
-    nuclei = {str(i): {"centroid": [row.x + 2, row.y - 2], "type": int(row.code)} for i, row in
-              enumerate(found.sample(frac=1, random_state=0).itertuples())}  # fmt: skip
+    nuclei = {
+        str(i): {"centroid": [row.x + 2, row.y - 2], "type": int(row.code)}
+        for i, row in enumerate(found.sample(frac=1, random_state=0).itertuples())
+    }
     path.write_text(json.dumps({"mag": 40, "nuc": nuclei}))
     return found["code"].map(HOVERNET)
 
@@ -90,8 +89,12 @@ def predictions(folder, sample, protocol="strict"):
 
 def test_slides_come_in_without_anything_of_the_bundles_being_done_again(run, tiny):
     folder, _, _, output = run
-    for name in (f"models/{ENCODER}/strict/model.safetensors", f"embeddings/{ENCODER}/sim_lung/embeddings.json",
-                 "sim_lung/ingest.json", "sim_lung/cells.parquet"):  # fmt: skip
+    for name in (
+        f"models/{ENCODER}/strict/model.safetensors",
+        f"embeddings/{ENCODER}/sim_lung/embeddings.json",
+        "sim_lung/ingest.json",
+        "sim_lung/cells.parquet",
+    ):
         assert (folder / R / name).stat().st_mtime_ns == (tiny / R / name).stat().st_mtime_ns, name
     assert "Reading the slide plain and its nuclei" in output
     assert "Training both heads" not in output
@@ -178,14 +181,21 @@ def test_a_second_run_has_nothing_to_do_and_a_changed_file_of_the_system_scores_
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda data: slides.write(data / "plain.geojson", slides.collection(
-            [slides.feature(slides.circle(x, 30, 4)) for x in range(10, 100, 10)])), "they are in µm"),
+        (
+            lambda data: slides.write(
+                data / "plain.geojson",
+                slides.collection([slides.feature(slides.circle(x, 30, 4)) for x in range(10, 100, 10)]),
+            ),
+            "they are in µm",
+        ),
         (lambda data: (data / "plain.geojson").unlink(), "nuclei of the sheet is not there"),
-        (lambda data: slides.write(data / "hovernet.json", '{"nuc": {"1": {"centroid": [9, 9], "type": 9}}}'),
-         "has the class '9', which evaluate.comparators.HoVer-Net.types does not map"),
+        (
+            lambda data: slides.write(data / "hovernet.json", '{"nuc": {"1": {"centroid": [9, 9], "type": 9}}}'),
+            "has the class '9', which evaluate.comparators.HoVer-Net.types does not map",
+        ),
     ],
     ids=["micrometres", "missing", "class"],
-)  # fmt: skip
+)
 def test_what_cannot_be_used_is_said_before_anything_is_computed(run, snake, tmp_path, spoil, said):
     folder, path, _, _ = run
     copy = tmp_path / "run"

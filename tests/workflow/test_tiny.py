@@ -31,8 +31,15 @@ def planned(output: str) -> dict[str, int]:
 def test_every_file_of_the_contract_is_there(results, samples):
     assert len(samples) >= 2
     for sample in samples:
-        for name in ("ingest.json", "annotation.parquet", "registration.json", "registration.png", "cells.parquet",
-                     "tiles/tiles.json", "tiles/tiles.png"):  # fmt: skip
+        for name in (
+            "ingest.json",
+            "annotation.parquet",
+            "registration.json",
+            "registration.png",
+            "cells.parquet",
+            "tiles/tiles.json",
+            "tiles/tiles.png",
+        ):
             assert (results / sample / name).is_file(), name
         assert (results / f"embeddings/{ENCODER}/{sample}/embeddings.json").is_file()
         for protocol in ("strict", "paper"):

@@ -5,16 +5,18 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from shest import fetch, places, record
-from shest.files import sha256
-from shest.provenance import module_digest
+from shest.fetch import sources
+from shest.run import run_inputs
+from shest.run import record
+from shest.core.files import sha256
+from shest.core.provenance import module_digest
 
 CONFIG_FILE = Path((workflow.overwrite_configfiles or [Path(workflow.basedir) / "config" / "config.yaml"])[-1])
 
 
 def load_run():
     """Return config, paths, rows of the sheet by sample, reference and comparators, or say every problem at once."""
-    run, problems = places.load(dict(config), CONFIG_FILE)
+    run, problems = run_inputs.load(dict(config), CONFIG_FILE)
     if problems:
         raise WorkflowError("\n".join(["Config and sample sheet cannot be used:", *problems]))
     record.stand_in(Path(run.paths.results, "preflight.json"))
@@ -105,11 +107,11 @@ def one_file(sample, column, pattern):
 
 
 def he_image(wildcards):
-    return one_file(wildcards.sample, "he_image", places.HE_IMAGE)
+    return one_file(wildcards.sample, "he_image", run_inputs.HE_IMAGE)
 
 
 def alignment(wildcards):
-    return one_file(wildcards.sample, "alignment", places.ALIGNMENT)
+    return one_file(wildcards.sample, "alignment", run_inputs.ALIGNMENT)
 
 
 def annotation_table(wildcards):
@@ -150,10 +152,10 @@ def input_files(sample):
     if row["platform"] == "slide":
         return {"path": row["path"]} | tables
     named = {
-        "he_image": one_file(sample, "he_image", places.HE_IMAGE),
-        "alignment": one_file(sample, "alignment", places.ALIGNMENT),
+        "he_image": one_file(sample, "he_image", run_inputs.HE_IMAGE),
+        "alignment": one_file(sample, "alignment", run_inputs.ALIGNMENT),
     }
-    return named | {name: f"{row['path']}/{name}" for name in places.BUNDLE_FILES} | tables
+    return named | {name: f"{row['path']}/{name}" for name in run_inputs.BUNDLE_FILES} | tables
 
 
 def looked_into(wildcards):

@@ -45,7 +45,7 @@ rule report:
         config=lambda w: config,
         samples=lambda w: SAMPLES,
         code=code("report"),
-        template=sha256(Path(workflow.basedir, "workflow/report/report.html.j2")),
+        template=sha256(Path(workflow.basedir, "workflow/shest/draw/templates/report.html.j2")),
     message:
         "Writing the report"
     script:

@@ -1,6 +1,7 @@
 """Memory and time that a job asks for: from the size of its input, half as much again with each attempt."""
 
-from shest import gpu, jobs
+from shest.encode import device
+from shest.run import resources
 
 BLOCK_MB = config["tiles"]["block_px"] ** 2 * 20 / 1e6  # pixels, windows and their copies, for each thread
 
@@ -13,7 +14,7 @@ def sized(base, per_thread=0, **factors):
             found = input.get(name, [])
             return [found] if isinstance(found, str) else list(found)
 
-        return jobs.grown(jobs.request(base + per_thread * threads, factors, files), attempt)
+        return resources.grown(resources.request(base + per_thread * threads, factors, files), attempt)
 
     return amount
 
@@ -21,21 +22,21 @@ def sized(base, per_thread=0, **factors):
 def gives_gpu(rule):
     """Whether profile or command line give the jobs of a rule a GPU (set-resources)."""
     given = workflow.resource_settings.overwrite_resources.get(rule, {})
-    return gpu.asked_for({name: resource.value for name, resource in given.items()})
+    return device.asked_for({name: resource.value for name, resource in given.items()})
 
 
 def encoder_mb(wildcards, attempt, threads):
     """Memory to load an encoder."""
-    return jobs.grown(jobs.encoder_mb(encoder_config(wildcards), threads), attempt)
+    return resources.grown(resources.encoder_mb(encoder_config(wildcards), threads), attempt)
 
 
 def encoding_minutes(rule, share=1):
     """Time to encode a share of a sample's cells."""
 
     def amount(wildcards, input, attempt, threads):
-        cells = share * jobs.size_mb([input.tiles]) * 1e6 / jobs.BYTES_A_CELL
-        return jobs.grown(
-            jobs.encoding_minutes(encoder_config(wildcards), cells, threads, gives_gpu(rule)),
+        cells = share * resources.size_mb([input.tiles]) * 1e6 / resources.BYTES_A_CELL
+        return resources.grown(
+            resources.encoding_minutes(encoder_config(wildcards), cells, threads, gives_gpu(rule)),
             attempt,
         )
 
@@ -44,5 +45,5 @@ def encoding_minutes(rule, share=1):
 
 def training_minutes(wildcards, input, attempt, threads):
     """Time to train both heads."""
-    spent = jobs.training_minutes(input.ingest, jobs.LONGEST_EMBEDDING, config["train"], threads, gives_gpu("train"))
-    return jobs.grown(spent, attempt)
+    spent = resources.training_minutes(input.ingest, resources.LONGEST_EMBEDDING, config["train"], threads, gives_gpu("train"))
+    return resources.grown(spent, attempt)

@@ -6,8 +6,9 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from shest import annotate, console, files
-from shest.errors import InputError
+from shest.core import console, files
+from shest.core.errors import InputError
+from shest.labels import annotate
 
 
 def choose_prior(kind, groups, counts, subtypes, reference):

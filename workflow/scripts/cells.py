@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from shest import cells, console, files, store
+from shest.core import console, files
+from shest.io import store
+from shest.tissue import cells
 
 
 def main(input, output, params, threads):

@@ -2,23 +2,25 @@
 
 import pandas as pd
 
-from shest import contact, files, tiles
-from shest.console import session
+from shest.core import files
+from shest.core.console import session
+from shest.draw import contact_sheet
+from shest.tiles import quadruple
 
 PER_TYPE, SEED = 8, 42
 
 
 def main(input, output, params):
-    index = tiles.read_index(input.index)
+    index = quadruple.read_index(input.index)
     types = None
     if input.get("annotation"):
         annotation = pd.read_parquet(input.annotation[0], columns=["cell_id", "cell_type"]).dropna()
         types = dict(zip(annotation["cell_id"], annotation["cell_type"], strict=True))
     ids = [cell for entry in index["shards"] for cell in entry["cells"]]
-    rows = contact.choose(ids, types, params.types, PER_TYPE, SEED)
-    images = contact.read_tiles(input.index, [cell for cells in rows.values() for cell in cells])
+    rows = contact_sheet.choose(ids, types, params.types, PER_TYPE, SEED)
+    images = contact_sheet.read_tiles(input.index, [cell for cells in rows.values() for cell in cells])
     with files.replacing(output.picture) as aside:
-        contact.sheet(rows, images, index["window_um"], aside)
+        contact_sheet.sheet(rows, images, index["window_um"], aside)
 
 
 with session(snakemake.log[0]):

@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
-from shest import console, engine, files, gpu, tiles
+from shest.core import console, files
+from shest.encode import device, runner
+from shest.tiles import quadruple
 
 
 def main(input, output, params, wildcards, threads):
     record = files.read_json(input.record)
     part, parts = int(wildcards.part), int(wildcards.parts)
-    shards = tiles.read_index(input.tiles)["shards"][part - 1 :: parts]
+    shards = quadruple.read_index(input.tiles)["shards"][part - 1 :: parts]
     work = [(shard, 0, None) for shard in shards]
-    encoded = engine.run(record, work, Path(input.tiles).parent, params.cache, threads)
+    encoded = runner.run(record, work, Path(input.tiles).parent, params.cache, threads)
     files.write_json(output.part, {"fingerprint": record["fingerprint"], "encoded": encoded, "shards": len(shards)})
 
 
 with console.session(snakemake.log[0]):
-    gpu.check(snakemake.resources)
+    device.check(snakemake.resources)
     main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards, snakemake.threads)

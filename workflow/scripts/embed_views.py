@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from shest import console, engine, files, gpu, tiles
+from shest.core import console, files
+from shest.encode import device, runner
+from shest.tiles import quadruple
 
 
 def main(input, output, params, wildcards, threads):
@@ -13,15 +15,15 @@ def main(input, output, params, wildcards, threads):
     plan = pd.read_parquet(input.plan)
     plan = plan[plan["sample"] == wildcards.sample]
     work = []
-    for shard in tiles.read_index(input.tiles)["shards"]:
+    for shard in quadruple.read_index(input.tiles)["shards"]:
         row = pd.Series(np.arange(len(shard["cells"])), index=shard["cells"])
         for view, part in plan[plan["cell_id"].isin(row.index)].groupby("view"):
             work.append((shard, int(view), np.sort(row[part["cell_id"]].to_numpy(np.int32))))
     if work:
-        engine.run(record, work, Path(input.tiles).parent, params.cache, threads)
-    files.write_json(output.index, engine.index(record, wildcards.sample, work, params.cache))
+        runner.run(record, work, Path(input.tiles).parent, params.cache, threads)
+    files.write_json(output.index, runner.index(record, wildcards.sample, work, params.cache))
 
 
 with console.session(snakemake.log[0]):
-    gpu.check(snakemake.resources)
+    device.check(snakemake.resources)
     main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards, snakemake.threads)

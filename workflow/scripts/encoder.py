@@ -1,6 +1,7 @@
 """Settles an encoder: weights found and digested, precision and batch size chosen, fingerprint taken."""
 
-from shest import console, encoders, files, gpu
+from shest.core import console, files
+from shest.encode import device, encoders
 
 
 def main(output, params):
@@ -10,5 +11,5 @@ def main(output, params):
 
 
 with console.session(snakemake.log[0]):
-    gpu.check(snakemake.resources)
+    device.check(snakemake.resources)
     main(snakemake.output, snakemake.params)

@@ -4,11 +4,15 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from shest import baselines, cache, comparators, console, evaluate, files, markers, metrics, uncertainty
-from shest.errors import InputError
-from shest.expression import read_counts
-from shest.model import load_model, type_logits
-from shest.provenance import versions
+from shest.core import console, files
+from shest.core.errors import InputError
+from shest.core.provenance import versions
+from shest.encode import cache
+from shest.io.counts import read_counts
+from shest.score import comparators, evaluate, markers, metrics
+from shest.systems import uncertainty
+from shest.systems.linear import baselines
+from shest.systems.shest.model import load_model, type_logits
 
 
 def read_calls(input):
@@ -43,8 +47,11 @@ def main(input, output, params, wildcards, threads):
     refined = pd.read_parquet(input.refinement[0]).set_index("cell_id")["kept"] if input.refinement else None
     chosen, scored_on = evaluate.scored_rows(table, params.role, refined)
     if not chosen.any():
-        raise InputError(wildcards.sample, "no cell to score: none of the kept cells of this part has a label",
-                         "Give the sample a larger split, a table of labels, or the role predict")  # fmt: skip
+        raise InputError(
+            wildcards.sample,
+            "no cell to score: none of the kept cells of this part has a label",
+            "Give the sample a larger split, a table of labels, or the role predict",
+        )
     rows, kept = np.flatnonzero(chosen), table[chosen]
     actual, called = kept["cell_type"].to_numpy(str), kept["called"].to_numpy(str)
     types = [t for t in params.types if t in set(table["cell_type"].dropna()) | set(model.classes)]
@@ -56,8 +63,11 @@ def main(input, output, params, wildcards, threads):
     counts, measured, cell_ids = read_counts(params.store)
     genes, overlap = evaluate.gene_overlap(measured, model.genes)
     if not genes:
-        raise InputError(wildcards.sample, "its panel has no gene that the model was trained on",
-                         "Check that both name genes alike, or give the sample the role predict")  # fmt: skip
+        raise InputError(
+            wildcards.sample,
+            "its panel has no gene that the model was trained on",
+            "Check that both name genes alike, or give the sample the role predict",
+        )
     at, columns = pd.Index(cell_ids).get_indexer(kept.index), pd.Index(measured).get_indexer(genes)
     scored = evaluate.Scored(actual, xy, block, counts[at][:, columns].tocsc(), genes)
     del counts

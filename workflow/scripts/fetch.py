@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
-from shest import console, fetch
+from shest.core import console
+from shest.fetch import sources
 
 
 def main(output, params, settings):
-    files, bundles = fetch.sources(settings)
-    folder, patience = Path(params.folder), fetch.patience_of(settings)
+    files, bundles = sources.sources(settings)
+    folder, patience = Path(params.folder), sources.patience_of(settings)
     if "files" in output.keys():  # noqa: SIM118 (Snakemake's named list is no dictionary)
         target = folder / params.name
-        fetch.fetch_bundle(bundles[params.name], folder, target, settings["archives"], patience)
+        sources.fetch_bundle(bundles[params.name], folder, target, settings["archives"], patience)
     else:
-        fetch.fetch_file(fetch.targets(files, bundles)[params.name], folder, Path(output.file), patience)
+        sources.fetch_file(sources.targets(files, bundles)[params.name], folder, Path(output.file), patience)
 
 
 with console.session(snakemake.log[0]):

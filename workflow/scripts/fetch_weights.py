@@ -1,6 +1,7 @@
 """Fetches the weights of an encoder into the hub's cache, for machines that run without a network."""
 
-from shest import console, encoders, files
+from shest.core import console, files
+from shest.encode import encoders
 
 
 def main(output, params):

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from shest import console, contact, figures, panels
+from shest.core import console
+from shest.draw import contact_sheet, panels, style
 
 LETTERS = "ABCDEFGHIJKLM"
 SPACES = {"expression": "Expression", "morphology": "Embedding"}
@@ -27,9 +28,9 @@ def draw_tiles(axes, letters, refined, index, palette):
     best = refined.sort_values(["kept", "cell_id"], ascending=[False, True])
     held = best["kept"] if best["kept"].any() else ~best["kept"]
     types = dict(zip(best.loc[held, "cell_id"], best.loc[held, "cell_type"], strict=True))
-    chosen = contact.choose(list(types), types, list(palette), 1, SEED)
-    images = contact.read_tiles(index, [cells[0] for cells in chosen.values()])
-    window_um = contact.tiles.read_index(index)["window_um"]
+    chosen = contact_sheet.choose(list(types), types, list(palette), 1, SEED)
+    images = contact_sheet.read_tiles(index, [cells[0] for cells in chosen.values()])
+    window_um = contact_sheet.tiles.read_index(index)["window_um"]
     frames = []
     for axis, letter, name in zip(axes, letters, [*palette, *[None] * len(axes)], strict=False):
         if name is None or name not in chosen:
@@ -38,25 +39,25 @@ def draw_tiles(axes, letters, refined, index, palette):
             panels.tile(axis, images[chosen[name][0]], window_um)
             frames.append({"panel": letter, "cell_type": name, "cell_id": chosen[name][0]})
             axis.set_title(name, fontsize=7, color="black")
-        figures.letter(axis, letter)
+        style.letter(axis, letter)
     return pd.DataFrame(frames, columns=["panel", "cell_type", "cell_id"])
 
 
 def main(input, output, params):
     if not params.samples:
-        figures.without(LETTERS, "no training sample", output.png, output.data)
+        style.without(LETTERS, "no training sample", output.png, output.data)
         return
     sample = params.samples[0]
-    palette = figures.colours(params.types, params.palette)
+    palette = style.colours(params.types, params.palette)
     labels = pd.read_parquet(input.annotations[0]).set_index("cell_id")["cell_type"]
     cells = pd.read_parquet(input.cells[0])
     cells = cells[cells["kept"]].assign(cell_type=lambda t: t["cell_id"].map(labels)).dropna(subset="cell_type")
     refined = pd.read_parquet(input.refinements[0])
-    figure = figures.plt.figure(figsize=(12, 13))
+    figure = style.plt.figure(figsize=(12, 13))
     top, middle, low = figure.subfigures(3, 1, height_ratios=[1, 0.62, 1.9])
     top_axes, tile_axes, axes = top.subplots(1, 2), middle.subplots(1, 6), low.subplots(2, 3)
     data = {"A": sizes(top_axes, cells, palette)}
-    figures.letter(top_axes[0], "A")
+    style.letter(top_axes[0], "A")
     data["B-G"] = draw_tiles(tile_axes, "BCDEFG", refined, input.tiles[0], palette)
     types = [t for t in palette if (refined["cell_type"] == t).any()]
     for row, (when, part) in enumerate((("before", refined), ("after", refined[refined["kept"]]))):
@@ -65,13 +66,13 @@ def main(input, output, params):
             xy = part[[f"{space}_umap_1", f"{space}_umap_2"]].to_numpy()
             frame = panels.cloud(axes[row, column], xy, part["cell_type"].to_numpy(str), palette, f"{name}, {when}")
             data[letter] = frame
-            figures.letter(axes[row, column], letter)
+            style.letter(axes[row, column], letter)
         letter = LETTERS[9 + 3 * row]
         counts = part["cell_type"].value_counts().reindex(types, fill_value=0)
         data[letter] = panels.counts_by_type(axes[row, 2], counts, palette, f"Cells {when} refinement")
-        figures.letter(axes[row, 2], letter)
+        style.letter(axes[row, 2], letter)
     figure.suptitle(f"{sample}: labelled cells; refinement in the {params.protocol} protocol")
-    figures.save(figure, output.png, data, output.data)
+    style.save(figure, output.png, data, output.data)
 
 
 with console.session(snakemake.log[0]):

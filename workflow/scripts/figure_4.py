@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from shest import console, figures, files, markers, panels, shown
+from shest.core import console, files
+from shest.draw import figure_data, panels, style
+from shest.score import markers
 
 LETTERS = "ABCDEF"
 MARKERS = 10  # a type
@@ -34,20 +36,23 @@ def pooled_markers(paths, genes, types):
 
 def main(input, output, params):
     if not params.samples:
-        figures.without(LETTERS, "no training sample", output.png, output.data)
+        style.without(LETTERS, "no training sample", output.png, output.data)
         return
-    palette = figures.colours(params.types, params.palette)
+    palette = style.colours(params.types, params.palette)
     scores = [files.read_json(path) for path in input.scores]
     matrix, types = panels.summed_confusion(scores)
-    figure = figures.plt.figure(figsize=(12, 13.5))
+    figure = style.plt.figure(figsize=(12, 13.5))
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.55, 1])
     axes, dot_axes = upper.subplots(2, 2), lower.subplots(2, 1)
     data = {
         "A": panels.confusion(axes[0, 0], matrix, types, False, "Cells"),
         "B": panels.confusion(axes[0, 1], matrix, types, True, "Share of actual cells"),
-        "C": panels.bars(axes[1, 0], f1_rows([files.read_json(path) for path in input.every]),
-                         "F1, 95 % interval over spatial blocks"),
-    }  # fmt: skip
+        "C": panels.bars(
+            axes[1, 0],
+            f1_rows([files.read_json(path) for path in input.every]),
+            "F1, 95 % interval over spatial blocks",
+        ),
+    }
     tables = [pd.read_csv(p).assign(sample=name) for p, name in zip(input.genes, params.samples, strict=True)]
     groups = {t["sample"].iloc[0]: t["pearson"].to_numpy() for t in tables}
     panels.violins(axes[1, 1], groups, ["0.75"] * len(groups), "Pearson R", 3)
@@ -55,7 +60,7 @@ def main(input, output, params):
     axes[1, 1].set(title="Actual against reconstructed, by gene")
     data["D"] = pd.concat(tables)[["sample", "gene", "pearson"]]
 
-    samples = shown.read(input, params.samples, params.stores)
+    samples = figure_data.read(input, params.samples, params.stores)
     chosen = pooled_markers(input.markers, samples[0].genes, [t for t in palette if t in types])
     genes = [gene for group in chosen.values() for gene in group]
     kind = np.concatenate([s.cells["actual"].to_numpy(str) for s in samples])
@@ -69,9 +74,9 @@ def main(input, output, params):
         else:
             panels.absent(axis, "no markers: fewer than two types have two scored cells")
     for axis, name in zip([*axes.flat, *dot_axes], LETTERS, strict=True):
-        figures.letter(axis, name)
+        style.letter(axis, name)
     figure.suptitle(f"Internal test of {', '.join(params.samples)}: {scores[0]['scored_on']}")
-    figures.save(figure, output.png, data, output.data)
+    style.save(figure, output.png, data, output.data)
 
 
 with console.session(snakemake.log[0]):

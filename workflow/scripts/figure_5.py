@@ -5,7 +5,11 @@ import os
 import numpy as np
 import pandas as pd
 
-from shest import cache, console, figures, files, metrics, panels, refine
+from shest.core import console, files
+from shest.draw import panels, style
+from shest.encode import cache
+from shest.labels import refine
+from shest.score import metrics
 
 LETTERS = "ABCDEFGH"
 UMAP_CELLS = 20_000  # projected at most
@@ -25,7 +29,7 @@ def counts_panel(axis, scores, types):
     columns = {"annotated": matrix.sum(axis=1), "SHEST": matrix.sum(axis=0)}
     columns |= {name: pd.Series(found["counts"]) for name, found in scores["comparators"].items()}
     table = pd.DataFrame(columns).reindex(types).fillna(0).astype(int)
-    table.plot.bar(ax=axis, width=0.8, color=figures.COLOURBLIND[: len(columns)], rot=45)
+    table.plot.bar(ax=axis, width=0.8, color=style.COLOURBLIND[: len(columns)], rot=45)
     axis.set_xticks(range(len(types)), types, rotation=45, ha="right")
     axis.legend([f"{name} (n = {table[name].sum():,})" for name in table], fontsize=6, frameon=False)
     axis.set(title="Cells by type", ylabel="cells", xlabel="")
@@ -68,12 +72,12 @@ def comparator_panels(axes, letters, scores):
 
 def main(input, output, params):
     if not params.samples:
-        figures.without(LETTERS, "no such external sample in the sheet", output.png, output.data)
+        style.without(LETTERS, "no such external sample in the sheet", output.png, output.data)
         return
-    sample, palette = params.samples[0], figures.colours(params.types, params.palette)
+    sample, palette = params.samples[0], style.colours(params.types, params.palette)
     scores, cells = files.read_json(input.scores[0]), pd.read_parquet(input.scored[0])
     types = [t for t in palette if t in scores["confusion"]["types"]]
-    figure = figures.plt.figure(figsize=(13, 17))
+    figure = style.plt.figure(figsize=(13, 17))
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.7, 1])
     axes, wide = upper.subplots(3, 2), lower.subplots(2, 1)
     rows, xy = project(input.embeddings[0], sample, cells)
@@ -93,9 +97,9 @@ def main(input, output, params):
         data[letter] = panels.distances(axis, found, types, palette, name)
         panels.legend(axis, palette, types, title="to", title_fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
     for axis, name in zip([*axes.flat, *wide], LETTERS, strict=True):
-        figures.letter(axis, name)
+        style.letter(axis, name)
     figure.suptitle(f"{sample}: {scores['scored_on']} ({scores['protocol']} protocol)")
-    figures.save(figure, output.png, data, output.data)
+    style.save(figure, output.png, data, output.data)
 
 
 os.environ["NUMBA_NUM_THREADS"] = "1"  # UMAP repeats exactly only on one thread

@@ -4,7 +4,9 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from shest import console, figures, files, panels, store
+from shest.core import console, files
+from shest.draw import panels, style
+from shest.io import store
 
 LETTERS = "ABCDEF"
 OVERVIEW_PX = 1500
@@ -33,10 +35,10 @@ def draw(axes, letters, sample, palette, predictions, annotation, registration, 
 
 def main(input, output, params):
     if not params.samples:
-        figures.without(LETTERS, "no external sample in the sheet", output.png, output.data)
+        style.without(LETTERS, "no external sample in the sheet", output.png, output.data)
         return
-    palette = figures.colours(params.types, params.palette)
-    figure, axes = figures.plt.subplots(2, 3, figsize=(12, 9), layout="compressed")
+    palette = style.colours(params.types, params.palette)
+    figure, axes = style.plt.subplots(2, 3, figsize=(12, 9), layout="compressed")
     parts = (input.predictions, input.annotations, input.registrations, params.stores)
     data = {}
     for row, (sample, *paths) in enumerate(zip(params.samples, *parts, strict=True)):
@@ -44,8 +46,8 @@ def main(input, output, params):
     for axis in axes.flat[3 * len(params.samples) :]:
         panels.absent(axis, "no second external sample in the sheet")
     for axis, name in zip(axes.flat, LETTERS, strict=True):
-        figures.letter(axis, name)
-    figures.save(figure, output.png, data, output.data)
+        style.letter(axis, name)
+    style.save(figure, output.png, data, output.data)
 
 
 with console.session(snakemake.log[0]):

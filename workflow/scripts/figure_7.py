@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from shest import console, figures, markers, panels, shown
+from shest.core import console
+from shest.draw import figure_data, panels, style
+from shest.score import markers
 
 LETTERS = "ABCDEFGHIJKL"
 BEST, MARKERS, MAPS = 20, 5, 3
@@ -12,8 +14,13 @@ BEST, MARKERS, MAPS = 20, 5, 3
 def best_genes(axis, genes, marks, palette):
     """The genes with the highest Pearson R, coloured by the type that they mark."""
     best = genes.sort_values("pearson", ascending=False, kind="stable").head(BEST)
-    axis.bar(best["gene"], best["pearson"], color=[palette.get(marks.get(g), "0.7") for g in best["gene"]],
-             edgecolor="0.6", linewidth=0.3)  # fmt: skip
+    axis.bar(
+        best["gene"],
+        best["pearson"],
+        color=[palette.get(marks.get(g), "0.7") for g in best["gene"]],
+        edgecolor="0.6",
+        linewidth=0.3,
+    )
     axis.tick_params(axis="x", rotation=90)
     axis.set(ylabel="Pearson R", title=f"The {len(best)} best of {len(genes):,} measured genes")
     return best.assign(marks=best["gene"].map(marks))
@@ -47,9 +54,12 @@ def draw_maps(axes, letters, sample, kind, gene, palette):
 
 def main(input, output, params):
     if not params.samples:
-        figures.without(LETTERS, "no such external sample in the sheet", output.png, output.data)
+        style.without(LETTERS, "no such external sample in the sheet", output.png, output.data)
         return
-    palette, sample = figures.colours(params.types, params.palette), shown.read(input, params.samples, params.stores)[0]
+    palette, sample = (
+        style.colours(params.types, params.palette),
+        figure_data.read(input, params.samples, params.stores)[0],
+    )
     genes, table = pd.read_csv(input.genes[0]), pd.read_csv(input.markers[0])
     groups = markers.top(table, list(palette), MARKERS)
     marks = markers.marked(markers.top(table, list(palette), len(table)))
@@ -57,7 +67,7 @@ def main(input, output, params):
     kind = sample.cells["actual"].to_numpy(str)
     width, height = sample.extent
     map_height = MAPS * (3.5 * height / width + 0.5)
-    figure = figures.plt.figure(figsize=(13, 11 + map_height))
+    figure = style.plt.figure(figsize=(13, 11 + map_height))
     top, low = figure.subfigures(2, 1, height_ratios=[11, map_height])
     axes, map_axes = top.subplots(3, 1, height_ratios=[0.6, 1, 1]), low.subplots(MAPS, 3)
     data = {"A": best_genes(axes[0], genes, marks, palette)}
@@ -81,9 +91,9 @@ def main(input, output, params):
             for axis in map_axes[row]:
                 panels.absent(axis, "no further type with a marker")
     for axis, name in zip([*axes, *map_axes.flat], LETTERS, strict=True):
-        figures.letter(axis, name)
+        style.letter(axis, name)
     figure.suptitle(f"{sample.name}: scored cells, types as annotated")
-    figures.save(figure, output.png, data, output.data)
+    style.save(figure, output.png, data, output.data)
 
 
 with console.session(snakemake.log[0]):

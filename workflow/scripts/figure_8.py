@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from shest import console, figures, files, markers, panels
+from shest.core import console, files
+from shest.draw import panels, style
+from shest.score import markers
 
 MARKERS, LABELS = 10, 40
 
@@ -16,13 +18,13 @@ def limits(genes, low, high, margin):
 
 def main(input, output, params):
     if not params.samples:
-        figures.without("AB", "no such external sample in the sheet", output.png, output.data)
+        style.without("AB", "no such external sample in the sheet", output.png, output.data)
         return
-    palette, scores = figures.colours(params.types, params.palette), files.read_json(input.scores[0])
+    palette, scores = style.colours(params.types, params.palette), files.read_json(input.scores[0])
     genes = pd.read_csv(input.genes[0])[["gene", "moran_actual", "moran_predicted"]].dropna()
     groups = markers.top(pd.read_csv(input.markers[0]), list(palette), MARKERS)
     genes["marks"] = genes["gene"].map(markers.marked(groups))
-    figure, axes = figures.plt.subplots(1, 2, figsize=(12, 6.2))
+    figure, axes = style.plt.subplots(1, 2, figsize=(12, 6.2))
     if genes.empty:
         data = {}
         for axis in axes:
@@ -34,15 +36,22 @@ def main(input, output, params):
             "B": panels.moran(axes[1], genes, palette, zoom, LABELS, "Dense region"),
         }
         corner, sides = [low for low, _ in zoom], [high - low for low, high in zoom]
-        axes[0].add_patch(figures.plt.Rectangle(corner, *sides, fill=False, ec="0.3", lw=0.8))
-        panels.legend(axes[1], palette, [t for t in palette if t in groups], title="marker of", title_fontsize=6,
-                      loc="upper left", bbox_to_anchor=(1, 1))  # fmt: skip
+        axes[0].add_patch(style.plt.Rectangle(corner, *sides, fill=False, ec="0.3", lw=0.8))
+        panels.legend(
+            axes[1],
+            palette,
+            [t for t in palette if t in groups],
+            title="marker of",
+            title_fontsize=6,
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+        )
     for axis, name in zip(axes, "AB", strict=True):
-        figures.letter(axis, name)
+        style.letter(axis, name)
     r = scores["moran"]["correlation"]
     said = f"correlation over genes {r:.3f}" if r is not None else "too few genes to correlate"
     figure.suptitle(f"{params.samples[0]}: {said}; grey band: within 20 % of the line of identity")
-    figures.save(figure, output.png, data, output.data)
+    style.save(figure, output.png, data, output.data)
 
 
 with console.session(snakemake.log[0]):

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from shest import console, contact, figures, panels
+from shest.core import console
+from shest.draw import contact_sheet, panels, style
 
 CONFUSIONS, EXAMPLES, SEED = 3, 3, 42
 
@@ -17,8 +18,8 @@ def most_frequent(cells):
 def draw_group(axes, letter, index, window_um, cells, actual, called):
     """Some tiles of the cells of a type that were called as a type; return what was drawn."""
     members = cells.loc[(cells["actual"] == actual) & (cells["called"] == called), "cell_id"]
-    chosen = contact.choose(list(members), None, [], EXAMPLES, SEED).get(contact.UNLABELLED, [])
-    images = contact.read_tiles(index, chosen)
+    chosen = contact_sheet.choose(list(members), None, [], EXAMPLES, SEED).get(contact_sheet.UNLABELLED, [])
+    images = contact_sheet.read_tiles(index, chosen)
     for axis, cell in zip(axes, [*chosen, *[None] * EXAMPLES], strict=False):
         if cell is None:
             panels.absent(axis, "no such cell")
@@ -34,16 +35,25 @@ def main(input, output, params):
     confusions = most_frequent(cells)
     if not confusions:
         why = "no cell was confused" if params.samples else "no external sample in the sheet"
-        figures.without("ABC", why, output.png, output.data)
+        style.without("ABC", why, output.png, output.data)
         return
     index = input.tiles[0]
-    window_um = contact.tiles.read_index(index)["window_um"]
+    window_um = contact_sheet.tiles.read_index(index)["window_um"]
     # Laid out by hand: the constrained layout rounds otherwise from run to run where axes are this many.
-    figure = figures.plt.figure(figsize=(14, 2.1 * CONFUSIONS + 0.4), layout="none")
+    figure = style.plt.figure(figsize=(14, 2.1 * CONFUSIONS + 0.4), layout="none")
     gap, drawn = 0.12, []
     ratios = [1] * EXAMPLES + 2 * ([gap] + [1] * EXAMPLES)
-    grid = figure.add_gridspec(CONFUSIONS, len(ratios), width_ratios=ratios, left=0.01, right=0.99, bottom=0.01,
-                               top=0.88, hspace=0.2, wspace=0.05)  # fmt: skip
+    grid = figure.add_gridspec(
+        CONFUSIONS,
+        len(ratios),
+        width_ratios=ratios,
+        left=0.01,
+        right=0.99,
+        bottom=0.01,
+        top=0.88,
+        hspace=0.2,
+        wspace=0.05,
+    )
     for row, (letter, pair) in enumerate(zip("ABC", [*confusions, None, None], strict=False)):
         groups = [[figure.add_subplot(grid[row, g * (EXAMPLES + 1) + i]) for i in range(EXAMPLES)] for g in range(3)]
         if pair is None:
@@ -54,9 +64,9 @@ def main(input, output, params):
             right, wrong = pair
             for axes, (actual, called) in zip(groups, ((right, right), (right, wrong), (wrong, wrong)), strict=True):
                 drawn += draw_group(axes, letter, index, window_um, cells, actual, called)
-        figures.letter(groups[0][0], letter)
+        style.letter(groups[0][0], letter)
     figure.suptitle(f"{params.samples[0]}: actual → predicted; window, nucleus, and their haematoxylin; bar 5 µm")
-    figures.save(figure, output.png, {"tiles": pd.DataFrame(drawn)}, output.data)
+    style.save(figure, output.png, {"tiles": pd.DataFrame(drawn)}, output.data)
 
 
 with console.session(snakemake.log[0]):

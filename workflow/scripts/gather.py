@@ -1,12 +1,14 @@
 """Writes which cache parts hold which cells of a sample."""
 
-from shest import console, engine, files, tiles
+from shest.core import console, files
+from shest.encode import runner
+from shest.tiles import quadruple
 
 
 def main(input, output, params, wildcards):
     record = files.read_json(input.record)
-    work = [(shard, 0, None) for shard in tiles.read_index(input.tiles)["shards"]]
-    files.write_json(output.index, engine.index(record, wildcards.sample, work, params.cache))
+    work = [(shard, 0, None) for shard in quadruple.read_index(input.tiles)["shards"]]
+    files.write_json(output.index, runner.index(record, wildcards.sample, work, params.cache))
 
 
 with console.session(snakemake.log[0]):

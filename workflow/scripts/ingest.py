@@ -1,7 +1,9 @@
 """Reads a bundle and writes its SpatialData store; ``ingest.json`` says that the store is whole."""
 
-from shest import console, files, ingest, jobs
-from shest.provenance import versions
+from shest.core import console, files
+from shest.core.provenance import versions
+from shest.io import ingest
+from shest.run import resources
 
 
 def main(input, output, params, threads):
@@ -9,7 +11,7 @@ def main(input, output, params, threads):
     sdata, facts = ingest.read_bundle(params.bundle, input.he_image, input.alignment)
     console.log.info(f"{facts['cells']:,} cells, {facts['genes']:,} genes, H&E {facts['he_shape']} px")
     ingest.write_store(sdata, params.store, threads)
-    facts["stored_bytes"] = jobs.stored_bytes(params.store)  # by which later jobs ask for memory and time
+    facts["stored_bytes"] = resources.stored_bytes(params.store)  # by which later jobs ask for memory and time
     files.write_json(output.done, facts | {"versions": versions()})
 
 

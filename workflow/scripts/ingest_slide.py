@@ -1,7 +1,9 @@
 """Reads a plain slide and the outlines of its nuclei; writes what the reading of a bundle writes."""
 
-from shest import console, files, ingest, jobs
-from shest.provenance import versions
+from shest.core import console, files
+from shest.core.provenance import versions
+from shest.io import ingest
+from shest.run import resources
 
 
 def main(input, output, params, threads):
@@ -10,7 +12,7 @@ def main(input, output, params, threads):
     mpp = facts["he_to_morphology"][0][0]
     console.log.info(f"{facts['cells']:,} outlines, H&E {facts['he_shape']} px of {mpp:.4g} µm ({facts['mpp_from']})")
     ingest.write_store(sdata, params.store, threads)
-    facts["stored_bytes"] = jobs.stored_bytes(params.store)  # by which later jobs ask for memory and time
+    facts["stored_bytes"] = resources.stored_bytes(params.store)  # by which later jobs ask for memory and time
     files.write_json(output.done, facts | {"versions": versions()})
 
 

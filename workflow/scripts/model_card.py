@@ -1,10 +1,11 @@
 """Writes what a model was made of, how good it is under both protocols, and what it is not for."""
 
-from shest import card, console, files
+from shest.core import console, files
+from shest.draw import model_card
 
 
 def main(input, output):
-    text = card.card(files.read_json(input.record), [files.read_json(path) for path in input.scores])
+    text = model_card.card(files.read_json(input.record), [files.read_json(path) for path in input.scores])
     with files.replacing(output.card) as aside:
         aside.write_text(text, encoding="utf-8")
 

@@ -2,22 +2,24 @@
 
 from pathlib import Path
 
-from shest import console, fetch_plan, files, preflight
-from shest.errors import Findings
+from shest.core import console, files
+from shest.core.errors import Findings
+from shest.fetch import plan
+from shest.run import checks
 
 
 def ask(params, config):
     found, folder = Findings(), Path(params.folder)
-    planned = fetch_plan.plan(config["fetch"], folder, found)
-    fetch_plan.check_disk(planned, folder, found)
-    costs = preflight.check_encoders(params.checked["encoders"], found)
-    need = None if found.problems else fetch_plan.needed(planned, params.samples, costs, config, folder)
-    return {"files": planned, "needs": need}, found, fetch_plan.describe(planned, need, folder, params.results)
+    planned = plan.plan(config["fetch"], folder, found)
+    plan.check_disk(planned, folder, found)
+    costs = checks.check_encoders(params.checked["encoders"], found)
+    need = None if found.problems else plan.needed(planned, params.samples, costs, config, folder)
+    return {"files": planned, "needs": need}, found, plan.describe(planned, need, folder, params.results)
 
 
 def look(params, config):
-    facts, found = preflight.check_run(params.samples, params.reference, config | params.checked, params.results)
-    return facts, found, [] if found.problems else preflight.describe(facts, params.results)
+    facts, found = checks.check_run(params.samples, params.reference, config | params.checked, params.results)
+    return facts, found, [] if found.problems else checks.describe(facts, params.results)
 
 
 def main(input, output, params, config):

@@ -2,17 +2,18 @@
 
 import pandas as pd
 
-from shest import console, dataset, files, views
+from shest.core import console, files
+from shest.labels import orientations, training_set
 
 
 def main(input, output, params, wildcards):
     split = pd.read_parquet(input.split)
     refined = {s: pd.read_parquet(p) for s, p in zip(params.samples, input.refinement, strict=True)}
-    table, _ = dataset.training_table(split, refined, wildcards.protocol, params.train["min_cells"])
+    table, _ = training_set.training_table(split, refined, wildcards.protocol, params.train["min_cells"])
     table = table.sort_values("sample", key=lambda s: s.map(params.samples.index), kind="stable")
     table = table[table["part"] == "train"]
     invariant = files.read_json(input.record)["invariant"]
-    cells, turned = views.plan(table["label"].to_numpy(), params.train["views"], params.train["seed"], invariant)
+    cells, turned = orientations.plan(table["label"].to_numpy(), params.train["views"], params.train["seed"], invariant)
     plan = table.iloc[cells][["sample", "cell_id"]].assign(view=turned)
     console.log.info(f"{len(plan):,} further views of {len(table):,} training cells")
     with files.replacing(output.plan) as aside:

@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from shest import cache, console, files, predict
-from shest.model import check_fingerprint, load_model, predict_block
-from shest.provenance import versions
+from shest.core import console, files
+from shest.core.provenance import versions
+from shest.encode import cache
+from shest.io import predictions
+from shest.systems.shest.model import check_fingerprint, load_model, predict_block
 
 
 def part_of(cells, split, sample, role):
@@ -38,8 +40,8 @@ def main(input, output, params, wildcards):
     }
 
     def blocks(advance):
-        for start in range(0, len(cells), predict.ROWS):
-            rows = np.arange(start, min(start + predict.ROWS, len(cells)))
+        for start in range(0, len(cells), predictions.ROWS):
+            rows = np.arange(start, min(start + predictions.ROWS, len(cells)))
             yield predict_block(model, embeddings.take(rows))
             advance(len(rows))
 
@@ -47,7 +49,7 @@ def main(input, output, params, wildcards):
         console.track(len(cells), f"predict {wildcards.sample}") as advance,
         files.replacing(output.predictions) as aside,
     ):
-        predict.write(aside, blocks(advance), cells, model, provenance)
+        predictions.write(aside, blocks(advance), cells, model, provenance)
 
 
 with console.session(snakemake.log[0]):

@@ -1,14 +1,15 @@
 """Checks the heads of all input files, says every problem at once and what the run will need; writes preflight.json."""
 
-from shest import console, preflight, record
+from shest.core import console
+from shest.run import checks, record
 
 
 def main(output, params, config):
-    facts, found = preflight.check_run(params.samples, params.reference, config | params.checked, params.results)
+    facts, found = checks.check_run(params.samples, params.reference, config | params.checked, params.results)
     for warning in found.warnings:
         console.log.warning(f"WARNING {warning}")
     found.stop()
-    for line in preflight.describe(facts, params.results):
+    for line in checks.describe(facts, params.results):
         console.log.info(line)
     record.write(output.record, facts)
 

@@ -5,8 +5,10 @@ import os
 import numpy as np
 import pandas as pd
 
-from shest import cache, console, files, refine
-from shest.expression import read_counts
+from shest.core import console, files
+from shest.encode import cache
+from shest.io.counts import read_counts
+from shest.labels import refine
 
 
 def main(input, output, params, wildcards, threads):

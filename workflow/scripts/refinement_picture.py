@@ -2,14 +2,15 @@
 
 import pandas as pd
 
-from shest import console, figures, files, training_pictures
+from shest.core import console, files
+from shest.draw import style, training_plots
 
 
 def main(input, output, params, wildcards):
-    colours = figures.colours(params.types, params.palette)
+    colours = style.colours(params.types, params.palette)
     with files.replacing(output.picture) as aside:
         title = f"{wildcards.sample}, {wildcards.protocol}"
-        training_pictures.draw_refinement(pd.read_parquet(input.table), colours, title, aside)
+        training_plots.draw_refinement(pd.read_parquet(input.table), colours, title, aside)
 
 
 with console.session(snakemake.log[0]):

@@ -3,8 +3,10 @@
 import numpy as np
 import shapely
 
-from shest import console, files, register, store
-from shest.errors import InputError
+from shest.core import console, files
+from shest.core.errors import InputError
+from shest.io import store
+from shest.tissue import register
 
 WINDOW_PX = 800
 

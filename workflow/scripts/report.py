@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from shest import console, files, report
-from shest.errors import InputError
+from shest.core import console, files
+from shest.core.errors import InputError
+from shest.draw import report
 
 TABLES = ("Table 1: data sets", "Table S1: subtypes of each type")
 
@@ -76,35 +77,79 @@ def main(input, output, params):
         return [report.picture(path, f"{name}: {what}") for path, name in named(paths, params.results)]
 
     blocks = [
-        report.Block("scores", "Scores", "F1 of types and median Pearson R over all measured genes, heads beside their "
-                     "baselines on the same embeddings. Samples of role train: held-out test part.",
-                     tables=[report.table(report.score_table(scores)), *report.comparator_tables(scores)]),
-        report.Block("figures", "Figures", "The paper's figures and tables, from this run's results. For print: "
-                     "the .pdf of the same name in figures/.",
-                     tables=[report.table(pd.read_csv(p), name) for p, name in zip(input.tables, TABLES, strict=True)],
-                     pictures=[report.picture(p, f"Figure {number}: {report.CAPTIONS[number]}.",
-                                              f"figures/source_data/figure_{number}")
-                               for p, number in ((p, Path(p).stem.removeprefix("figure_")) for p in input.figures)]),
-        report.Block("cells", "Cells", "Every cell of every sample, and why it went on or not.",
-                     tables=reason_tables(input, params.samples)),
-        report.Block("registration", "Registration", "Outlines should lie on nuclei.",
-                     tables=[report.table(geometry)], pictures=pictures(input.overlays, "nuclei on the H&E")),
-        report.Block("tiles", "Tiles", "What the encoder sees: window, nucleus; their haematoxylin.",
-                     pictures=pictures(input.tiles, "random cells of each type")),
-        report.Block("refinement", "Refinement", "Algorithm 1, before and after, in both spaces.",
-                     pictures=pictures(input.refinements, "before and after")),
+        report.Block(
+            "scores",
+            "Scores",
+            "F1 of types and median Pearson R over all measured genes, heads beside their "
+            "baselines on the same embeddings. Samples of role train: held-out test part.",
+            tables=[report.table(report.score_table(scores)), *report.comparator_tables(scores)],
+        ),
+        report.Block(
+            "figures",
+            "Figures",
+            "The paper's figures and tables, from this run's results. For print: "
+            "the .pdf of the same name in figures/.",
+            tables=[report.table(pd.read_csv(p), name) for p, name in zip(input.tables, TABLES, strict=True)],
+            pictures=[
+                report.picture(
+                    p, f"Figure {number}: {report.CAPTIONS[number]}.", f"figures/source_data/figure_{number}"
+                )
+                for p, number in ((p, Path(p).stem.removeprefix("figure_")) for p in input.figures)
+            ],
+        ),
+        report.Block(
+            "cells",
+            "Cells",
+            "Every cell of every sample, and why it went on or not.",
+            tables=reason_tables(input, params.samples),
+        ),
+        report.Block(
+            "registration",
+            "Registration",
+            "Outlines should lie on nuclei.",
+            tables=[report.table(geometry)],
+            pictures=pictures(input.overlays, "nuclei on the H&E"),
+        ),
+        report.Block(
+            "tiles",
+            "Tiles",
+            "What the encoder sees: window, nucleus; their haematoxylin.",
+            pictures=pictures(input.tiles, "random cells of each type"),
+        ),
+        report.Block(
+            "refinement",
+            "Refinement",
+            "Algorithm 1, before and after, in both spaces.",
+            pictures=pictures(input.refinements, "before and after"),
+        ),
         report.Block("training", "Training", "", pictures=pictures(input.curves, "losses")),
-        report.Block("viewers", "Into the viewers", "Predicted types of every cell. In QuPath, drop the .geojson onto "
-                     "the open slide; in Xenium Explorer, add the .explorer.csv as cell groups.",
-                     links=[str(Path(p).relative_to(params.results)) for p in input.exports]),
-        report.Block("run", "Run", "", tables=[report.table(run_times(params.results), "Time and memory", 1)],
-                     texts=[("Configuration", yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True)),
-                            *((f"Environment {Path(p).stem}", Path(p).read_text()) for p in params.envs),
-                            ("Versions", yaml.safe_dump({k: m.get("versions") for k, m in models.items()}))]),
-    ]  # fmt: skip
+        report.Block(
+            "viewers",
+            "Into the viewers",
+            "Predicted types of every cell. In QuPath, drop the .geojson onto "
+            "the open slide; in Xenium Explorer, add the .explorer.csv as cell groups.",
+            links=[str(Path(p).relative_to(params.results)) for p in input.exports],
+        ),
+        report.Block(
+            "run",
+            "Run",
+            "",
+            tables=[report.table(run_times(params.results), "Time and memory", 1)],
+            texts=[
+                ("Configuration", yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True)),
+                *((f"Environment {Path(p).stem}", Path(p).read_text()) for p in params.envs),
+                ("Versions", yaml.safe_dump({k: m.get("versions") for k, m in models.items()})),
+            ],
+        ),
+    ]
     blocks = [b for b in blocks if b.tables or b.pictures or b.texts or b.links]
-    html = report.render("SHEST report", trained(models.values()), headline(scores),
-                         report.doubts(scores, registrations, given, models.values()), blocks)  # fmt: skip
+    html = report.render(
+        "SHEST report",
+        trained(models.values()),
+        headline(scores),
+        report.doubts(scores, registrations, given, models.values()),
+        blocks,
+    )
     if len(html) > report.LIMIT_MB * 1e6:
         raise InputError(output.html, f"the report would take {len(html) / 1e6:.0f} MB", "Report fewer samples a run")
     with files.replacing(output.html) as aside:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shest import console
+from shest.core import console
 from shest.simulate.profiles import read_markers
 from shest.simulate.reference import make_reference, write_reference
 from shest.simulate.slide import simulate_slide

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from shest import console, dataset, files, split
+from shest.core import console, files
+from shest.labels import split, training_set
 
 
 def main(input, output, params, wildcards):
@@ -10,8 +11,8 @@ def main(input, output, params, wildcards):
     for sample, cells, annotation, registration in zip(
         params.samples, input.cells, input.annotation, input.registration, strict=True
     ):
-        table = dataset.labelled_cells(sample, cells, annotation)
-        mpp, reach[sample] = dataset.window_reach(params.window_um, registration)
+        table = training_set.labelled_cells(sample, cells, annotation)
+        mpp, reach[sample] = training_set.window_reach(params.window_um, registration)
         tables.append(table.assign(x_um=table["x"] * mpp[0], y_um=table["y"] * mpp[1]))
     table = pd.concat(tables, ignore_index=True)
     parts, notes = split.split(table, wildcards.protocol, reach, params.split)

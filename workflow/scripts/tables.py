@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from shest import console, files
+from shest.core import console, files
 
 
 def data_set(sample, row, ingest, cells, registration, annotation):

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from shest import cells, files, shards, store, tiles
-from shest.console import session
+from shest.core import files
+from shest.core.console import session
+from shest.io import store
+from shest.tiles import quadruple, shards
+from shest.tissue import cells
 
 
 def main(input, output, params, threads):
@@ -16,7 +19,7 @@ def main(input, output, params, threads):
     ids, points, start = cells.read_outlines(input.outlines)
     if list(ids) != list(table["cell_id"]):
         raise ValueError(f"{input.outlines} and {input.cells} hold different cells")
-    window = tiles.window_shape(params.window_um, *mpp)
+    window = quadruple.window_shape(params.window_um, *mpp)
     written = shards.write_shards(
         Path(output.index).parent,
         store.image_scales(params.store)[0],

@@ -5,10 +5,16 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from shest import baselines, cache, console, dataset, files, gpu, model, training, training_pictures, uncertainty
-from shest.errors import InputError
-from shest.expression import join, read_counts
-from shest.provenance import versions
+from shest.core import console, files
+from shest.core.errors import InputError
+from shest.core.provenance import versions
+from shest.draw import training_plots
+from shest.encode import cache, device
+from shest.io.counts import join, read_counts
+from shest.labels import training_set
+from shest.systems import uncertainty
+from shest.systems.linear import baselines
+from shest.systems.shest import model, training
 
 RULES = {
     "strict": "spatial blocks of {block_um} µm, windows of different parts do not meet",
@@ -42,8 +48,11 @@ def train(data, settings, output):
     except training.Diverged as error:
         kept = f"{output.model}.{error.head}.last_good"
         save_file(error.good, kept)
-        raise InputError("train", f"{error}; the last good weights are in {kept}",
-                         "Lower train.learning_rate, or set train.precision to fp32") from None  # fmt: skip
+        raise InputError(
+            "train",
+            f"{error}; the last good weights are in {kept}",
+            "Lower train.learning_rate, or set train.precision to fp32",
+        ) from None
 
 
 def calibrate(built, data):
@@ -61,21 +70,27 @@ def main(input, output, params, wildcards, threads):
     torch.set_num_threads(threads)
     split = pd.read_parquet(input.split)
     refined = {s: pd.read_parquet(p) for s, p in zip(params.samples, input.refinement, strict=True)}
-    table, classes = dataset.training_table(split, refined, wildcards.protocol, params.train["min_cells"])
+    table, classes = training_set.training_table(split, refined, wildcards.protocol, params.train["min_cells"])
     data, genes, table = gather(table, input, params)
     settings = training.Settings.of(params.train)
     console.log.info(f"{len(data.train):,} training, {len(data.val):,} validation cells, {len(genes):,} genes")
     fit, device = train(data, settings, output)
     counts = {p: table.loc[table["part"] == p, "cell_type"].value_counts().to_dict() for p in ("train", "val")}
     info = {
-        "encoder": wildcards.encoder, "protocol": wildcards.protocol, "fingerprint": data.embeddings.fingerprint,
-        "dim": data.embeddings.dim, "genes": genes, "classes": classes, "cells": counts,
+        "encoder": wildcards.encoder,
+        "protocol": wildcards.protocol,
+        "fingerprint": data.embeddings.fingerprint,
+        "dim": data.embeddings.dim,
+        "genes": genes,
+        "classes": classes,
+        "cells": counts,
         "samples": list(params.samples),
         "classes_left_out": sorted(set(split["cell_type"]) - set(classes)),
         "split": {"digest": files.sha256(input.split), "rule": RULES[wildcards.protocol].format(**params.split)},
         "config": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(settings).items()},
-        "device": str(device), "versions": versions(),
-    }  # fmt: skip
+        "device": str(device),
+        "versions": versions(),
+    }
     info["calibration"] = calibrate(model.assemble(fit, info, torch.device("cpu")), data)
     info["temperature"] = info["calibration"]["temperature"]
     baselines.save(output.baselines, baselines.fit(data, settings.seed))
@@ -83,10 +98,10 @@ def main(input, output, params, wildcards, threads):
     with files.replacing(output.losses) as aside:
         rows.to_csv(aside, index=False, float_format="%.6g")
     with files.replacing(output.picture) as aside:
-        training_pictures.draw_training(rows, f"{wildcards.encoder}, {wildcards.protocol}", aside)
+        training_plots.draw_training(rows, f"{wildcards.encoder}, {wildcards.protocol}", aside)
     model.save_model(output.model, output.record, fit, info)
 
 
 with console.session(snakemake.log[0]):
-    gpu.check(snakemake.resources)
+    device.check(snakemake.resources)
     main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards, snakemake.threads)

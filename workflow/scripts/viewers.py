@@ -2,7 +2,10 @@
 
 import anndata as ad
 
-from shest import cells, console, figures, viewers
+from shest.core import console
+from shest.draw import style
+from shest.tissue import cells
+from shest.view import export
 
 
 def main(input, output, params, wildcards):
@@ -10,16 +13,16 @@ def main(input, output, params, wildcards):
     ids, points, start = cells.read_outlines(input.outlines)
     if list(ids) != list(table.index):
         raise ValueError(f"{input.outlines} and {input.predictions} hold different cells")
-    palette = figures.colours(params.types, params.palette)
+    palette = style.colours(params.types, params.palette)
     with console.track(len(table), f"objects of {wildcards.sample}") as advance:
 
         def counted():
-            for part in viewers.features(wildcards.sample, table, points, start, palette):
+            for part in export.features(wildcards.sample, table, points, start, palette):
                 yield part
                 advance()
 
-        viewers.write_qupath(output.qupath, counted())
-    viewers.write_explorer(output.explorer, table)
+        export.write_qupath(output.qupath, counted())
+    export.write_explorer(output.explorer, table)
 
 
 with console.session(snakemake.log[0]):

@@ -63,15 +63,26 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
 def _write_specs(path: Path, bundle: Bundle) -> None:
     per_cell = float(np.median(bundle.cells.transcript_counts))
     specs = {
-        "major_version": 6, "minor_version": 0, "patch_version": 0,
-        "run_name": bundle.name, "run_start_time": "2025-01-01T00:00:00Z", "region_name": bundle.name,
-        "preservation_method": "FFPE", "num_cells": len(bundle.cells), "transcripts_per_cell": per_cell,
-        "panel_name": "simulated", "panel_organism": "Human", "panel_num_targets_predesigned": len(bundle.symbols),
-        "panel_num_targets_custom": 0, "pixel_size": PIXEL_SIZE, "z_step_size": 3.0,
-        "instrument_sw_version": "3.0.0", "analysis_sw_version": SOFTWARE,
+        "major_version": 6,
+        "minor_version": 0,
+        "patch_version": 0,
+        "run_name": bundle.name,
+        "run_start_time": "2025-01-01T00:00:00Z",
+        "region_name": bundle.name,
+        "preservation_method": "FFPE",
+        "num_cells": len(bundle.cells),
+        "transcripts_per_cell": per_cell,
+        "panel_name": "simulated",
+        "panel_organism": "Human",
+        "panel_num_targets_predesigned": len(bundle.symbols),
+        "panel_num_targets_custom": 0,
+        "pixel_size": PIXEL_SIZE,
+        "z_step_size": 3.0,
+        "instrument_sw_version": "3.0.0",
+        "analysis_sw_version": SOFTWARE,
         "images": {"morphology_focus_filepath": "morphology_focus/morphology_focus_0000.ome.tif"},
         "xenium_explorer_files": {"cells_zarr_filepath": "cells.zarr.zip"},
-    }  # fmt: skip
+    }
     path.write_text(json.dumps(specs, indent=2) + "\n")
 
 
@@ -79,13 +90,21 @@ def _write_cells(path: Path, bundle: Bundle) -> None:
     table = bundle.cells
     zero = np.zeros(len(table), np.int64)
     columns = {
-        "cell_id": table.cell_id, "x_centroid": table.x_centroid, "y_centroid": table.y_centroid,
-        "transcript_counts": table.transcript_counts, "control_probe_counts": table.control_probe_counts,
-        "genomic_control_counts": zero, "control_codeword_counts": zero, "unassigned_codeword_counts": zero,
-        "deprecated_codeword_counts": zero, "total_counts": table.transcript_counts + table.control_probe_counts,
-        "cell_area": table.cell_area, "nucleus_area": table.nucleus_area, "nucleus_count": table.nucleus_count,
+        "cell_id": table.cell_id,
+        "x_centroid": table.x_centroid,
+        "y_centroid": table.y_centroid,
+        "transcript_counts": table.transcript_counts,
+        "control_probe_counts": table.control_probe_counts,
+        "genomic_control_counts": zero,
+        "control_codeword_counts": zero,
+        "unassigned_codeword_counts": zero,
+        "deprecated_codeword_counts": zero,
+        "total_counts": table.transcript_counts + table.control_probe_counts,
+        "cell_area": table.cell_area,
+        "nucleus_area": table.nucleus_area,
+        "nucleus_count": table.nucleus_count,
         "segmentation_method": np.full(len(table), METHOD),
-    }  # fmt: skip
+    }
     write_parquet(path, pd.DataFrame(columns))
 
 
@@ -122,8 +141,11 @@ def write_matrix(path: Path, bundle: Bundle) -> None:
         group = file.create_group("matrix")
         group["barcodes"] = bundle.cells.cell_id.to_numpy().astype("S")
         group["shape"] = np.array(counts.shape[::-1], np.int32)
-        for name, values in (("data", counts.data.astype(np.int32)), ("indices", counts.indices.astype(np.int64)),
-                             ("indptr", counts.indptr.astype(np.int64))):  # fmt: skip
+        for name, values in (
+            ("data", counts.data.astype(np.int32)),
+            ("indices", counts.indices.astype(np.int64)),
+            ("indptr", counts.indptr.astype(np.int64)),
+        ):
             group.create_dataset(name, data=values, compression="gzip", compression_opts=4)
         features = group.create_group("features")
         features["_all_tag_keys"] = np.array([b"genome"])
@@ -157,10 +179,16 @@ class _ZarrZip:
         chunks = chunks or tuple(max(n, 1) for n in values.shape)
         kind = values.dtype.newbyteorder("<").str
         meta = {
-            "shape": list(values.shape), "chunks": list(chunks), "dtype": kind, "order": "C", "filters": None,
-            "fill_value": 0 if values.dtype.kind in "ui" else 0.0, "dimension_separator": ".",
-            "compressor": COMPRESSOR.get_config(), "zarr_format": 2,
-        }  # fmt: skip
+            "shape": list(values.shape),
+            "chunks": list(chunks),
+            "dtype": kind,
+            "order": "C",
+            "filters": None,
+            "fill_value": 0 if values.dtype.kind in "ui" else 0.0,
+            "dimension_separator": ".",
+            "compressor": COMPRESSOR.get_config(),
+            "zarr_format": 2,
+        }
         self.json(f"{name}/.zarray", meta)
         self.json(f"{name}/.zattrs", attributes)
         for index in np.ndindex(*(-(-n // c) for n, c in zip(values.shape, chunks, strict=True))):
@@ -174,16 +202,29 @@ class _ZarrZip:
 def _write_zarr(path: Path, bundle: Bundle) -> None:
     table = bundle.cells
     columns = {
-        "cell_centroid_x": table.x_centroid, "cell_centroid_y": table.y_centroid, "cell_area": table.cell_area,
-        "nucleus_centroid_x": table.nucleus_x, "nucleus_centroid_y": table.nucleus_y,
-        "nucleus_area": table.nucleus_area, "z_level": np.zeros(len(table)), "nucleus_count": table.nucleus_count,
-    }  # fmt: skip
+        "cell_centroid_x": table.x_centroid,
+        "cell_centroid_y": table.y_centroid,
+        "cell_area": table.cell_area,
+        "nucleus_centroid_x": table.nucleus_x,
+        "nucleus_centroid_y": table.nucleus_y,
+        "nucleus_area": table.nucleus_area,
+        "z_level": np.zeros(len(table)),
+        "nucleus_count": table.nucleus_count,
+    }
     store = _ZarrZip(path)
     with store.zip:
-        store.group("", {
-            "name": "CellSegmentationDataset", "major_version": 6, "minor_version": 0, "number_cells": len(table),
-            "polygon_set_names": ["nucleus", "cell"], "segmentation_methods": [METHOD], "spatial_units": "microns",
-        })  # fmt: skip
+        store.group(
+            "",
+            {
+                "name": "CellSegmentationDataset",
+                "major_version": 6,
+                "minor_version": 0,
+                "number_cells": len(table),
+                "polygon_set_names": ["nucleus", "cell"],
+                "segmentation_methods": [METHOD],
+                "spatial_units": "microns",
+            },
+        )
         store.array("cell_id", np.stack([bundle.prefix, np.ones_like(bundle.prefix)], axis=1))
         summary = np.column_stack([np.asarray(v, float) for v in columns.values()])
         store.array("cell_summary", summary, column_names=list(columns))
@@ -204,9 +245,15 @@ def _write_zarr(path: Path, bundle: Bundle) -> None:
 
 def _ome(name: str, what: str, pixel: float) -> dict:
     """Metadata of an OME-TIFF whose UUID follows from its content's name."""
-    return {"axes": what, "Name": name, "UUID": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, name)}",
-            "PhysicalSizeX": pixel, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": pixel,
-            "PhysicalSizeYUnit": "µm"}  # fmt: skip
+    return {
+        "axes": what,
+        "Name": name,
+        "UUID": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, name)}",
+        "PhysicalSizeX": pixel,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": pixel,
+        "PhysicalSizeYUnit": "µm",
+    }
 
 
 def write_he(path: Path, picture: np.ndarray, mpp: float, quality: int = 90) -> None:
@@ -214,8 +261,7 @@ def write_he(path: Path, picture: np.ndarray, mpp: float, quality: int = 90) -> 
     levels = [picture]
     while max(levels[-1].shape[:2]) > 1024:
         levels.append(_half(levels[-1]))
-    options = {"tile": (512, 512), "photometric": "rgb", "compression": "jpeg",
-               "compressionargs": {"level": quality}}  # fmt: skip
+    options = {"tile": (512, 512), "photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": quality}}
     with tifffile.TiffWriter(path, bigtiff=picture.nbytes > 2**31, ome=True) as tiff:
         tiff.write(levels[0], subifds=len(levels) - 1, metadata=_ome(path.name, "YXS", mpp), **options)
         for level in levels[1:]:

@@ -36,9 +36,13 @@ class Zinb:
 
 
 def parameters(
-    cells: pd.DataFrame, profiles: Profiles, difficulty: float, link: float, rng: np.random.Generator,
+    cells: pd.DataFrame,
+    profiles: Profiles,
+    difficulty: float,
+    link: float,
+    rng: np.random.Generator,
     platform: float = 0.25,
-) -> Zinb:  # fmt: skip
+) -> Zinb:
     """Return the parameters for cells with the columns subtype, z_size and z_stain.
 
     log mu = log level(subtype, gene) + log depth(cell) + platform effect(gene) + link · w(gene) · z(cell), where w is
@@ -60,5 +64,8 @@ def parameters(
     theta = np.exp(rng.normal(np.log(4.0 - 2.5 * difficulty), 0.3, genes))
     pi = rng.beta(2, 14, genes)
     quality = rng.beta(12, 2, n)  # a badly permeabilised cell loses more
-    return Zinb(mu.astype(np.float32), np.broadcast_to(theta, mu.shape).astype(np.float32),
-                (1 - (1 - pi) * (0.8 + 0.2 * quality[:, None])).astype(np.float32))  # fmt: skip
+    return Zinb(
+        mu.astype(np.float32),
+        np.broadcast_to(theta, mu.shape).astype(np.float32),
+        (1 - (1 - pi) * (0.8 + 0.2 * quality[:, None])).astype(np.float32),
+    )

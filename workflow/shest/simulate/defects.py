@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from shest.errors import InputError
+from shest.core.errors import InputError
 from shest.simulate.nuclei import draw_looks, draw_subtypes
 from shest.simulate.profiles import TYPES
 from shest.simulate.tissue import Tissue
@@ -92,8 +92,19 @@ def _second_nuclei(cells: pd.DataFrame, number: int, rng: np.random.Generator) -
             room = np.linalg.norm(xy - place, axis=1) - reach - a
             room[row] = 1.0
             if room.min() > 0.2 and all(np.hypot(*(place - f)) > 25 for f in found):
-                rows.append(cells.loc[row].to_dict() | {"owner": row, "x": place[0], "y": place[1], "a": a, "b": b,
-                            "seed": int(rng.integers(2**31)), "notch": 0.0, "rough": 0.02})  # fmt: skip
+                rows.append(
+                    cells.loc[row].to_dict()
+                    | {
+                        "owner": row,
+                        "x": place[0],
+                        "y": place[1],
+                        "a": a,
+                        "b": b,
+                        "seed": int(rng.integers(2**31)),
+                        "notch": 0.0,
+                        "rough": 0.02,
+                    }
+                )
                 found.append(place)
                 break
         if len(rows) == number:
@@ -147,8 +158,16 @@ def _made_up(
     kinds = np.full(len(x), "Lymphocyte") if at_border else rng.choice(list(TYPES), len(x))
     variant = np.array([VARIANT_OF[k] for k in kinds])
     cells = draw_looks(variant, difficulty, rng)
-    cells = cells.assign(x=x, y=y, variant=variant, angle=rng.uniform(0, np.pi, len(x)), cell_type=kinds,
-                         subtype=draw_subtypes(variant, link, rng), defect=defect, drawn=at_border,
-                         has_nucleus=True)  # fmt: skip
+    cells = cells.assign(
+        x=x,
+        y=y,
+        variant=variant,
+        angle=rng.uniform(0, np.pi, len(x)),
+        cell_type=kinds,
+        subtype=draw_subtypes(variant, link, rng),
+        defect=defect,
+        drawn=at_border,
+        has_nucleus=True,
+    )
     cells["a"], cells["b"] = cells.a.clip(upper=3.2 if at_border else 7), cells.b.clip(upper=3.0 if at_border else 6.6)
     return cells

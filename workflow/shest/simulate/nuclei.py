@@ -233,8 +233,9 @@ def _septa(tissue: Tissue, rng: np.random.Generator) -> pd.DataFrame:
     x, y = x[here], y[here]
     variant = rng.choice(
         ["alveolar_flat", "alveolar_cuboid", "endothelial", "fibroblast", "lymphocyte", "neutrophil"],
-        size=len(x), p=[0.30, 0.42, 0.19, 0.04, 0.04, 0.01],
-    )  # fmt: skip
+        size=len(x),
+        p=[0.30, 0.42, 0.19, 0.04, 0.04, 0.01],
+    )
     return _candidates(x, y, variant, tissue.at("wall_angle", x, y) + rng.normal(0, 0.12, len(x)), 1.1)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from shest.errors import InputError
+from shest.core.errors import InputError
 
 SUBTYPES: dict[str, dict[str, float]] = {
     "Alveolar_cell": {"Alveolar cell type 1": 0.35, "Alveolar cell type 2": 0.65},

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from shest.files import replacing
+from shest.core.files import replacing
 from shest.simulate.counts import parameters
 from shest.simulate.profiles import KIND_OF, OUTSIDE, SUBTYPES, full_profiles, with_fillers
 from shest.simulate.spec import Reference, stream
@@ -57,9 +57,14 @@ def make_reference(markers: pd.DataFrame, spec: Reference) -> ad.AnnData:
 
 
 def _as_luca(
-    counts: np.ndarray, labels: np.ndarray, smart: np.ndarray, symbols: np.ndarray, table: np.ndarray,
-    normalised: bool, rng: np.random.Generator,
-) -> ad.AnnData:  # fmt: skip
+    counts: np.ndarray,
+    labels: np.ndarray,
+    smart: np.ndarray,
+    symbols: np.ndarray,
+    table: np.ndarray,
+    normalised: bool,
+    rng: np.random.Generator,
+) -> ad.AnnData:
     n = len(labels)
     obs = pd.DataFrame(
         {

@@ -128,9 +128,13 @@ def mosaic(tissue: Tissue, nuclei: pd.DataFrame) -> np.ndarray:
 
 
 def render(
-    tissue: Tissue, things: Bodies, scanner: Scanner, mpp: float, rng: np.random.Generator,
+    tissue: Tissue,
+    things: Bodies,
+    scanner: Scanner,
+    mpp: float,
+    rng: np.random.Generator,
     advance: Callable[[int], None] = lambda n: None,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Return the picture (h, w, 3) uint8; ``advance`` is called with the pixels of each finished block."""
     height, width = image_shape(tissue, mpp)
     textures = {
@@ -165,9 +169,13 @@ def image_shape(tissue: Tissue, mpp: float) -> tuple[int, int]:
 
 
 def background(
-    tissue: Tissue, cells: np.ndarray, textures: dict[str, np.ndarray], rows: np.ndarray, columns: np.ndarray,
+    tissue: Tissue,
+    cells: np.ndarray,
+    textures: dict[str, np.ndarray],
+    rows: np.ndarray,
+    columns: np.ndarray,
     mpp: float,
-) -> Stains:  # fmt: skip
+) -> Stains:
     """Return the concentrations of everything but nuclei and single cells, for a block of pixels."""
 
     def field(name: str) -> np.ndarray:
@@ -289,9 +297,15 @@ def _draw_cytoplasm(
 
 
 def _draw_nucleus(
-    stains: Stains, values: np.ndarray, relief: np.ndarray, dark: bool, textures: dict[str, np.ndarray],
-    rows: np.ndarray, columns: np.ndarray, mpp: float,
-) -> None:  # fmt: skip
+    stains: Stains,
+    values: np.ndarray,
+    relief: np.ndarray,
+    dark: bool,
+    textures: dict[str, np.ndarray],
+    rows: np.ndarray,
+    columns: np.ndarray,
+    mpp: float,
+) -> None:
     """Draw one nucleus: outline, rim, pale middle, chromatin clumps, nucleoli, and a cleared seam around dark ones."""
     x, y, a, b, angle, bend, haem, clear, clump, nucleoli, seed = values
     if (view := _window(x, y, 1.4 * a + 1.6, rows, columns, mpp)) is None:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from shest.errors import InputError
-from shest.files import replacing, sha256, write_json
+from shest.core.errors import InputError
+from shest.core.files import replacing, sha256, write_json
 from shest.simulate import bundle as files
 from shest.simulate import counts, defects, geometry, nuclei, profiles, reference, render, tissue
 from shest.simulate.spec import MAX_MEAN_GREY, PIXEL_SIZE, SLIDE_FACTOR, WINDOW_UM, Slide, as_dict, stream
@@ -129,8 +129,11 @@ def choose(cells: pd.DataFrame, grey: np.ndarray, spec: Slide) -> np.ndarray:
     natural = np.flatnonzero(~planted & (grey < MAX_MEAN_GREY - SURE_GREY))
     wanted = spec.cells - int(planted.sum())
     if len(natural) < wanted:
-        raise InputError(f"simulate.slides.{spec.name}", f"the tissue holds {len(natural)} cells, not {wanted}",
-                         "Take another seed or fewer cells")  # fmt: skip
+        raise InputError(
+            f"simulate.slides.{spec.name}",
+            f"the tissue holds {len(natural)} cells, not {wanted}",
+            "Take another seed or fewer cells",
+        )
     natural = stream(spec, "choice").choice(natural, wanted, replace=False)
     return np.sort(np.concatenate([np.flatnonzero(planted), natural]))
 
@@ -177,10 +180,17 @@ def assemble(
     table["transcript_counts"], table["control_probe_counts"] = counted.sum(axis=1).astype(np.int64), probes.sum(axis=1)
     reach = geometry.apply(matrix, corners(drawn.picture.shape[:2])).max(axis=0) + MARGIN_UM / PIXEL_SIZE
     content = files.Bundle(
-        spec.name, table, prefix, polygons, owner, outlines, sparse.csr_matrix(np.hstack([counted, probes])),
-        genes.symbols, reference.ensembl_ids(genes.symbols, markers.symbol.to_numpy(str)),
+        spec.name,
+        table,
+        prefix,
+        polygons,
+        owner,
+        outlines,
+        sparse.csr_matrix(np.hstack([counted, probes])),
+        genes.symbols,
+        reference.ensembl_ids(genes.symbols, markers.symbol.to_numpy(str)),
         (int(np.ceil(reach[1])), int(np.ceil(reach[0]))),
-    )  # fmt: skip
+    )
     return content, truth_table(cells, order, ids, first, table, matrix)
 
 
@@ -204,13 +214,26 @@ def truth_table(
         return np.where(has, values, np.nan)
 
     columns = {
-            "cell_id": ids, "cell_type": cells.cell_type, "subtype": cells.subtype, "variant": cells.variant,
-            "defect": cells.defect, "reason": cells.defect.map(defects.REASON), "drawn": cells.drawn,
-            "x": known(place[:, 0]), "y": known(place[:, 1]), "x_um": known(table.nucleus_x),
-            "y_um": known(table.nucleus_y), "width_um": known(width), "height_um": known(height),
-            "nucleus_area": known(geometry.area(first)), "haematoxylin": known(cells.haem), "z_size": cells.z_size,
-            "z_stain": cells.z_stain, "mean_grey": cells.mean_grey, "row": order,
-        }  # fmt: skip
+        "cell_id": ids,
+        "cell_type": cells.cell_type,
+        "subtype": cells.subtype,
+        "variant": cells.variant,
+        "defect": cells.defect,
+        "reason": cells.defect.map(defects.REASON),
+        "drawn": cells.drawn,
+        "x": known(place[:, 0]),
+        "y": known(place[:, 1]),
+        "x_um": known(table.nucleus_x),
+        "y_um": known(table.nucleus_y),
+        "width_um": known(width),
+        "height_um": known(height),
+        "nucleus_area": known(geometry.area(first)),
+        "haematoxylin": known(cells.haem),
+        "z_size": cells.z_size,
+        "z_stain": cells.z_stain,
+        "mean_grey": cells.mean_grey,
+        "row": order,
+    }
     return pd.DataFrame(columns)
 
 
@@ -228,9 +251,14 @@ def add_table(spec: Slide, truth: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_truth(
-    folder: Path, spec: Slide, truth: pd.DataFrame, zinb: counts.Zinb, genes: profiles.Profiles, matrix: np.ndarray,
+    folder: Path,
+    spec: Slide,
+    truth: pd.DataFrame,
+    zinb: counts.Zinb,
+    genes: profiles.Profiles,
+    matrix: np.ndarray,
     shape: tuple[int, int],
-) -> dict:  # fmt: skip
+) -> dict:
     """Write ``truth/``: truth.parquet (cells), truth.h5ad (X = mu, layers theta, pi), truth.json (the rest, last)."""
     (folder / "truth").mkdir()
     rows = truth.pop("row").to_numpy()

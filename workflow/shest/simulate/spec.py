@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from shest.errors import InputError
+from shest.core.errors import InputError
 
 PIXEL_SIZE = 0.2125  # µm, the morphology image of a Xenium bundle
 WINDOW_UM = 16.0
@@ -29,8 +29,16 @@ BUNDLE_FILES = (
     "truth/truth.h5ad",
 )
 """What every simulated bundle holds; ``{name}`` stands for the slide's."""
-PLANTED = ("no_counts", "no_nucleus", "two_nuclei", "too_small", "too_large", "outside_image", "window_off_image",
-           "bare_glass")  # fmt: skip
+PLANTED = (
+    "no_counts",
+    "no_nucleus",
+    "two_nuclei",
+    "too_small",
+    "too_large",
+    "outside_image",
+    "window_off_image",
+    "bare_glass",
+)
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,25 @@ def plan(cells: int, rng: np.random.Generator) -> Tissue:
     nest, air, wall = (np.minimum(field, solid) for field in (nest, air, wall))
     along, across, fibre_angle = _fibres(xx, yy, rng)
     return Tissue(
-        height, width, tissue, air, wall, nest, np.minimum(gland, nest), lymphoid, vessel, lumen, along, across,
-        fibre_angle, wall_angle, 1 + 0.12 * smooth_noise(shape, 260, rng), 1 + 0.06 * smooth_noise(shape, 220, rng),
-        _fold(xx, yy, tissue, rng), tuple(vessels),
-    )  # fmt: skip
+        height,
+        width,
+        tissue,
+        air,
+        wall,
+        nest,
+        np.minimum(gland, nest),
+        lymphoid,
+        vessel,
+        lumen,
+        along,
+        across,
+        fibre_angle,
+        wall_angle,
+        1 + 0.12 * smooth_noise(shape, 260, rng),
+        1 + 0.06 * smooth_noise(shape, 220, rng),
+        _fold(xx, yy, tissue, rng),
+        tuple(vessels),
+    )
 
 
 def _outline(xx: np.ndarray, yy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -148,8 +163,9 @@ def _vessels(where: np.ndarray, area: float, rng: np.random.Generator) -> list[V
         row, column = inner[rng.integers(len(inner))]
         large = number < wanted
         a = rng.uniform(15, 30) if large else rng.uniform(4.5, 8)
-        vessel = Vessel(column, row, a, a * rng.uniform(0.55, 0.9), rng.uniform(0, np.pi),
-                        rng.uniform(4, 8) if large else 1.0)  # fmt: skip
+        vessel = Vessel(
+            column, row, a, a * rng.uniform(0.55, 0.9), rng.uniform(0, np.pi), rng.uniform(4, 8) if large else 1.0
+        )
         if all(np.hypot(v.x - column, v.y - row) > v.a + v.wall + a + vessel.wall + 6 for v in placed):
             placed.append(vessel)
     return placed

@@ -1,0 +1,1 @@
+"""What everything rests on: errors, files written whole, provenance, messages. Imports nothing above it."""

@@ -1,0 +1,138 @@
+"""The embedding engine: tile shards in, cache parts out, every cell and view encoded once.
+
+Imports NumPy, numba and safetensors only, and torch where the encoder wants it, so that it runs on a bare GPU node.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shest.core import console
+from shest.encode import cache, encoders
+from shest.tiles import quadruple
+
+
+def load(record: dict, threads: int) -> Any:
+    """Make the encoder that ``encoder.json`` describes."""
+    if record["kind"] == encoders.MORPHOMETRICS:
+        return encoders.Morphometrics(record, threads)
+    import torch
+
+    from shest.encode import timm_encoder
+
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    settings, entry = record["settings"], encoders.Entry(**record["entry"])
+    where = timm_encoder.device()
+    if settings["device"] != where.type:
+        console.log.warning(f"WARNING chosen on a {settings['device']}, running on a {where.type}: bytes may differ")
+    model = encoders.build(entry, Path(record["weights"]) if record["weights"] else None)
+    return timm_encoder.Backbone(model, entry, settings["precision"], settings["batch"], where)
+
+
+def encode_cells(encoder: Any, windows: np.ndarray, masks: np.ndarray, view: int, advance: Any) -> np.ndarray:
+    """Encode cells batch by batch -> (n, dim) float16; results are fetched while the next batch runs."""
+    out = np.empty((len(windows), encoder.dim), np.float16)
+    waiting: list[tuple[slice, Any]] = []
+
+    def fetch() -> None:
+        part, values = waiting.pop(0)
+        out[part] = values.cpu().numpy() if hasattr(values, "cpu") else values
+        advance(part.stop - part.start)
+
+    for start in range(0, len(windows), encoder.batch):
+        part = slice(start, min(start + encoder.batch, len(windows)))
+        waiting.append((part, encoder.encode(windows[part], masks[part], view)))
+        if len(waiting) > 1:
+            fetch()
+    while waiting:
+        fetch()
+    return out
+
+
+Work = tuple[dict, int, np.ndarray | None]  # entry of quadruple.json, view, rows (None: all cells)
+
+
+def outstanding(work: list[Work], folder: str | Path, fingerprint: str) -> list[Work]:
+    """Return the part of the work that the cache does not hold yet; no cell and view twice."""
+    left = []
+    for shard, view, rows in work:
+        wanted = np.arange(len(shard["cells"])) if rows is None else rows
+        missing = cache.missing_rows(folder, fingerprint, shard["sha256"], view, wanted)
+        if len(missing):
+            left.append((shard, view, None if len(missing) == len(shard["cells"]) else missing))
+    return left
+
+
+def prefetch(work: list[Work], tile_folder: Path) -> Iterator[tuple[Work, np.ndarray, np.ndarray]]:
+    """Read shards one ahead of the encoder."""
+
+    def read(item: Work) -> tuple[np.ndarray, np.ndarray]:
+        windows, masks = quadruple.read_shard(tile_folder / item[0]["file"])
+        return (windows, masks) if item[2] is None else (windows[item[2]], masks[item[2]])
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(read, work[0]) if work else None
+        for position, item in enumerate(work):
+            windows, masks = ahead.result()
+            if position + 1 < len(work):
+                ahead = pool.submit(read, work[position + 1])
+            yield item, windows, masks
+
+
+def run(record: dict, work: list[Work], tile_folder: str | Path, folder: str | Path, threads: int) -> int:
+    """Encode what is missing of the work into the cache.
+
+    Parameters
+    ----------
+    record
+        Content of ``encoder.json``.
+    work
+        Shards (entries of tiles.json), views and rows.
+    tile_folder
+        Where the shards lie.
+    folder
+        The cache.
+
+    Returns
+    -------
+    int
+        Cells and views encoded; 0 if the cache held everything.
+    """
+    left = outstanding(work, folder, record["fingerprint"])
+    total = sum(len(shard["cells"]) if rows is None else len(rows) for shard, _, rows in left)
+    held = sum(len(shard["cells"]) if rows is None else len(rows) for shard, _, rows in work) - total
+    console.log.info(f"the cache holds {held:,} of {held + total:,} embeddings")
+    if not left:
+        return 0
+    encoder = load(record, threads)
+    console.log.info(f"encoding with {encoder.describe()}")
+    with console.track(total, "embed", "images") as advance:
+        for (shard, view, rows), windows, masks in prefetch(left, Path(tile_folder)):
+            values = encode_cells(encoder, windows, masks, view, advance)
+            path = cache.part_path(folder, record["fingerprint"], shard["sha256"], view, rows)
+            cache.write_part(path, values, rows)
+    return total
+
+
+def index(record: dict, sample: str, work: list[Work], folder: str | Path) -> dict:
+    """Describe which cache parts hold the work's cells and views: the content of ``embeddings.json``."""
+    shards: dict[str, dict] = {}
+    for shard, view, rows in work:
+        entry = shards.setdefault(
+            shard["sha256"], {"file": shard["file"], "sha256": shard["sha256"], "cells": shard["cells"], "parts": []}
+        )
+        for path in cache.parts_for(folder, record["fingerprint"], shard["sha256"], view, rows):
+            entry["parts"].append({"view": view, "file": str(path.relative_to(folder))})
+    return {
+        "sample": sample,
+        "encoder": record["name"],
+        "fingerprint": record["fingerprint"],
+        "dim": record["dim"],
+        "invariant": record["invariant"],
+        "cache": str(folder),
+        "shards": list(shards.values()),
+    }

@@ -1,0 +1,211 @@
+"""From a Xenium bundle or a plain slide to a SpatialData store: counts, nucleus outlines, and the H&E in chunks."""
+
+import errno
+import json
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import dask
+import dask.array as da
+import geopandas
+import numpy as np
+import pandas as pd
+import shapely
+import spatialdata_io
+from anndata import AnnData
+from scipy import sparse
+from spatialdata import SpatialData
+from spatialdata.models import Image2DModel, ShapesModel, TableModel
+from spatialdata.transformations import Affine, Identity
+from xarray import DataArray, DataTree
+
+from shest.core.errors import Findings, InputError, brief
+from shest.core.files import replacing
+from shest.io import slide
+from shest.io import xenium as heads
+from shest.io.store import IMAGE, NUCLEI, TABLE
+from shest.io.xenium import CHUNKS, SPECS
+
+PYRAMID = (4, 4)  # further scales of the stored image, for pictures and viewers
+ASSUMED = {"polygon_sets": "xenium-4.0.0", "seg_mask_value": "xenium-1.9.0", "integers": "xenium-1.0.0"}
+"""The version that a bundle without one is read as, by the layout of its cells."""
+
+
+def read_bundle(bundle: str | Path, he_image: str | Path, alignment: str | Path) -> tuple[SpatialData, dict]:
+    """Read what the workflow needs of a Xenium bundle.
+
+    Returns
+    -------
+    sdata : SpatialData
+        ``he_image`` (lazy), ``nucleus_boundaries`` (µm), ``table`` (counts of Gene Expression features).
+    facts : dict
+        Pixel size, alignment, shapes and counts, for ``ingest.json``.
+
+    Raises
+    ------
+    InputError
+        Something in the bundle is wrong; everything that the files' heads show is said at once.
+    """
+    found = Findings()
+    heads.check(bundle, he_image, alignment, found)
+    found.stop()
+    specs, matrix, pixels = heads.read_specs(bundle), heads.read_alignment(alignment), heads.read_he(he_image)
+    try:
+        with _readable(Path(bundle), specs) as folder:
+            sdata = spatialdata_io.xenium(
+                folder,
+                transcripts=False,
+                morphology_focus=False,
+                morphology_mip=False,
+                cells_labels=False,
+                nucleus_labels=False,
+                cells_boundaries=False,
+                aligned_images=False,
+            )
+        _check_values(bundle, sdata)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            bundle,
+            f"the bundle cannot be read ({brief(error)})",
+            "Copy its files again; they must come from one run of the instrument",
+        ) from error
+    sdata.images[IMAGE] = _image(pixels, matrix)
+    table = sdata.tables[TABLE]
+    facts = {
+        "platform": "xenium",
+        "cells": int(table.n_obs),
+        "genes": int(table.n_vars),
+        "nuclei": len(sdata.shapes[NUCLEI]),
+        "he_shape": [int(n) for n in pixels.shape[1:]],
+        "pixel_size_um": float(specs["pixel_size"]),
+        "he_to_morphology": matrix.tolist(),
+        "panel": specs.get("panel_name"),
+        "analysis_version": specs.get("analysis_sw_version"),
+    }
+    return sdata, facts
+
+
+def _image(pixels: da.Array, matrix: np.ndarray) -> DataArray | DataTree:
+    """Make the stored image: chunks, a pyramid where it is large, and its affine (3 x 3) to the global frame."""
+    return Image2DModel.parse(
+        pixels,
+        dims=("c", "y", "x"),
+        c_coords=("r", "g", "b"),
+        chunks=CHUNKS,
+        scale_factors=list(PYRAMID) if min(pixels.shape[1:]) > 4 * CHUNKS[1] else None,
+        transformations={"global": Affine(matrix, input_axes=("x", "y"), output_axes=("x", "y"))},
+    )
+
+
+def read_slide(path: str | Path, nuclei: str | Path, mpp: str | None) -> tuple[SpatialData, dict]:
+    """Read a plain slide and the outlines of its nuclei into what a bundle is read into.
+
+    The frame that takes the place of Xenium's is µm from the slide's first pixel. The table has every cell and no
+    genes; a cell whose outline has no area is in the table and not among the nuclei.
+
+    Parameters
+    ----------
+    path, nuclei
+        The slide, and a GeoJSON file.
+    mpp
+        µm per px, or None for what the file says.
+
+    Returns
+    -------
+    As :func:`read_bundle`.
+
+    Raises
+    ------
+    InputError
+        The slide or the outlines cannot be used.
+    """
+    pixels, sizes = slide.read_image(path), slide.read_mpp(path, mpp)
+    found = slide.read_nuclei(nuclei, pixels.shape[1:], sizes)
+    to_um = np.diag([*sizes, 1.0])
+    outlines = shapely.transform(found.outline[found.drawn], lambda xy: xy * np.array(sizes))
+    frame = geopandas.GeoDataFrame({"cell_id": found.cell_id[found.drawn]}, geometry=outlines)
+    obs = pd.DataFrame({"cell_id": found.cell_id, "region": pd.Categorical([NUCLEI] * len(found.cell_id))})
+    cells = AnnData(sparse.csr_matrix((len(obs), 0), dtype=np.float32), obs=obs.set_index(obs["cell_id"].to_numpy()))
+    sdata = SpatialData(
+        images={IMAGE: _image(pixels, to_um)},
+        shapes={NUCLEI: ShapesModel.parse(frame, transformations={"global": Identity()})},
+        tables={TABLE: TableModel.parse(cells, region=NUCLEI, region_key="region", instance_key="cell_id")},
+    )
+    facts = {
+        "platform": "slide",
+        "cells": len(found.cell_id),
+        "genes": 0,
+        "nuclei": int(found.drawn.sum()),
+        "he_shape": [int(n) for n in pixels.shape[1:]],
+        "pixel_size_um": 1.0,
+        "he_to_morphology": to_um.tolist(),
+        "mpp_from": "file" if mpp is None else "sheet",
+        "ids_from": "file" if found.named else "order",
+        "repaired_outlines": found.repaired,
+    }
+    return sdata, facts
+
+
+@contextmanager
+def _readable(bundle: Path, specs: dict) -> Iterator[Path]:
+    """Yield the bundle, or where it names no version, a folder of links to its files with one that fits its layout.
+
+    Without a version the reader takes the numbers of nuclei for the ids of their cells.
+    """
+    if heads.version_of(specs) is not None:
+        yield bundle
+        return
+    with tempfile.TemporaryDirectory(prefix="shest-") as folder:
+        aside = Path(folder)
+        for name in (heads.CELLS, heads.NUCLEI, heads.MATRIX, heads.ZARR):
+            (aside / name).symlink_to((bundle / name).resolve())
+        layout = heads.read_zarr(bundle)[0]
+        said = {k: v for k, v in specs.items() if k != "xenium_ranger"} | {"analysis_sw_version": ASSUMED[layout]}
+        (aside / SPECS).write_text(json.dumps(said))
+        yield aside
+
+
+def _check_values(bundle: str | Path, sdata: SpatialData) -> None:
+    """Refuse counts that are none."""
+    values = sdata.tables[TABLE].X.data
+    if not (np.isfinite(values).all() and np.array_equal(values, np.rint(values)) and (values >= 0).all()):
+        raise InputError(Path(bundle) / heads.MATRIX, "its values are no counts", heads.COPY)
+
+
+def write_store(sdata: SpatialData, path: str | Path, threads: int = 1) -> None:
+    """Write the store aside with ``threads`` threads and put it in place when it is whole.
+
+    The threads are this function's own: after a failure those still at work are waited for, or they would write into
+    the folder that is being removed.
+
+    Raises
+    ------
+    InputError
+        The disk is full, or the H&E, which is decoded only now, has a tile that cannot be decoded.
+    """
+    try:
+        with (
+            replacing(path) as aside,
+            ThreadPoolExecutor(threads) as pool,
+            dask.config.set(scheduler="threads", pool=pool),
+        ):
+            sdata.write(aside)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(path, "no space left on the disk", "Free some, or set results elsewhere") from error
+        raise _undecodable(path, error) from error
+    except Exception as error:
+        raise _undecodable(path, error) from error
+
+
+def _undecodable(path: str | Path, error: Exception) -> InputError:
+    return InputError(
+        path,
+        f"the store cannot be written ({brief(error)})",
+        "If the H&E opens in no viewer either, copy it again; else see the log",
+    )

@@ -1,0 +1,1 @@
+"""What is learnt from: annotation, split, refinement, training sets."""

@@ -1,0 +1,281 @@
+"""Annotation: each cell's subtype by TACCO, its type, and the pathologist's word on it."""
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from shest.core.errors import InputError, brief
+
+REASONS = ("labelled", "no_counts", "excluded_subtype", "disagrees", "not_in_table")
+KEY = "subtype"
+
+
+def read_reference(
+    path: str | Path,
+    counts: str = "auto",
+    label_key: str = "cell_type_tumor",
+    symbol_key: str = "feature_name",
+    exclude: dict[str, list] | None = None,
+) -> ad.AnnData:
+    """Read the labelled reference.
+
+    Returns
+    -------
+    AnnData
+        X: whole-number counts (CSR); obs["subtype"]: labels; var index: gene symbols.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, lacks a column, has labels that are missing or all alike, symbols that stand
+        there twice, or values that are no counts.
+    """
+    try:
+        data = ad.read_h5ad(path)
+    except Exception as error:
+        raise InputError(path, f"no AnnData file that can be read ({brief(error)})", "Fetch the file again") from None
+    data = data[included(path, data.obs, exclude)]
+    labels = reference_labels(path, data.obs, label_key)
+    symbols = reference_symbols(path, data.var, symbol_key)
+    matrix = sparse.csr_matrix(_counts(path, data, counts), dtype=np.float32)
+    reference = ad.AnnData(matrix, obs=pd.DataFrame({KEY: labels.to_numpy()}, index=data.obs_names))
+    reference.var_names = symbols
+    reference.obs[KEY] = reference.obs[KEY].astype("category")
+    return reference
+
+
+def included(path: str | Path, obs: pd.DataFrame, exclude: dict[str, list] | None) -> np.ndarray:
+    """Return which cells of the reference (n,) bool are not left out by the config.
+
+    Raises
+    ------
+    InputError
+        A column that ``exclude`` names is not there.
+    """
+    kept = np.ones(len(obs), dtype=bool)
+    for column, values in (exclude or {}).items():
+        _need(path, obs, column, "obs", "reference.exclude")
+        kept &= ~obs[column].isin(values).to_numpy()
+    return kept
+
+
+def reference_labels(path: str | Path, obs: pd.DataFrame, label_key: str) -> pd.Series:
+    """Return the subtype of each cell (n,) str; raise :class:`InputError` where one is missing or all are alike."""
+    _need(path, obs, label_key, "obs", "reference.label_key")
+    labels = obs[label_key]
+    if labels.isna().any():
+        raise InputError(path, f"{int(labels.isna().sum())} cells have no {label_key}", "Label or remove these cells")
+    if labels.nunique() < 2:
+        raise InputError(path, f"{label_key} has fewer than two labels", "Choose another reference.label_key")
+    return labels.astype(str)
+
+
+def reference_symbols(path: str | Path, var: pd.DataFrame, symbol_key: str) -> pd.Index:
+    """Return the symbol of each gene; raise :class:`InputError` where one stands there twice."""
+    symbols = var.index
+    if symbol_key != "index":
+        _need(path, var, symbol_key, "var", "reference.symbol_key")
+        symbols = var[symbol_key]
+    symbols = pd.Index(np.asarray(symbols, dtype=str))
+    if symbols.has_duplicates:
+        twice = symbols[symbols.duplicated()].unique()[:3].tolist()
+        raise InputError(path, f"gene symbols stand there twice: {', '.join(twice)}", "Sum or drop the duplicates")
+    return symbols
+
+
+def _need(path, frame: pd.DataFrame, column: str, where: str, key: str) -> None:
+    if column not in frame.columns:
+        known = ", ".join(map(str, frame.columns[:12]))
+        raise InputError(path, f"no column {column} in {where}", f"Set {key} to one of: {known}")
+
+
+def _counts(path, data: ad.AnnData, where: str):
+    """Take the matrix that holds whole numbers; a log-normalised one is refused."""
+    if where not in ("auto", "X", "raw") and where not in data.layers:
+        known = ", ".join(["auto", "X", "raw", *data.layers])
+        raise InputError(path, f"no layer {where}", f"Set reference.counts to one of: {known}")
+    if where == "raw" and data.raw is None:
+        raise InputError(path, "no raw matrix", "Set reference.counts to X, or add the counts")
+    if where in data.layers:
+        matrix = data.layers[where]
+    elif where == "raw" or (where == "auto" and data.raw is not None):
+        if not data.var_names.isin(data.raw.var_names).all():
+            raise InputError(path, "raw lacks genes that var has", "Set reference.counts to X or a layer with counts")
+        matrix = data.raw[:, data.var_names].X
+    else:
+        matrix = data.X
+    check_whole(path, matrix.data if sparse.issparse(matrix) else np.asarray(matrix))
+    return matrix
+
+
+def check_whole(path: str | Path, values: np.ndarray) -> None:
+    """Raise :class:`InputError` where values are negative, not whole or not finite: no counts."""
+    whole = np.isfinite(values).all() and np.array_equal(values, np.rint(values))
+    if values.size and not (whole and values.min() >= 0):
+        raise InputError(
+            path,
+            "its values are no whole numbers (normalised or log-transformed)",
+            "Set reference.counts to where the raw counts are; TACCO needs counts",
+        )
+
+
+def read_table(path: str | Path, cell_ids: np.ndarray) -> pd.Series:
+    """Read a pathologist's table (columns cell_id and group); return the group by cell_id.
+
+    A cell without a group is one on which the pathologist said nothing.
+
+    Raises
+    ------
+    InputError
+        A column is missing, a cell stands there twice, or the bundle does not have a cell of the table.
+    """
+    table = parse_table(path)
+    for problem in table_problems(path, table, cell_ids):
+        raise problem
+    return table.set_index("cell_id")["group"]
+
+
+def parse_table(path: str | Path) -> pd.DataFrame:
+    """Read the columns cell_id and group of a table as text; raise :class:`InputError` where that cannot be."""
+    try:
+        table = pd.read_csv(path, dtype=str, sep=None, engine="python", encoding="utf-8-sig")
+    except Exception as error:
+        raise InputError(path, f"no table that can be read ({brief(error)})", "Write a CSV: cell_id,group") from None
+    for column in ("cell_id", "group"):
+        _need(path, table, column, "the table", "the header (cell_id,group)")
+    return table[["cell_id", "group"]]
+
+
+def table_problems(path: str | Path, table: pd.DataFrame, cell_ids: np.ndarray) -> list[InputError]:
+    """List what is wrong with the cells of a pathologist's table."""
+    said = []
+    twice = table["cell_id"][table["cell_id"].duplicated()].unique()
+    if len(twice):
+        said.append(InputError(path, f"{len(twice):,} cells stand there twice ({_some(twice)})", "Keep one row a cell"))
+    unknown = table["cell_id"][~table["cell_id"].isin(cell_ids)].unique()
+    if len(unknown):
+        said.append(
+            InputError(
+                path,
+                f"{len(unknown):,} cells that the bundle does not have ({_some(unknown)})",
+                "Check that the table belongs to this bundle",
+            )
+        )
+    return said
+
+
+def _some(names: np.ndarray) -> str:
+    return ", ".join(map(str, names[:3]))
+
+
+def prior_from_table(
+    groups: pd.Series, weights: pd.Series, subtypes: dict[str, list[str]], reference: ad.AnnData
+) -> pd.Series:
+    """Turn the type shares of a table into a prior over the reference's subtypes.
+
+    Cells count by their transcripts, as in TACCO's own prior. Within a type the reference's composition stands;
+    subtypes of types that the table lacks, and of none, get no share.
+
+    Parameters
+    ----------
+    groups : type by cell_id
+    weights : transcripts by cell_id
+    subtypes : subtypes by type
+    reference : counts with obs["subtype"]
+    """
+    by_type = weights.reindex(groups.index).fillna(0).groupby(groups.to_numpy()).sum()
+    reads = pd.Series(np.asarray(reference.X.sum(axis=1)).ravel()).groupby(reference.obs[KEY].to_numpy()).sum()
+    shares = {}
+    for name, members in subtypes.items():
+        inside = reads.reindex(members).fillna(0)
+        if by_type.get(name, 0) > 0 and inside.sum() > 0:
+            shares |= (inside / inside.sum() * by_type[name]).to_dict()
+    prior = pd.Series(shares, dtype=float)
+    return prior[prior > 0] / prior.sum()
+
+
+def run_tacco(
+    counts: ad.AnnData, reference: ad.AnnData, prior: pd.Series | None, min_shared_genes: int
+) -> pd.DataFrame:
+    """Run TACCO on cells with counts.
+
+    Parameters
+    ----------
+    counts, reference
+        Whole-number counts, genes by symbol.
+    prior
+        Share of each subtype (subtypes not in it are not considered), or None for the reference's composition.
+    min_shared_genes
+        Fewest genes in common.
+
+    Returns
+    -------
+    DataFrame
+        Shares (cells x subtypes) of the cells with counts among the shared genes.
+    """
+    import tacco  # here: reading a reference or a table needs none of it
+
+    shared = counts.var_names.intersection(reference.var_names)
+    if len(shared) < min_shared_genes:
+        raise InputError(
+            "reference.path",
+            f"only {len(shared)} genes in common with the sample (reference.min_shared_genes: {min_shared_genes})",
+            "Check reference.symbol_key: the sample names genes by symbol",
+        )
+    if prior is not None:
+        reference = reference[reference.obs[KEY].isin(prior.index)]
+    if reference.obs[KEY].nunique() < 2:
+        raise InputError("annotate.prior", "fewer than two subtypes have a share", "Use the prior reference")
+    cells, known = counts[:, shared].copy(), reference[:, shared].copy()  # TACCO writes into what it is given
+    known.obs[KEY] = known.obs[KEY].cat.remove_unused_categories()
+    cells = cells[np.asarray(cells.X.sum(axis=1)).ravel() > 0].copy()
+    known = known[np.asarray(known.X.sum(axis=1)).ravel() > 0].copy()
+    return tacco.tl.annotate(
+        cells,
+        known,
+        annotation_key=KEY,
+        annotation_prior=None if prior is None else prior.reindex(known.obs[KEY].cat.categories),
+        assume_valid_counts=True,
+        remove_constant_genes=False,
+        verbose=0,
+    )
+
+
+def label(
+    cell_ids: np.ndarray, shares: pd.DataFrame, subtypes: dict[str, list[str]], groups: pd.Series | None
+) -> pd.DataFrame:
+    """Decide each cell's label.
+
+    Parameters
+    ----------
+    cell_ids : (n,) str, all cells
+    shares : TACCO's shares of the cells with counts
+    subtypes : subtypes by type
+    groups : the pathologist's type by cell_id, or None where no table is given
+
+    Returns
+    -------
+    DataFrame
+        One row a cell: cell_id, subtype, score, tacco_type, table_type, cell_type, reason (one of ``REASONS``).
+    """
+    shares = shares.dropna()
+    type_of = {subtype: name for name, members in subtypes.items() for subtype in members}
+    frame = pd.DataFrame(index=pd.Index(np.asarray(cell_ids, dtype=str), name="cell_id"))
+    frame["subtype"] = shares.idxmax(axis=1).astype(object).reindex(frame.index)
+    frame["score"] = shares.max(axis=1).reindex(frame.index).astype(np.float32)
+    frame["tacco_type"] = frame["subtype"].map(type_of)
+    frame["table_type"] = None if groups is None else groups.reindex(frame.index)
+    disagrees = frame["tacco_type"] != frame["table_type"]
+    frame["reason"] = np.select(
+        [frame["subtype"].isna(), frame["tacco_type"].isna()]
+        + ([] if groups is None else [frame["table_type"].isna(), disagrees]),
+        ["no_counts", "excluded_subtype"] + ([] if groups is None else ["not_in_table", "disagrees"]),
+        default="labelled",
+    )
+    frame["cell_type"] = frame["tacco_type"].where(frame["reason"] == "labelled")
+    text = ["subtype", "tacco_type", "table_type", "cell_type", "reason"]
+    frame[text] = frame[text].astype("string")
+    return frame.reset_index()[["cell_id", "subtype", "score", "tacco_type", "table_type", "cell_type", "reason"]]

@@ -1,0 +1,1 @@
+"""How good a prediction is: metrics, evaluation, other programs' labels."""

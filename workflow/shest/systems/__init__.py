@@ -1,0 +1,1 @@
+"""What learns: one folder a system, and base.py, which says what a system is."""

@@ -1,0 +1,1 @@
+"""The paper's system: two heads, for types and for expression, on one encoder's embeddings."""

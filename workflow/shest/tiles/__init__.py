@@ -1,0 +1,1 @@
+"""From an image and outlines to tiles: blocks, masks, haematoxylin, quadruple tiles, shards."""

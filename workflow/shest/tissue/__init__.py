@@ -1,0 +1,1 @@
+"""What is observed and where: nuclei of cells, registration."""
