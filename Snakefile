@@ -57,6 +57,6 @@ localrules:
 rule all:
     default_target: True
     input:
-        R("report.html"),
+        results("report.html"),
     message:
         "Done: open {input}"

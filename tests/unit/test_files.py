@@ -12,8 +12,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     path.write_text("old")
 
     def interrupted():
-        with files.replacing(path) as aside:
-            aside.write_text("half")
+        with files.atomic_write(path) as tmp_path:
+            tmp_path.write_text("half")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -26,10 +26,10 @@ def test_a_folder_is_replaced_whole(tmp_path):
     path = tmp_path / "store.zarr"
     path.mkdir()
     (path / "stale").write_text("x")
-    with files.replacing(path) as aside:
-        assert aside.suffix == ".zarr"
-        aside.mkdir()
-        (aside / "new").write_text("y")
+    with files.atomic_write(path) as tmp_path:
+        assert tmp_path.suffix == ".zarr"
+        tmp_path.mkdir()
+        (tmp_path / "new").write_text("y")
     assert [p.name for p in path.iterdir()] == ["new"]
 
 

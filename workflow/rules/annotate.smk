@@ -3,16 +3,17 @@
 
 rule annotate:
     input:
-        ingest=R("{sample}/ingest.json"),
+        ingest=results("samples/{sample}/ingest.json"),
+        store=results("samples/{sample}/sdata.zarr"),
         reference=REFERENCE,
         table=annotation_table,
-        preflight=ancient(R("preflight.json")),
+        preflight=ancient(results("preflight.json")),
     output:
-        annotation=R("{sample}/annotation.parquet"),
+        annotation=results("samples/{sample}/annotation.parquet"),
     log:
-        R("logs/annotate/{sample}.log"),
+        results("logs/annotate/{sample}.log"),
     benchmark:
-        R("benchmarks/annotate/{sample}.tsv")
+        results("benchmarks/annotate/{sample}.tsv")
     conda:
         env("annotate")
     threads: 2
@@ -20,7 +21,6 @@ rule annotate:
         mem_mb=sized(3000, reference=6, table=20, tables=40),
         runtime=sized(15, reference=0.02, tables=0.2),
     params:
-        store=R("{sample}/sdata.zarr"),
         reference=config["reference"],
         subtypes={name: entry["subtypes"] for name, entry in TYPES.items()},
         prior=config["annotate"]["prior"],

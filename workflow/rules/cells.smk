@@ -3,15 +3,16 @@
 
 rule cells:
     input:
-        ingest=R("{sample}/ingest.json"),
-        registration=R("{sample}/registration.json"),
+        ingest=results("samples/{sample}/ingest.json"),
+        store=results("samples/{sample}/sdata.zarr"),
+        registration=results("samples/{sample}/registration.json"),
     output:
-        cells=R("{sample}/cells.parquet"),
-        outlines=R("{sample}/outlines.parquet"),
+        cells=results("samples/{sample}/cells.parquet"),
+        outlines=results("samples/{sample}/outlines.parquet"),
     log:
-        R("logs/cells/{sample}.log"),
+        results("logs/cells/{sample}.log"),
     benchmark:
-        R("benchmarks/cells/{sample}.tsv")
+        results("benchmarks/cells/{sample}.tsv")
     conda:
         env("image")
     threads: THREADS
@@ -19,11 +20,10 @@ rule cells:
         mem_mb=sized(1500, per_thread=BLOCK_MB, shapes=20),
         runtime=sized(15, images=0.02, shapes=0.3),
     params:
-        store=R("{sample}/sdata.zarr"),
         limits=config["cells"],
         window_um=config["tiles"]["window_um"],
         block_px=config["tiles"]["block_px"],
-        code=code("cells", "store"),
+        code=code("cells"),
     message:
         "Judging the cells of {wildcards.sample}"
     script:

@@ -9,7 +9,7 @@ from shest.fetch import sources
 from shest.run import run_inputs
 from shest.run import record
 from shest.core.files import sha256
-from shest.core.provenance import module_digest
+from shest.core.provenance import code_digest
 
 CONFIG_FILE = Path((workflow.overwrite_configfiles or [Path(workflow.basedir) / "config" / "config.yaml"])[-1])
 
@@ -44,14 +44,14 @@ wildcard_constraints:
     protocol="strict|paper",
 
 
-def R(path):
+def results(path):
     """Prefix a path with the results folder of this run."""
     return f"{RESULTS}/{path}"
 
 
-def code(*modules):
-    """Digest of library modules, as a parameter of what uses them: a change in them runs it again."""
-    return module_digest(*modules)
+def code(script):
+    """Digest of the library's modules that a script imports, as a parameter of its rule: a change runs it again."""
+    return code_digest(Path(workflow.basedir, "workflow/scripts", f"{script}.py"))
 
 
 def env(name):
@@ -80,7 +80,7 @@ EXTERNAL = config["figures"].get("external", with_role("validation")[:2])
 FIGURES = ["2", "4", "5", "6", "7", "8", "S1", "S2", "S3", "S4"]
 TABLES = ["1", "S1"]
 # What figures read of a sample.
-KINDS = {
+RESULT_PATHS = {
     "scores": "evaluation/{encoder}/{protocol}/{sample}.json",
     "genes": "evaluation/{encoder}/{protocol}/{sample}.genes.csv",
     "markers": "evaluation/{encoder}/{protocol}/{sample}.markers.csv",
@@ -88,11 +88,11 @@ KINDS = {
     "predictions": "predictions/{encoder}/{protocol}/{sample}.h5ad",
     "refinements": "refinement/{encoder}/{protocol}/{sample}.parquet",
     "embeddings": "embeddings/{encoder}/{sample}/embeddings.json",
-    "annotations": "{sample}/annotation.parquet",
-    "registrations": "{sample}/registration.json",
-    "cells": "{sample}/cells.parquet",
-    "tiles": "{sample}/tiles/tiles.json",
-    "ingests": "{sample}/ingest.json",
+    "annotations": "samples/{sample}/annotation.parquet",
+    "registrations": "samples/{sample}/registration.json",
+    "cells": "samples/{sample}/cells.parquet",
+    "tiles": "samples/{sample}/tiles/tiles.json",
+    "ingests": "samples/{sample}/ingest.json",
 }
 
 
@@ -122,7 +122,7 @@ def annotation_table(wildcards):
 
 def annotation_where_there(wildcards):
     """The annotation of a sample that has expression."""
-    return [R("{sample}/annotation.parquet")] if SAMPLES[wildcards.sample]["platform"] == "xenium" else []
+    return [results("samples/{sample}/annotation.parquet")] if SAMPLES[wildcards.sample]["platform"] == "xenium" else []
 
 
 def resolved_encoder(entry):
@@ -177,13 +177,13 @@ def checked_config():
 
 def split_of(wildcards):
     """The split, for samples that were split."""
-    return [R(f"{MODEL}/split.parquet")] if SAMPLES[wildcards.sample]["role"] == "train" else []
+    return [results(f"{MODEL}/split.parquet")] if SAMPLES[wildcards.sample]["role"] == "train" else []
 
 
 def refinement_of(wildcards):
     """The refinement, where it decides which cells are scored."""
     refined = wildcards.protocol == "paper" and SAMPLES[wildcards.sample]["role"] == "train"
-    return [R("refinement/{encoder}/{protocol}/{sample}.parquet")] if refined else []
+    return [results("refinement/{encoder}/{protocol}/{sample}.parquet")] if refined else []
 
 
 def comparator_files(wildcards):
@@ -194,22 +194,22 @@ def comparator_files(wildcards):
 def figure(number):
     """Outputs of a figure."""
     return {
-        "png": report(R(f"figures/figure_{number}.png"), caption="../report/figure.rst", category="Figures"),
-        "pdf": R(f"figures/figure_{number}.pdf"),
-        "data": directory(R(f"figures/source_data/figure_{number}")),
+        "png": report(results(f"figures/figure_{number}.png"), caption="../report/figure.rst", category="Figures"),
+        "pdf": results(f"figures/figure_{number}.pdf"),
+        "data": directory(results(f"figures/source_data/figure_{number}")),
     }
 
 
 def shown(samples, *kinds):
     """Inputs of a figure: each kind of result of the shown encoder and protocol, in the order of the samples."""
-    return {kind: [R(KINDS[kind].format(sample=sample, **SHOWN)) for sample in samples] for kind in kinds}
+    return {kind: [results(RESULT_PATHS[kind].format(sample=sample, **SHOWN)) for sample in samples] for kind in kinds}
 
 
 def drawn(samples, *modules):
     """Parameters of a figure: its samples and their stores, the types and how they are coloured, the code."""
     return {
         "samples": samples,
-        "stores": [R(f"{sample}/sdata.zarr") for sample in samples],
+        "stores": [results(f"samples/{sample}/sdata.zarr") for sample in samples],
         "types": TYPES,
         "palette": config["figures"]["palette"],
         "code": code("figures", "panels", *modules),
@@ -218,7 +218,7 @@ def drawn(samples, *modules):
 
 def evaluations(wildcards):
     return [
-        R(f"evaluation/{encoder}/{protocol}/{sample}.json")
+        results(f"evaluation/{encoder}/{protocol}/{sample}.json")
         for encoder in ENCODERS
         for protocol in config["protocols"]
         for sample in LABELLED

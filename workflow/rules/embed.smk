@@ -5,13 +5,13 @@ EMBED_JOBS = config["embed"]["shards"]
 
 rule encoder:
     input:
-        preflight=ancient(R("preflight.json")),
+        preflight=ancient(results("preflight.json")),
     output:
-        record=R("embeddings/{encoder}/encoder.json"),
+        record=results("embeddings/{encoder}/encoder.json"),
     log:
-        R("logs/encoder/{encoder}.log"),
+        results("logs/encoder/{encoder}.log"),
     benchmark:
-        R("benchmarks/encoder/{encoder}.tsv")
+        results("benchmarks/encoder/{encoder}.tsv")
     conda:
         env("torch")
     threads: THREADS
@@ -30,14 +30,14 @@ rule encoder:
 
 rule embed_part:
     input:
-        record=R("embeddings/{encoder}/encoder.json"),
-        tiles=R("{sample}/tiles/tiles.json"),
+        record=results("embeddings/{encoder}/encoder.json"),
+        tiles=results("samples/{sample}/tiles/tiles.json"),
     output:
-        part=R("embeddings/{encoder}/{sample}/parts/{part}-of-{parts}.json"),
+        part=results("embeddings/{encoder}/{sample}/parts/{part}-of-{parts}.json"),
     log:
-        R("logs/embed/{encoder}/{sample}.{part}-of-{parts}.log"),
+        results("logs/embed/{encoder}/{sample}.{part}-of-{parts}.log"),
     benchmark:
-        R("benchmarks/embed/{encoder}/{sample}.{part}-of-{parts}.tsv")
+        results("benchmarks/embed/{encoder}/{sample}.{part}-of-{parts}.tsv")
     conda:
         env("torch")
     threads: THREADS
@@ -54,18 +54,18 @@ rule embed_part:
 
 rule embed:
     input:
-        record=R("embeddings/{encoder}/encoder.json"),
-        tiles=R("{sample}/tiles/tiles.json"),
+        record=results("embeddings/{encoder}/encoder.json"),
+        tiles=results("samples/{sample}/tiles/tiles.json"),
         parts=[
-            R(f"embeddings/{{encoder}}/{{sample}}/parts/{part}-of-{EMBED_JOBS}.json")
+            results(f"embeddings/{{encoder}}/{{sample}}/parts/{part}-of-{EMBED_JOBS}.json")
             for part in range(1, EMBED_JOBS + 1)
         ],
     output:
-        index=R("embeddings/{encoder}/{sample}/embeddings.json"),
+        index=results("embeddings/{encoder}/{sample}/embeddings.json"),
     log:
-        R("logs/embed/{encoder}/{sample}.log"),
+        results("logs/embed/{encoder}/{sample}.log"),
     benchmark:
-        R("benchmarks/embed/{encoder}/{sample}.tsv")
+        results("benchmarks/embed/{encoder}/{sample}.tsv")
     conda:
         env("torch")
     threads: 1

@@ -15,9 +15,9 @@ rule fetch_file:
     output:
         file=f"{FETCHED}/{{fetched}}",
     log:
-        R("logs/fetch/{fetched}.log"),
+        results("logs/fetch/{fetched}.log"),
     benchmark:
-        R("benchmarks/fetch/{fetched}.tsv")
+        results("benchmarks/fetch/{fetched}.tsv")
     wildcard_constraints:
         fetched=any_of(FETCH_FILES),
     conda:
@@ -40,9 +40,9 @@ rule fetch_bundle:
     output:
         files=[f"{FETCHED}/{{bundle}}/{name}" for name in places.BUNDLE_FILES],
     log:
-        R("logs/fetch/{bundle}.log"),
+        results("logs/fetch/{bundle}.log"),
     benchmark:
-        R("benchmarks/fetch/{bundle}.tsv")
+        results("benchmarks/fetch/{bundle}.tsv")
     wildcard_constraints:
         bundle=any_of(FETCH_BUNDLES),
     conda:
@@ -63,11 +63,11 @@ rule fetch_bundle:
 
 rule fetch_weights:
     output:
-        record=R("embeddings/{encoder}/weights.json"),
+        record=results("embeddings/{encoder}/weights.json"),
     log:
-        R("logs/fetch/weights_{encoder}.log"),
+        results("logs/fetch/weights_{encoder}.log"),
     benchmark:
-        R("benchmarks/fetch/weights_{encoder}.tsv")
+        results("benchmarks/fetch/weights_{encoder}.tsv")
     wildcard_constraints:
         encoder=any_of(HUB_ENCODERS),
     conda:
@@ -88,7 +88,7 @@ rule fetch_weights:
 rule fetch:
     input:
         files=FETCHED_FILES,
-        weights=expand(R("embeddings/{encoder}/weights.json"), encoder=HUB_ENCODERS),
+        weights=expand(results("embeddings/{encoder}/weights.json"), encoder=HUB_ENCODERS),
     message:
         "Everything is there that the network is needed for"
 
@@ -98,11 +98,11 @@ rule needs:
     input:
         looked_into if all(map(os.path.exists, FETCHED_FILES)) else [],
     output:
-        needs=R("needs.json"),
+        needs=results("needs.json"),
     log:
-        R("logs/needs.log"),
+        results("logs/needs.log"),
     benchmark:
-        R("benchmarks/needs.tsv")
+        results("benchmarks/needs.tsv")
     conda:
         env("ingest")
     threads: 1

@@ -7,9 +7,9 @@ rule figure_2:
     output:
         **figure("2"),
     log:
-        R("logs/figures/figure_2.log"),
+        results("logs/figures/figure_2.log"),
     benchmark:
-        R("benchmarks/figures/figure_2.tsv")
+        results("benchmarks/figures/figure_2.tsv")
     conda:
         env("analysis")
     threads: 1
@@ -29,16 +29,16 @@ rule figure_4:
     input:
         **shown(with_role("train"), "scores", "genes", "markers", "scored", "predictions", "registrations"),
         every=[
-            R(f"evaluation/{SHOWN['encoder']}/{protocol}/{sample}.json")
+            results(f"evaluation/{SHOWN['encoder']}/{protocol}/{sample}.json")
             for sample in with_role("train")
             for protocol in config["protocols"]
         ],
     output:
         **figure("4"),
     log:
-        R("logs/figures/figure_4.log"),
+        results("logs/figures/figure_4.log"),
     benchmark:
-        R("benchmarks/figures/figure_4.tsv")
+        results("benchmarks/figures/figure_4.tsv")
     conda:
         env("analysis")
     threads: 1
@@ -59,9 +59,9 @@ rule figure_5:
     output:
         **figure("5"),
     log:
-        R("logs/figures/figure_5.log"),
+        results("logs/figures/figure_5.log"),
     benchmark:
-        R("benchmarks/figures/figure_5.tsv")
+        results("benchmarks/figures/figure_5.tsv")
     conda:
         env("analysis")
     threads: 1
@@ -82,9 +82,9 @@ use rule figure_5 as figure_S1 with:
     output:
         **figure("S1"),
     log:
-        R("logs/figures/figure_S1.log"),
+        results("logs/figures/figure_S1.log"),
     benchmark:
-        R("benchmarks/figures/figure_S1.tsv")
+        results("benchmarks/figures/figure_S1.tsv")
     params:
         **drawn(EXTERNAL[1:], "cache", "metrics", "refine"),
     message:
@@ -97,9 +97,9 @@ rule figure_6:
     output:
         **figure("6"),
     log:
-        R("logs/figures/figure_6.log"),
+        results("logs/figures/figure_6.log"),
     benchmark:
-        R("benchmarks/figures/figure_6.tsv")
+        results("benchmarks/figures/figure_6.tsv")
     conda:
         env("analysis")
     threads: 1
@@ -120,9 +120,9 @@ rule figure_7:
     output:
         **figure("7"),
     log:
-        R("logs/figures/figure_7.log"),
+        results("logs/figures/figure_7.log"),
     benchmark:
-        R("benchmarks/figures/figure_7.tsv")
+        results("benchmarks/figures/figure_7.tsv")
     conda:
         env("analysis")
     threads: 1
@@ -144,9 +144,9 @@ use rule figure_7 as figure_S3 with:
     output:
         **figure("S3"),
     log:
-        R("logs/figures/figure_S3.log"),
+        results("logs/figures/figure_S3.log"),
     benchmark:
-        R("benchmarks/figures/figure_S3.tsv")
+        results("benchmarks/figures/figure_S3.tsv")
     params:
         **drawn(EXTERNAL[1:], "shown", "markers"),
         markers=config["figures"].get("markers"),
@@ -160,9 +160,9 @@ rule figure_8:
     output:
         **figure("8"),
     log:
-        R("logs/figures/figure_8.log"),
+        results("logs/figures/figure_8.log"),
     benchmark:
-        R("benchmarks/figures/figure_8.tsv")
+        results("benchmarks/figures/figure_8.tsv")
     conda:
         env("analysis")
     threads: 1
@@ -183,9 +183,9 @@ use rule figure_8 as figure_S4 with:
     output:
         **figure("S4"),
     log:
-        R("logs/figures/figure_S4.log"),
+        results("logs/figures/figure_S4.log"),
     benchmark:
-        R("benchmarks/figures/figure_S4.tsv")
+        results("benchmarks/figures/figure_S4.tsv")
     params:
         **drawn(EXTERNAL[1:], "markers"),
     message:
@@ -198,9 +198,9 @@ rule figure_S2:
     output:
         **figure("S2"),
     log:
-        R("logs/figures/figure_S2.log"),
+        results("logs/figures/figure_S2.log"),
     benchmark:
-        R("benchmarks/figures/figure_S2.tsv")
+        results("benchmarks/figures/figure_S2.tsv")
     conda:
         env("analysis")
     threads: 1
@@ -220,12 +220,12 @@ rule tables:
         **shown(list(SAMPLES), "ingests", "cells", "registrations"),
         annotations=shown(LABELLED, "annotations")["annotations"],
     output:
-        datasets=R("tables/table_1.csv"),
-        subtypes=R("tables/table_S1.csv"),
+        datasets=results("tables/table_1.csv"),
+        subtypes=results("tables/table_S1.csv"),
     log:
-        R("logs/figures/tables.log"),
+        results("logs/figures/tables.log"),
     benchmark:
-        R("benchmarks/figures/tables.tsv")
+        results("benchmarks/figures/tables.tsv")
     conda:
         env("report")
     threads: 1
@@ -235,7 +235,7 @@ rule tables:
     params:
         samples=SAMPLES,
         types=TYPES,
-        code=code("provenance"),
+        code=code("tables"),
     message:
         "Tables 1 and S1: data sets and cell types"
     script:
@@ -244,7 +244,7 @@ rule tables:
 
 rule figures:
     input:
-        expand(R("figures/figure_{number}.{kind}"), number=FIGURES, kind=["png", "pdf"]),
-        expand(R("tables/table_{number}.csv"), number=TABLES),
+        expand(results("figures/figure_{number}.{kind}"), number=FIGURES, kind=["png", "pdf"]),
+        expand(results("tables/table_{number}.csv"), number=TABLES),
     message:
         "Figures and tables are drawn"

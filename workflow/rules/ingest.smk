@@ -6,13 +6,14 @@ rule ingest:
         bundle=lambda w: [f"{SAMPLES[w.sample]['path']}/{name}" for name in places.BUNDLE_FILES],
         he_image=he_image,
         alignment=alignment,
-        preflight=ancient(R("preflight.json")),
+        preflight=ancient(results("preflight.json")),
     output:
-        done=R("{sample}/ingest.json"),
+        done=results("samples/{sample}/ingest.json"),
+        store=directory(results("samples/{sample}/sdata.zarr")),
     log:
-        R("logs/ingest/{sample}.log"),
+        results("logs/ingest/{sample}.log"),
     benchmark:
-        R("benchmarks/ingest/{sample}.tsv")
+        results("benchmarks/ingest/{sample}.tsv")
     wildcard_constraints:
         sample=any_of(on_platform("xenium")),
     conda:
@@ -23,7 +24,6 @@ rule ingest:
         runtime=sized(15, bundle=0.05, he_image=0.05),
     params:
         bundle=lambda w: SAMPLES[w.sample]["path"],
-        store=R("{sample}/sdata.zarr"),
         code=code("ingest"),
     message:
         "Reading the bundle of {wildcards.sample}"
@@ -35,13 +35,14 @@ rule ingest_slide:
     input:
         slide=lambda w: SAMPLES[w.sample]["path"],
         nuclei=lambda w: SAMPLES[w.sample]["nuclei"],
-        preflight=ancient(R("preflight.json")),
+        preflight=ancient(results("preflight.json")),
     output:
-        done=R("{sample}/ingest.json"),
+        done=results("samples/{sample}/ingest.json"),
+        store=directory(results("samples/{sample}/sdata.zarr")),
     log:
-        R("logs/ingest_slide/{sample}.log"),
+        results("logs/ingest_slide/{sample}.log"),
     benchmark:
-        R("benchmarks/ingest_slide/{sample}.tsv")
+        results("benchmarks/ingest_slide/{sample}.tsv")
     wildcard_constraints:
         sample=any_of(on_platform("slide")),
     conda:
@@ -52,8 +53,7 @@ rule ingest_slide:
         runtime=sized(15, nuclei=0.05, slide=0.05),
     params:
         mpp=lambda w: SAMPLES[w.sample]["mpp"],
-        store=R("{sample}/sdata.zarr"),
-        code=code("ingest"),
+        code=code("ingest_slide"),
     message:
         "Reading the slide {wildcards.sample} and its nuclei"
     script:

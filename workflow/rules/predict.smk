@@ -3,18 +3,18 @@
 
 rule predict:
     input:
-        model=R(f"{MODEL}/model.safetensors"),
-        record=R(f"{MODEL}/model.json"),
+        model=results(f"{MODEL}/model.safetensors"),
+        record=results(f"{MODEL}/model.json"),
         split=split_of,
-        cells=R("{sample}/cells.parquet"),
-        registration=R("{sample}/registration.json"),
-        embeddings=R("embeddings/{encoder}/{sample}/embeddings.json"),
+        cells=results("samples/{sample}/cells.parquet"),
+        registration=results("samples/{sample}/registration.json"),
+        embeddings=results("embeddings/{encoder}/{sample}/embeddings.json"),
     output:
-        predictions=R("predictions/{encoder}/{protocol}/{sample}.h5ad"),
+        predictions=results("predictions/{encoder}/{protocol}/{sample}.h5ad"),
     log:
-        R("logs/predict/{encoder}/{protocol}/{sample}.log"),
+        results("logs/predict/{encoder}/{protocol}/{sample}.log"),
     benchmark:
-        R("benchmarks/predict/{encoder}/{protocol}/{sample}.tsv")
+        results("benchmarks/predict/{encoder}/{protocol}/{sample}.tsv")
     conda:
         env("torch")
     threads: 2
@@ -23,7 +23,7 @@ rule predict:
         runtime=sized(15, model=0.02, embeddings=10),
     params:
         role=lambda w: SAMPLES[w.sample]["role"],
-        code=code("predict", "model"),
+        code=code("predict"),
     message:
         "Predicting {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
     script:

@@ -9,11 +9,11 @@ checkpoint preflight:
         reference=REFERENCE,
         objects=lambda w: [path for sample in SAMPLES for path in files_of_objects(sample).values()],
     output:
-        record=R("preflight.json"),
+        record=results("preflight.json"),
     log:
-        R("logs/preflight.log"),
+        results("logs/preflight.log"),
     benchmark:
-        R("benchmarks/preflight.tsv")
+        results("benchmarks/preflight.tsv")
     conda:
         env("ingest")
     threads: 1

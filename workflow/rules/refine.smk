@@ -3,16 +3,17 @@
 
 rule refine:
     input:
-        split=R(f"{MODEL}/split.parquet"),
-        ingest=R("{sample}/ingest.json"),
-        embeddings=R("embeddings/{encoder}/{sample}/embeddings.json"),
+        split=results(f"{MODEL}/split.parquet"),
+        ingest=results("samples/{sample}/ingest.json"),
+        store=results("samples/{sample}/sdata.zarr"),
+        embeddings=results("embeddings/{encoder}/{sample}/embeddings.json"),
     output:
-        table=R("refinement/{encoder}/{protocol}/{sample}.parquet"),
-        record=R("refinement/{encoder}/{protocol}/{sample}.json"),
+        table=results("refinement/{encoder}/{protocol}/{sample}.parquet"),
+        record=results("refinement/{encoder}/{protocol}/{sample}.json"),
     log:
-        R("logs/refine/{encoder}/{protocol}/{sample}.log"),
+        results("logs/refine/{encoder}/{protocol}/{sample}.log"),
     benchmark:
-        R("benchmarks/refine/{encoder}/{protocol}/{sample}.tsv")
+        results("benchmarks/refine/{encoder}/{protocol}/{sample}.tsv")
     conda:
         env("analysis")
     threads: 1
@@ -20,9 +21,8 @@ rule refine:
         mem_mb=sized(4000, tables=40, embeddings=2500),
         runtime=sized(20, tables=0.5, embeddings=60),
     params:
-        store=R("{sample}/sdata.zarr"),
         refine=config["refine"],
-        code=code("refine", "expression"),
+        code=code("refine"),
     message:
         "Refining {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
     script:
@@ -31,18 +31,18 @@ rule refine:
 
 rule refinement_picture:
     input:
-        table=R("refinement/{encoder}/{protocol}/{sample}.parquet"),
+        table=results("refinement/{encoder}/{protocol}/{sample}.parquet"),
     output:
         picture=report(
-            R("refinement/{encoder}/{protocol}/{sample}.png"),
+            results("refinement/{encoder}/{protocol}/{sample}.png"),
             caption="../report/refinement.rst",
             category="Refinement",
             labels={"sample": "{sample}", "encoder": "{encoder}", "protocol": "{protocol}"},
         ),
     log:
-        R("logs/refinement_picture/{encoder}/{protocol}/{sample}.log"),
+        results("logs/refinement_picture/{encoder}/{protocol}/{sample}.log"),
     benchmark:
-        R("benchmarks/refinement_picture/{encoder}/{protocol}/{sample}.tsv")
+        results("benchmarks/refinement_picture/{encoder}/{protocol}/{sample}.tsv")
     conda:
         env("analysis")
     threads: 1
@@ -53,7 +53,7 @@ rule refinement_picture:
     params:
         types=TYPES,
         palette=config["figures"]["palette"],
-        code=code("training_pictures", "figures"),
+        code=code("refinement_picture"),
     message:
         "Drawing the refinement of {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
     script:

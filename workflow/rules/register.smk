@@ -3,19 +3,20 @@
 
 rule register:
     input:
-        ingest=R("{sample}/ingest.json"),
+        ingest=results("samples/{sample}/ingest.json"),
+        store=results("samples/{sample}/sdata.zarr"),
     output:
-        registration=R("{sample}/registration.json"),
+        registration=results("samples/{sample}/registration.json"),
         overlay=report(
-            R("{sample}/registration.png"),
+            results("samples/{sample}/registration.png"),
             caption="../report/registration.rst",
             category="Registration",
             labels={"sample": "{sample}"},
         ),
     log:
-        R("logs/register/{sample}.log"),
+        results("logs/register/{sample}.log"),
     benchmark:
-        R("benchmarks/register/{sample}.tsv")
+        results("benchmarks/register/{sample}.tsv")
     conda:
         env("image")
     threads: 1
@@ -23,7 +24,6 @@ rule register:
         mem_mb=sized(2000, shapes=20),
         runtime=sized(10, shapes=0.2),
     params:
-        store=R("{sample}/sdata.zarr"),
         code=code("register"),
     message:
         "Registering the H&E of {wildcards.sample}"

@@ -4,35 +4,35 @@
 rule report:
     input:
         scores=evaluations,
-        models=expand(R("models/{encoder}/{protocol}/model.json"), encoder=ENCODERS, protocol=config["protocols"]),
-        cards=expand(R("models/{encoder}/{protocol}/card.md"), encoder=ENCODERS, protocol=config["protocols"]),
-        curves=expand(R("models/{encoder}/{protocol}/training.png"), encoder=ENCODERS, protocol=config["protocols"]),
+        models=expand(results("models/{encoder}/{protocol}/model.json"), encoder=ENCODERS, protocol=config["protocols"]),
+        cards=expand(results("models/{encoder}/{protocol}/card.md"), encoder=ENCODERS, protocol=config["protocols"]),
+        curves=expand(results("models/{encoder}/{protocol}/training.png"), encoder=ENCODERS, protocol=config["protocols"]),
         refinements=[
-            R(f"refinement/{encoder}/{protocol}/{sample}.png")
+            results(f"refinement/{encoder}/{protocol}/{sample}.png")
             for encoder in ENCODERS
             for protocol in config["protocols"]
             for sample in with_role("train")
         ],
         exports=expand(
-            R("predictions/{encoder}/{protocol}/{sample}.{kind}"),
+            results("predictions/{encoder}/{protocol}/{sample}.{kind}"),
             encoder=ENCODERS,
             protocol=config["protocols"],
             sample=SAMPLES,
             kind=["geojson", "explorer.csv"],
         ),
-        cells=expand(R("{sample}/cells.parquet"), sample=SAMPLES),
-        annotations=expand(R("{sample}/annotation.parquet"), sample=LABELLED),
-        registrations=expand(R("{sample}/registration.json"), sample=SAMPLES),
-        overlays=expand(R("{sample}/registration.png"), sample=SAMPLES),
-        tiles=expand(R("{sample}/tiles/tiles.png"), sample=SAMPLES),
-        figures=expand(R("figures/figure_{number}.png"), number=FIGURES),
-        tables=expand(R("tables/table_{number}.csv"), number=TABLES),
+        cells=expand(results("samples/{sample}/cells.parquet"), sample=SAMPLES),
+        annotations=expand(results("samples/{sample}/annotation.parquet"), sample=LABELLED),
+        registrations=expand(results("samples/{sample}/registration.json"), sample=SAMPLES),
+        overlays=expand(results("samples/{sample}/registration.png"), sample=SAMPLES),
+        tiles=expand(results("samples/{sample}/tiles/tiles.png"), sample=SAMPLES),
+        figures=expand(results("figures/figure_{number}.png"), number=FIGURES),
+        tables=expand(results("tables/table_{number}.csv"), number=TABLES),
     output:
-        html=R("report.html"),
+        html=results("report.html"),
     log:
-        R("logs/report.log"),
+        results("logs/report.log"),
     benchmark:
-        R("benchmarks/report.tsv")
+        results("benchmarks/report.tsv")
     conda:
         env("report")
     threads: 1

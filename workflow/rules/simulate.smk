@@ -4,7 +4,7 @@ from shest.simulate.spec import BUNDLE_FILES as SIMULATED_FILES
 
 MARKERS = os.path.join(workflow.basedir, "resources", "markers.tsv")
 SIMULATE = config.get("simulate", {})
-SIMULATED = R(SIMULATE.get("folder", "simulated"))
+SIMULATED = results(SIMULATE.get("folder", "simulated"))
 
 
 # One rule a slide: not every slide has a pathologist's table, and an output cannot depend on a wildcard.
@@ -18,9 +18,9 @@ for slide, settings_of_slide in SIMULATE.get("slides", {}).items():
             files=[f"{SIMULATED}/{slide}/{name.format(name=slide)}" for name in SIMULATED_FILES],
             table=[f"{SIMULATED}/{slide}/he_annotation.csv"] if settings_of_slide.get("annotation", True) else [],
         log:
-            R(f"logs/simulate/{slide}.log"),
+            results(f"logs/simulate/{slide}.log"),
         benchmark:
-            R(f"benchmarks/simulate/{slide}.tsv")
+            results(f"benchmarks/simulate/{slide}.tsv")
         conda:
             env("ingest")
         threads: 1
@@ -32,7 +32,7 @@ for slide, settings_of_slide in SIMULATE.get("slides", {}).items():
             name=slide,
             simulate=SIMULATE | {"slides": {slide: settings_of_slide}},
             markers=MARKERS,
-            code=code("simulate.slide"),
+            code=code("simulate"),
         message:
             f"Simulating the bundle {slide}"
         script:
@@ -43,9 +43,9 @@ rule simulate_reference:
     output:
         f"{SIMULATED}/reference.h5ad",
     log:
-        R("logs/simulate/reference.log"),
+        results("logs/simulate/reference.log"),
     benchmark:
-        R("benchmarks/simulate/reference.tsv")
+        results("benchmarks/simulate/reference.tsv")
     conda:
         env("ingest")
     threads: 1
@@ -56,7 +56,7 @@ rule simulate_reference:
         what="reference",
         simulate=SIMULATE,
         markers=MARKERS,
-        code=code("simulate.reference"),
+        code=code("simulate"),
     message:
         "Simulating the single-cell reference"
     script:

@@ -3,15 +3,15 @@
 
 rule split:
     input:
-        cells=[R(f"{sample}/cells.parquet") for sample in with_role("train")],
-        annotation=[R(f"{sample}/annotation.parquet") for sample in with_role("train")],
-        registration=[R(f"{sample}/registration.json") for sample in with_role("train")],
+        cells=[results(f"samples/{sample}/cells.parquet") for sample in with_role("train")],
+        annotation=[results(f"samples/{sample}/annotation.parquet") for sample in with_role("train")],
+        registration=[results(f"samples/{sample}/registration.json") for sample in with_role("train")],
     output:
-        split=R(f"{MODEL}/split.parquet"),
+        split=results(f"{MODEL}/split.parquet"),
     log:
-        R("logs/split/{encoder}/{protocol}.log"),
+        results("logs/split/{encoder}/{protocol}.log"),
     benchmark:
-        R("benchmarks/split/{encoder}/{protocol}.tsv")
+        results("benchmarks/split/{encoder}/{protocol}.tsv")
     conda:
         env("analysis")
     threads: 1
@@ -22,7 +22,7 @@ rule split:
         samples=with_role("train"),
         split=config["split"],
         window_um=config["tiles"]["window_um"],
-        code=code("split", "dataset"),
+        code=code("split"),
     message:
         "Splitting the cells ({wildcards.protocol})"
     script:

@@ -3,16 +3,17 @@
 
 rule tiles:
     input:
-        ingest=R("{sample}/ingest.json"),
-        cells=R("{sample}/cells.parquet"),
-        outlines=R("{sample}/outlines.parquet"),
-        registration=R("{sample}/registration.json"),
+        ingest=results("samples/{sample}/ingest.json"),
+        store=results("samples/{sample}/sdata.zarr"),
+        cells=results("samples/{sample}/cells.parquet"),
+        outlines=results("samples/{sample}/outlines.parquet"),
+        registration=results("samples/{sample}/registration.json"),
     output:
-        index=R("{sample}/tiles/tiles.json"),
+        index=results("samples/{sample}/tiles/tiles.json"),
     log:
-        R("logs/tiles/{sample}.log"),
+        results("logs/tiles/{sample}.log"),
     benchmark:
-        R("benchmarks/tiles/{sample}.tsv")
+        results("benchmarks/tiles/{sample}.tsv")
     conda:
         env("image")
     threads: THREADS
@@ -20,10 +21,9 @@ rule tiles:
         mem_mb=sized(1500, per_thread=BLOCK_MB, shapes=20),
         runtime=sized(15, images=0.02, shapes=0.3),
     params:
-        store=R("{sample}/sdata.zarr"),
         window_um=config["tiles"]["window_um"],
         block_px=config["tiles"]["block_px"],
-        code=code("shards", "cells", "store"),
+        code=code("tiles"),
     message:
         "Cutting the tiles of {wildcards.sample}"
     script:
@@ -32,19 +32,19 @@ rule tiles:
 
 rule contact_sheet:
     input:
-        index=R("{sample}/tiles/tiles.json"),
+        index=results("samples/{sample}/tiles/tiles.json"),
         annotation=annotation_where_there,
     output:
         picture=report(
-            R("{sample}/tiles/tiles.png"),
+            results("samples/{sample}/tiles/tiles.png"),
             caption="../report/tiles.rst",
             category="Tiles",
             labels={"sample": "{sample}"},
         ),
     log:
-        R("logs/contact_sheet/{sample}.log"),
+        results("logs/contact_sheet/{sample}.log"),
     benchmark:
-        R("benchmarks/contact_sheet/{sample}.tsv")
+        results("benchmarks/contact_sheet/{sample}.tsv")
     conda:
         env("image")
     threads: 1
@@ -53,7 +53,7 @@ rule contact_sheet:
         runtime=sized(10, index=1),
     params:
         types=list(TYPES),
-        code=code("contact"),
+        code=code("contact_sheet"),
     message:
         "Drawing tiles of each type of {wildcards.sample}"
     script:

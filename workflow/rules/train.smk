@@ -1,22 +1,22 @@
 """Both heads, the baselines, and the further views of training cells where the config asks for them."""
 
 TRAINED = with_role("train")
-REFINED = [R(f"refinement/{{encoder}}/{{protocol}}/{sample}.parquet") for sample in TRAINED]
+REFINED = [results(f"refinement/{{encoder}}/{{protocol}}/{sample}.parquet") for sample in TRAINED]
 FURTHER_VIEWS = str(config["train"]["views"]) != "1"
 FURTHER_SHARE = {"1": 0, "sampled": 1, "8": 7}[str(config["train"]["views"])]  # of the cells, at most
 
 
 rule plan_views:
     input:
-        split=R(f"{MODEL}/split.parquet"),
+        split=results(f"{MODEL}/split.parquet"),
         refinement=REFINED,
-        record=R("embeddings/{encoder}/encoder.json"),
+        record=results("embeddings/{encoder}/encoder.json"),
     output:
-        plan=R(f"{MODEL}/views.parquet"),
+        plan=results(f"{MODEL}/views.parquet"),
     log:
-        R("logs/plan_views/{encoder}/{protocol}.log"),
+        results("logs/plan_views/{encoder}/{protocol}.log"),
     benchmark:
-        R("benchmarks/plan_views/{encoder}/{protocol}.tsv")
+        results("benchmarks/plan_views/{encoder}/{protocol}.tsv")
     conda:
         env("analysis")
     threads: 1
@@ -26,7 +26,7 @@ rule plan_views:
     params:
         samples=TRAINED,
         train=config["train"],
-        code=code("views", "dataset"),
+        code=code("plan_views"),
     message:
         "Planning the views of training cells ({wildcards.encoder}, {wildcards.protocol})"
     script:
@@ -35,15 +35,15 @@ rule plan_views:
 
 rule embed_views:
     input:
-        record=R("embeddings/{encoder}/encoder.json"),
-        tiles=R("{sample}/tiles/tiles.json"),
-        plan=R(f"{MODEL}/views.parquet"),
+        record=results("embeddings/{encoder}/encoder.json"),
+        tiles=results("samples/{sample}/tiles/tiles.json"),
+        plan=results(f"{MODEL}/views.parquet"),
     output:
-        index=R("embeddings/{encoder}/{sample}/views.{protocol}.json"),
+        index=results("embeddings/{encoder}/{sample}/views.{protocol}.json"),
     log:
-        R("logs/embed_views/{encoder}/{protocol}/{sample}.log"),
+        results("logs/embed_views/{encoder}/{protocol}/{sample}.log"),
     benchmark:
-        R("benchmarks/embed_views/{encoder}/{protocol}/{sample}.tsv")
+        results("benchmarks/embed_views/{encoder}/{protocol}/{sample}.tsv")
     conda:
         env("torch")
     threads: THREADS
@@ -60,26 +60,26 @@ rule embed_views:
 
 rule train:
     input:
-        split=R(f"{MODEL}/split.parquet"),
+        split=results(f"{MODEL}/split.parquet"),
         refinement=REFINED,
-        ingest=[R(f"{sample}/ingest.json") for sample in TRAINED],
-        embeddings=[R(f"embeddings/{{encoder}}/{sample}/embeddings.json") for sample in TRAINED],
-        views=[R(f"embeddings/{{encoder}}/{sample}/views.{{protocol}}.json") for sample in TRAINED if FURTHER_VIEWS],
+        ingest=[results(f"samples/{sample}/ingest.json") for sample in TRAINED],
+        embeddings=[results(f"embeddings/{{encoder}}/{sample}/embeddings.json") for sample in TRAINED],
+        views=[results(f"embeddings/{{encoder}}/{sample}/views.{{protocol}}.json") for sample in TRAINED if FURTHER_VIEWS],
     output:
-        model=R(f"{MODEL}/model.safetensors"),
-        record=R(f"{MODEL}/model.json"),
-        baselines=R(f"{MODEL}/baselines.safetensors"),
-        losses=R(f"{MODEL}/training.csv"),
+        model=results(f"{MODEL}/model.safetensors"),
+        record=results(f"{MODEL}/model.json"),
+        baselines=results(f"{MODEL}/baselines.safetensors"),
+        losses=results(f"{MODEL}/training.csv"),
         picture=report(
-            R(f"{MODEL}/training.png"),
+            results(f"{MODEL}/training.png"),
             caption="../report/training.rst",
             category="Training",
             labels={"encoder": "{encoder}", "protocol": "{protocol}"},
         ),
     log:
-        R("logs/train/{encoder}/{protocol}.log"),
+        results("logs/train/{encoder}/{protocol}.log"),
     benchmark:
-        R("benchmarks/train/{encoder}/{protocol}.tsv")
+        results("benchmarks/train/{encoder}/{protocol}.tsv")
     conda:
         env("torch")
     threads: THREADS
@@ -88,10 +88,10 @@ rule train:
         runtime=training_minutes,
     params:
         samples=TRAINED,
-        stores=[R(f"{sample}/sdata.zarr") for sample in TRAINED],
+        stores=[results(f"samples/{sample}/sdata.zarr") for sample in TRAINED],
         train=config["train"],
         split=config["split"],
-        code=code("training", "model", "baselines", "dataset", "expression", "training_pictures"),
+        code=code("train"),
     message:
         "Training both heads ({wildcards.encoder}, {wildcards.protocol})"
     script:

@@ -5,15 +5,15 @@ PREDICTED = "predictions/{encoder}/{protocol}/{sample}"
 
 rule viewers:
     input:
-        predictions=R(f"{PREDICTED}.h5ad"),
-        outlines=R("{sample}/outlines.parquet"),
+        predictions=results(f"{PREDICTED}.h5ad"),
+        outlines=results("samples/{sample}/outlines.parquet"),
     output:
-        qupath=R(f"{PREDICTED}.geojson"),
-        explorer=R(f"{PREDICTED}.explorer.csv"),
+        qupath=results(f"{PREDICTED}.geojson"),
+        explorer=results(f"{PREDICTED}.explorer.csv"),
     log:
-        R("logs/viewers/{encoder}/{protocol}/{sample}.log"),
+        results("logs/viewers/{encoder}/{protocol}/{sample}.log"),
     benchmark:
-        R("benchmarks/viewers/{encoder}/{protocol}/{sample}.tsv")
+        results("benchmarks/viewers/{encoder}/{protocol}/{sample}.tsv")
     conda:
         env("image")
     threads: 1
@@ -23,7 +23,7 @@ rule viewers:
     params:
         types=TYPES,
         palette=config["figures"]["palette"],
-        code=code("viewers", "figures", "cells"),
+        code=code("viewers"),
     message:
         "Writing {wildcards.sample} for QuPath and Xenium Explorer ({wildcards.encoder}, {wildcards.protocol})"
     script:

@@ -27,7 +27,7 @@ def choose_prior(kind, groups, counts, subtypes, reference):
 
 
 def main(input, output, params):
-    counts = ad.read_zarr(Path(params.store) / "tables" / "table")
+    counts = ad.read_zarr(Path(input.store) / "tables" / "table")
     counts.obs_names = counts.obs["cell_id"].astype(str)
     settings = {k: params.reference[k] for k in ("counts", "label_key", "symbol_key", "exclude")}
     reference = annotate.read_reference(input.reference, **settings)
@@ -40,8 +40,8 @@ def main(input, output, params):
         both = frame["tacco_type"].notna() & frame["table_type"].notna()
         agree = (frame["tacco_type"] == frame["table_type"])[both].mean()
         console.log.info(f"TACCO and the table agree for {agree:.1%} of {int(both.sum()):,} cells that both label")
-    with files.replacing(output.annotation) as aside:
-        frame.to_parquet(aside, index=False)
+    with files.atomic_write(output.annotation) as tmp_path:
+        frame.to_parquet(tmp_path, index=False)
 
 
 with console.session(snakemake.log[0]):

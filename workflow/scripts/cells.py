@@ -10,14 +10,14 @@ from shest.tissue import cells
 
 def main(input, output, params, threads):
     registration = files.read_json(input.registration)
-    scales = store.image_scales(params.store)
+    scales = store.image_scales(input.store)
     mpp = registration["mpp_x"], registration["mpp_y"]
-    cell_ids, outlines = store.read_nuclei(params.store)
+    cell_ids, outlines = store.read_nuclei(input.store)
     outlines = store.transform_outlines(outlines, np.array(registration["um_to_he"]))
     ids, polygons = cells.nucleus_of_each_cell(cell_ids, outlines)
     del cell_ids, outlines  # a large sample's outlines are hundreds of MB
     table = cells.cell_table(
-        store.read_cell_ids(params.store),
+        store.read_cell_ids(input.store),
         ids,
         polygons,
         scales[0].shape[1:],
@@ -30,8 +30,8 @@ def main(input, output, params, threads):
         console.log.info(f"{reason}: {number:,}")
     kept = pd.Series(ids).isin(table.loc[table["kept"], "cell_id"]).to_numpy()  # hashed: np.isin on text is quadratic
     cells.write_outlines(output.outlines, ids[kept], polygons[kept])
-    with files.replacing(output.cells) as aside:
-        table.to_parquet(aside, index=False)
+    with files.atomic_write(output.cells) as tmp_path:
+        table.to_parquet(tmp_path, index=False)
 
 
 with console.session(snakemake.log[0]):

@@ -19,8 +19,8 @@ def main(input, output, params):
     ids = [cell for entry in index["shards"] for cell in entry["cells"]]
     rows = contact_sheet.choose(ids, types, params.types, PER_TYPE, SEED)
     images = contact_sheet.read_tiles(input.index, [cell for cells in rows.values() for cell in cells])
-    with files.replacing(output.picture) as aside:
-        contact_sheet.sheet(rows, images, index["window_um"], aside)
+    with files.atomic_write(output.picture) as tmp_path:
+        contact_sheet.sheet(rows, images, index["window_um"], tmp_path)
 
 
 with session(snakemake.log[0]):

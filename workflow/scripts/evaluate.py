@@ -60,7 +60,7 @@ def main(input, output, params, wildcards, threads):
     blocks = int(block.max()) + 1
     weights = metrics.resample_blocks(blocks, params.draws, params.seed) if blocks > 1 else None
 
-    counts, measured, cell_ids = read_counts(params.store)
+    counts, measured, cell_ids = read_counts(input.store)
     genes, overlap = evaluate.gene_overlap(measured, model.genes)
     if not genes:
         raise InputError(
@@ -116,15 +116,15 @@ def main(input, output, params, wildcards, threads):
         result["unrefined"] = {"n_cells": len(every)} | evaluate.score_types(
             every["cell_type"].to_numpy(str), every["called"].to_numpy(str), types
         )
-    with files.replacing(output.genes) as aside:
-        per_gene.to_csv(aside, index=False, float_format="%.6g")
-    with files.replacing(output.markers) as aside:
-        markers.scores(scored.counts, actual, genes).to_csv(aside, index=False, float_format="%.6g")
-    with files.replacing(output.scored) as aside:
+    with files.atomic_write(output.genes) as tmp_path:
+        per_gene.to_csv(tmp_path, index=False, float_format="%.6g")
+    with files.atomic_write(output.markers) as tmp_path:
+        markers.scores(scored.counts, actual, genes).to_csv(tmp_path, index=False, float_format="%.6g")
+    with files.atomic_write(output.scored) as tmp_path:
         px = predicted.obsm["pixel"][rows]
         cells = pd.DataFrame({"actual": actual, "called": called, "block": block, "x": px[:, 0], "y": px[:, 1]})
         cells.insert(0, "cell_id", kept.index)
-        cells.to_parquet(aside, index=False)
+        cells.to_parquet(tmp_path, index=False)
     files.write_json(output.scores, result)
     console.log.info(
         f"{wildcards.protocol}, {len(rows):,} cells: weighted F1 {scores['f1']['weighted']:.3f}"

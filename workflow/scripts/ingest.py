@@ -10,8 +10,8 @@ def main(input, output, params, threads):
     files.remove(output.done)
     sdata, facts = ingest.read_bundle(params.bundle, input.he_image, input.alignment)
     console.log.info(f"{facts['cells']:,} cells, {facts['genes']:,} genes, H&E {facts['he_shape']} px")
-    ingest.write_store(sdata, params.store, threads)
-    facts["stored_bytes"] = resources.stored_bytes(params.store)  # by which later jobs ask for memory and time
+    ingest.write_store(sdata, output.store, threads)
+    facts["stored_bytes"] = resources.stored_bytes(output.store)  # by which later jobs ask for memory and time
     files.write_json(output.done, facts | {"versions": versions()})
 
 

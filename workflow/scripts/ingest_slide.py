@@ -11,8 +11,8 @@ def main(input, output, params, threads):
     sdata, facts = ingest.read_slide(input.slide, input.nuclei, params.mpp)
     mpp = facts["he_to_morphology"][0][0]
     console.log.info(f"{facts['cells']:,} outlines, H&E {facts['he_shape']} px of {mpp:.4g} µm ({facts['mpp_from']})")
-    ingest.write_store(sdata, params.store, threads)
-    facts["stored_bytes"] = resources.stored_bytes(params.store)  # by which later jobs ask for memory and time
+    ingest.write_store(sdata, output.store, threads)
+    facts["stored_bytes"] = resources.stored_bytes(output.store)  # by which later jobs ask for memory and time
     files.write_json(output.done, facts | {"versions": versions()})
 
 

@@ -6,8 +6,8 @@ from shest.draw import model_card
 
 def main(input, output):
     text = model_card.card(files.read_json(input.record), [files.read_json(path) for path in input.scores])
-    with files.replacing(output.card) as aside:
-        aside.write_text(text, encoding="utf-8")
+    with files.atomic_write(output.card) as tmp_path:
+        tmp_path.write_text(text, encoding="utf-8")
 
 
 with console.session(snakemake.log[0]):

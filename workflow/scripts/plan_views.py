@@ -16,8 +16,8 @@ def main(input, output, params, wildcards):
     cells, turned = orientations.plan(table["label"].to_numpy(), params.train["views"], params.train["seed"], invariant)
     plan = table.iloc[cells][["sample", "cell_id"]].assign(view=turned)
     console.log.info(f"{len(plan):,} further views of {len(table):,} training cells")
-    with files.replacing(output.plan) as aside:
-        plan.to_parquet(aside, index=False)
+    with files.atomic_write(output.plan) as tmp_path:
+        plan.to_parquet(tmp_path, index=False)
 
 
 with console.session(snakemake.log[0]):

@@ -47,9 +47,9 @@ def main(input, output, params, wildcards):
 
     with (
         console.track(len(cells), f"predict {wildcards.sample}") as advance,
-        files.replacing(output.predictions) as aside,
+        files.atomic_write(output.predictions) as tmp_path,
     ):
-        predictions.write(aside, blocks(advance), cells, model, provenance)
+        predictions.write(tmp_path, blocks(advance), cells, model, provenance)
 
 
 with console.session(snakemake.log[0]):

@@ -15,7 +15,7 @@ def main(input, output, params, wildcards, threads):
     split = pd.read_parquet(input.split)
     seen = ["train"] if wildcards.protocol == "strict" else ["train", "val", "test"]
     split = split[(split["sample"] == wildcards.sample) & split["part"].isin(seen)].reset_index(drop=True)
-    counts, _, cell_ids = read_counts(params.store)
+    counts, _, cell_ids = read_counts(input.store)
     rows = pd.Index(cell_ids).get_indexer(split["cell_id"])
     embeddings = cache.Embeddings([input.embeddings], [(wildcards.sample, c) for c in split["cell_id"]])
     console.log.info(f"{len(split):,} cells of parts {', '.join(seen)}")
@@ -37,8 +37,8 @@ def main(input, output, params, wildcards, threads):
         "settings": vars(settings),
     }
     files.write_json(output.record, record)
-    with files.replacing(output.table) as aside:
-        table.to_parquet(aside, index=False)
+    with files.atomic_write(output.table) as tmp_path:
+        table.to_parquet(tmp_path, index=False)
 
 
 os.environ["NUMBA_NUM_THREADS"] = "1"  # UMAP repeats exactly only on one thread

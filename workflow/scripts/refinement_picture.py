@@ -8,9 +8,9 @@ from shest.draw import style, training_plots
 
 def main(input, output, params, wildcards):
     colours = style.colours(params.types, params.palette)
-    with files.replacing(output.picture) as aside:
+    with files.atomic_write(output.picture) as tmp_path:
         title = f"{wildcards.sample}, {wildcards.protocol}"
-        training_plots.draw_refinement(pd.read_parquet(input.table), colours, title, aside)
+        training_plots.draw_refinement(pd.read_parquet(input.table), colours, title, tmp_path)
 
 
 with console.session(snakemake.log[0]):

@@ -14,10 +14,10 @@ WINDOW_PX = 800
 def main(input, output, params, wildcards):
     facts = files.read_json(input.ingest)
     found = register.registration(facts["he_to_morphology"], facts["pixel_size_um"])
-    _, outlines = store.read_nuclei(params.store)
+    _, outlines = store.read_nuclei(input.store)
     um_to_he = np.array(found["um_to_he"])
     xy = shapely.get_coordinates(shapely.centroid(store.transform_outlines(outlines, um_to_he)))
-    overview, factor = store.overview(params.store)
+    overview, factor = store.overview(input.store)
     found["share_on_tissue"] = register.share_on_tissue(xy, overview, factor)
     inside = ((xy >= 0) & (xy <= np.array(facts["he_shape"])[::-1] - 1)).all(axis=1)
     if not inside.any():
@@ -31,10 +31,10 @@ def main(input, output, params, wildcards):
             f"WARNING only {found['share_on_tissue']:.0%} of the nuclei lie on tissue: look at {output.overlay}"
         )
     x, y = register.densest_window(xy[inside], facts["he_shape"], WINDOW_PX)
-    window = np.moveaxis(store.image_scales(params.store)[0][:, y : y + WINDOW_PX, x : x + WINDOW_PX], 0, -1)
+    window = np.moveaxis(store.image_scales(input.store)[0][:, y : y + WINDOW_PX, x : x + WINDOW_PX], 0, -1)
     title = f"{wildcards.sample}: {found['share_on_tissue']:.0%} of {len(xy):,} nuclei on tissue"
-    with files.replacing(output.overlay) as aside:
-        register.draw_overlay(overview, factor, window, (x, y), outlines, um_to_he, title, aside)
+    with files.atomic_write(output.overlay) as tmp_path:
+        register.draw_overlay(overview, factor, window, (x, y), outlines, um_to_he, title, tmp_path)
     files.write_json(output.registration, found)
 
 

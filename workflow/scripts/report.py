@@ -152,8 +152,8 @@ def main(input, output, params):
     )
     if len(html) > report.LIMIT_MB * 1e6:
         raise InputError(output.html, f"the report would take {len(html) / 1e6:.0f} MB", "Report fewer samples a run")
-    with files.replacing(output.html) as aside:
-        aside.write_text(html, encoding="utf-8")
+    with files.atomic_write(output.html) as tmp_path:
+        tmp_path.write_text(html, encoding="utf-8")
     console.log.info(f"{output.html}: {os.path.getsize(output.html) / 1e6:.1f} MB")
 
 

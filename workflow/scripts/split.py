@@ -21,8 +21,8 @@ def main(input, output, params, wildcards):
     parts["cell_type"] = table["cell_type"]
     counts = pd.crosstab([parts["sample"], parts["cell_type"]], parts["part"])
     console.log.info("\n" + counts.to_string())
-    with files.replacing(output.split) as aside:
-        parts.to_parquet(aside, index=False)
+    with files.atomic_write(output.split) as tmp_path:
+        parts.to_parquet(tmp_path, index=False)
 
 
 with console.session(snakemake.log[0]):

@@ -45,8 +45,8 @@ def main(input, output, params):
     table["cells"] = table["subtype"].map(counts).fillna(0).astype(int)
     table["labelled_cells"] = table["subtype"].map(labelled).fillna(0).astype(int)
     for path, frame in ((output.datasets, pd.DataFrame(rows).convert_dtypes()), (output.subtypes, table)):
-        with files.replacing(path) as aside:
-            frame.to_csv(aside, index=False)
+        with files.atomic_write(path) as tmp_path:
+            frame.to_csv(tmp_path, index=False)
 
 
 with console.session(snakemake.log[0]):

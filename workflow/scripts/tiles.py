@@ -22,7 +22,7 @@ def main(input, output, params, threads):
     window = quadruple.window_shape(params.window_um, *mpp)
     written = shards.write_shards(
         Path(output.index).parent,
-        store.image_scales(params.store)[0],
+        store.image_scales(input.store)[0],
         ids,
         table[["x", "y"]].to_numpy(),
         points,

@@ -95,10 +95,10 @@ def main(input, output, params, wildcards, threads):
     info["temperature"] = info["calibration"]["temperature"]
     baselines.save(output.baselines, baselines.fit(data, settings.seed))
     rows = pd.DataFrame(fit.rows)
-    with files.replacing(output.losses) as aside:
-        rows.to_csv(aside, index=False, float_format="%.6g")
-    with files.replacing(output.picture) as aside:
-        training_plots.draw_training(rows, f"{wildcards.encoder}, {wildcards.protocol}", aside)
+    with files.atomic_write(output.losses) as tmp_path:
+        rows.to_csv(tmp_path, index=False, float_format="%.6g")
+    with files.atomic_write(output.picture) as tmp_path:
+        training_plots.draw_training(rows, f"{wildcards.encoder}, {wildcards.protocol}", tmp_path)
     model.save_model(output.model, output.record, fit, info)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, then renamed."""
+"""Files that are whole or not there: written tmp_path, then renamed."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes it on success and vanishes on failure.
 
     The temporary name keeps the suffix (writers choose the format by it) and holds the process id, so that
@@ -19,15 +19,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    remove(aside)
+    tmp_path = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    remove(tmp_path)
     try:
-        yield aside
+        yield tmp_path
         if path.is_dir():
             remove(path)
-        os.replace(aside, path)
+        os.replace(tmp_path, path)
     finally:
-        remove(aside)
+        remove(tmp_path)
 
 
 def remove(path: str | Path) -> None:
@@ -41,8 +41,8 @@ def remove(path: str | Path) -> None:
 
 def write_json(path: str | Path, data: Any) -> None:
     """Write indented JSON. NaN and infinity are refused: they are no JSON."""
-    with replacing(path) as aside:
-        aside.write_text(json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import importlib.util
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -10,8 +11,7 @@ from pathlib import Path
 
 import shest
 
-FOLDER = Path(shest.__file__).resolve().parent
-QUIET = {"console.py", "errors.py", "provenance.py"}  # they change what is said, not what is computed
+ROOT = Path(shest.__file__).resolve().parent.parent
 PACKAGES = (
     "numpy",
     "scipy",
@@ -37,39 +37,56 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
-def module_digest(*names: str) -> str:
-    """Return a digest of library modules and of all the library's modules that they import.
+def code_digest(*files: Path) -> str:
+    """Return a digest of all modules of the library that some files import, directly or not, and within functions.
 
-    A rule that carries it as a parameter runs again when one of them changes, and only then.
+    A rule that carries it as a parameter runs again when one of them changes, and only then. A file of the library
+    itself counts too; a script outside it does not: Snakemake looks at that itself.
     """
-    seen: set[Path] = set()
-    waiting = [_file(name) for name in names]
-    while waiting:
-        path = waiting.pop()
-        if path not in seen and path.name not in QUIET:
-            seen.add(path)
-            waiting += _imports(path)
     text = hashlib.sha256()
-    for path in sorted(seen):
-        text.update(path.relative_to(FOLDER).as_posix().encode() + b"\0" + path.read_bytes())
+    for path in sorted(closure(*files)):
+        text.update(_name(path).encode() + b"\0" + path.read_bytes())
     return text.hexdigest()[:16]
 
 
-def _file(name: str) -> Path:
-    path = FOLDER.joinpath(*name.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def closure(*files: Path) -> set[Path]:
+    """Return the modules of the library that some files import, directly or not; those among the files too."""
+    seen: set[Path] = {path for path in files if path.is_relative_to(ROOT / "shest")}
+    waiting = list(files)
+    while waiting:
+        new = set(_imports(waiting.pop())) - seen
+        seen |= new
+        waiting += new
+    return seen
+
+
+def module_file(name: str) -> Path:
+    """Return the file of a module, of this library or another that is installed."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no module {name}")
+    return Path(spec.origin).resolve()
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+
+
+def _file(module: str) -> Path | None:
+    path = ROOT.joinpath(*module.split("."))
+    found = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in found if file.is_file()), None)
 
 
 @cache  # each job reads the rules anew, and they ask for the same modules many times
-def _imports(path: Path) -> tuple[Path, ...]:
-    found = []
+def _imports(path: Path) -> frozenset[Path]:
+    """Return the library's files that a file imports; of a package's module, the package's own file too."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "shest":
-            stem = ".".join(node.module.split(".")[1:])
-            names = [stem] if stem else []
-            names += [f"{stem}.{alias.name}".lstrip(".") for alias in node.names]
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
-            names = [a.name.removeprefix("shest.") for a in node.names if a.name.startswith("shest.")]
-        found += [file for file in map(_file, names) if file.is_file()]
-    return tuple(found)
+            names |= {alias.name for alias in node.names}
+    parts = [name.split(".") for name in names if name.split(".")[0] == "shest"]
+    files = (_file(".".join(part[:end])) for part in parts for end in range(1, len(part) + 1))
+    return frozenset(file for file in files if file is not None)

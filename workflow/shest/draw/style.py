@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shest.core.files import remove, replacing
+from shest.core.files import remove, atomic_write
 
 plt.rcParams.update(
     {
@@ -47,14 +47,14 @@ def save(figure: Figure, png: str | Path, data: dict[str, pd.DataFrame], folder:
     """Write a figure as PNG (300 dpi) and PDF (text as text), and each panel's data as ``{folder}/{panel}.csv``."""
     png = Path(png)
     remove(folder)
-    with replacing(folder) as aside:
-        aside.mkdir()
+    with atomic_write(folder) as tmp_path:
+        tmp_path.mkdir()
         for panel, frame in data.items():
-            frame.to_csv(aside / f"{panel}.csv", index=False, float_format="%.6g")
-    with replacing(png.with_suffix(".pdf")) as aside:
-        figure.savefig(aside, metadata={"CreationDate": None, "ModDate": None})
-    with replacing(png) as aside:
-        figure.savefig(aside, dpi=DPI, metadata={"Software": None})
+            frame.to_csv(tmp_path / f"{panel}.csv", index=False, float_format="%.6g")
+    with atomic_write(png.with_suffix(".pdf")) as tmp_path:
+        figure.savefig(tmp_path, metadata={"CreationDate": None, "ModDate": None})
+    with atomic_write(png) as tmp_path:
+        figure.savefig(tmp_path, dpi=DPI, metadata={"Software": None})
     plt.close(figure)
 
 

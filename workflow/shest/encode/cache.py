@@ -3,7 +3,7 @@
 A part is a ``.npy`` file of float16 rows, named by what it depends on: the encoder's fingerprint, the digest of
 the tile shard and the view. The identity view of a shard is one part with a row for each of its cells; further
 views are encoded for some cells only, and such a part has a second file with the rows of the shard it holds.
-Parts are written aside and renamed, rows first, so that a part that is there is whole; several runs and users
+Parts are written tmp_path and renamed, rows first, so that a part that is there is whole; several runs and users
 can share a cache.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from shest.core.errors import InputError
-from shest.core.files import read_json, replacing
+from shest.core.files import read_json, atomic_write
 
 IDENTITY = 0
 VIEWS = 8
@@ -43,15 +43,15 @@ def rows_path(part: Path) -> Path:
 
 
 def write_part(part: Path, embeddings: np.ndarray, rows: np.ndarray | None) -> None:
-    """Write a part; its rows first, the embeddings last, each aside and renamed."""
+    """Write a part; its rows first, the embeddings last, each tmp_path and renamed."""
     if rows is not None:
         _save(rows_path(part), np.asarray(rows, np.int32))
     _save(part, np.asarray(embeddings, np.float16))
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as aside:
-        np.save(aside, array, allow_pickle=False)
+    with atomic_write(path) as tmp_path:
+        np.save(tmp_path, array, allow_pickle=False)
 
 
 def missing_rows(cache: str | Path, fingerprint: str, shard: str, view: int, rows: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from shest.core.errors import InputError, brief
-from shest.core.files import read_json, remove, replacing, write_json
+from shest.core.files import read_json, remove, atomic_write, write_json
 from shest.encode import encoders
 from shest.fetch import http
 from shest.fetch.http import Patience, Told
@@ -187,11 +187,11 @@ def _take(source: Source, path: Path, patience: Patience) -> None:
 
 def link(path: Path, target: Path) -> None:
     """Make ``target`` the same file as ``path``: a hard link, or a symbolic one where the disk has none."""
-    with replacing(target) as aside:
+    with atomic_write(target) as tmp_path:
         try:
-            os.link(path, aside)
+            os.link(path, tmp_path)
         except OSError:
-            aside.symlink_to(path.resolve())
+            tmp_path.symlink_to(path.resolve())
 
 
 def fetch_file(source: Source, folder: Path, target: Path, patience: Patience) -> None:
@@ -313,7 +313,7 @@ def unpack(handle: IO[bytes], what: str | Path, target: Path) -> dict[str, dict]
 
 def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, advance: Callable[[int], None]) -> None:
     """Write one member; its CRC-32 is compared as it is read."""
-    with replacing(path) as aside, archive.open(info) as member, open(aside, "wb") as handle:
+    with atomic_write(path) as tmp_path, archive.open(info) as member, open(tmp_path, "wb") as handle:
         while piece := member.read(http.PIECE):
             handle.write(piece)
             advance(len(piece))

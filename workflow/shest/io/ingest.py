@@ -23,7 +23,7 @@ from spatialdata.transformations import Affine, Identity
 from xarray import DataArray, DataTree
 
 from shest.core.errors import Findings, InputError, brief
-from shest.core.files import replacing
+from shest.core.files import atomic_write
 from shest.io import slide
 from shest.io import xenium as heads
 from shest.io.store import IMAGE, NUCLEI, TABLE
@@ -161,13 +161,13 @@ def _readable(bundle: Path, specs: dict) -> Iterator[Path]:
         yield bundle
         return
     with tempfile.TemporaryDirectory(prefix="shest-") as folder:
-        aside = Path(folder)
+        tmp_path = Path(folder)
         for name in (heads.CELLS, heads.NUCLEI, heads.MATRIX, heads.ZARR):
-            (aside / name).symlink_to((bundle / name).resolve())
+            (tmp_path / name).symlink_to((bundle / name).resolve())
         layout = heads.read_zarr(bundle)[0]
         said = {k: v for k, v in specs.items() if k != "xenium_ranger"} | {"analysis_sw_version": ASSUMED[layout]}
-        (aside / SPECS).write_text(json.dumps(said))
-        yield aside
+        (tmp_path / SPECS).write_text(json.dumps(said))
+        yield tmp_path
 
 
 def _check_values(bundle: str | Path, sdata: SpatialData) -> None:
@@ -178,7 +178,7 @@ def _check_values(bundle: str | Path, sdata: SpatialData) -> None:
 
 
 def write_store(sdata: SpatialData, path: str | Path, threads: int = 1) -> None:
-    """Write the store aside with ``threads`` threads and put it in place when it is whole.
+    """Write the store tmp_path with ``threads`` threads and put it in place when it is whole.
 
     The threads are this function's own: after a failure those still at work are waited for, or they would write into
     the folder that is being removed.
@@ -190,11 +190,11 @@ def write_store(sdata: SpatialData, path: str | Path, threads: int = 1) -> None:
     """
     try:
         with (
-            replacing(path) as aside,
+            atomic_write(path) as tmp_path,
             ThreadPoolExecutor(threads) as pool,
             dask.config.set(scheduler="threads", pool=pool),
         ):
-            sdata.write(aside)
+            sdata.write(tmp_path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(path, "no space left on the disk", "Free some, or set results elsewhere") from error

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from shest.core.files import replacing
+from shest.core.files import atomic_write
 from shest.simulate.counts import parameters
 from shest.simulate.profiles import KIND_OF, OUTSIDE, SUBTYPES, full_profiles, with_fillers
 from shest.simulate.spec import Reference, stream
@@ -87,5 +87,5 @@ def _as_luca(
 
 def write_reference(path: str | Path, reference: ad.AnnData) -> None:
     """Write the reference, whole or not at all."""
-    with replacing(path) as aside:
-        reference.write_h5ad(aside, compression="gzip")
+    with atomic_write(path) as tmp_path:
+        reference.write_h5ad(tmp_path, compression="gzip")

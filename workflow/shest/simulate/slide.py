@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from shest.core.errors import InputError
-from shest.core.files import replacing, sha256, write_json
+from shest.core.files import atomic_write, sha256, write_json
 from shest.simulate import bundle as files
 from shest.simulate import counts, defects, geometry, nuclei, profiles, reference, render, tissue
 from shest.simulate.spec import MAX_MEAN_GREY, PIXEL_SIZE, SLIDE_FACTOR, WINDOW_UM, Slide, as_dict, stream
@@ -41,8 +41,8 @@ def simulate_slide(
 
     ``advance`` is called with the number of pixels painted.
     """
-    with replacing(folder) as aside:
-        aside.mkdir(parents=True)
+    with atomic_write(folder) as tmp_path:
+        tmp_path.mkdir(parents=True)
         drawn = paint(spec, advance)
         matrix = geometry.affine(drawn.picture.shape[:2], spec.mpp, spec.rotation, spec.mirror, MARGIN_UM)
         genes = profiles.panel_profiles(markers, spec.panel, spec.genes, spec.difficulty)
@@ -50,15 +50,15 @@ def simulate_slide(
         observed = zinb.draw(stream(spec, "counts"))
         observed[drawn.cells.defect.to_numpy() == "no_counts"] = 0
         content, truth = assemble(spec, drawn, matrix, genes, observed, markers)
-        files.write_bundle(aside, content)
-        files.write_he(aside / f"{spec.name}_he_image.ome.tif", drawn.picture, spec.mpp)
+        files.write_bundle(tmp_path, content)
+        files.write_he(tmp_path / f"{spec.name}_he_image.ome.tif", drawn.picture, spec.mpp)
         lines = [",".join(f"{v:.10g}" for v in row) for row in matrix]
-        (aside / f"{spec.name}_he_imagealignment.csv").write_text("\n".join(lines) + "\n")
+        (tmp_path / f"{spec.name}_he_imagealignment.csv").write_text("\n".join(lines) + "\n")
         truth = add_table(spec, truth)
         if spec.annotation:
             table = truth.loc[truth.table_group != "", ["cell_id", "table_group"]]
-            table.rename(columns={"table_group": "group"}).to_csv(aside / "he_annotation.csv", index=False)
-        return write_truth(aside, spec, truth, zinb, genes, matrix, drawn.picture.shape[:2])
+            table.rename(columns={"table_group": "group"}).to_csv(tmp_path / "he_annotation.csv", index=False)
+        return write_truth(tmp_path, spec, truth, zinb, genes, matrix, drawn.picture.shape[:2])
 
 
 def populated(spec: Slide) -> tuple[tissue.Tissue, pd.DataFrame, pd.DataFrame]:

@@ -54,7 +54,7 @@ def write_shard(path: Path, windows: np.ndarray, masks: np.ndarray) -> str:
     size = sum(len(buffer) for buffer in buffers)
     there = path.is_file() and path.stat().st_size == size and files.sha256(path) == digest.hexdigest()
     if not there:
-        with files.replacing(path) as aside, open(aside, "wb") as handle:
+        with files.atomic_write(path) as tmp_path, open(tmp_path, "wb") as handle:
             handle.writelines(buffers)
     return digest.hexdigest()
 

@@ -174,8 +174,8 @@ def write_outlines(path: str | Path, ids: np.ndarray, polygons: np.ndarray) -> N
     start = pa.array(np.searchsorted(owner, np.arange(len(rings) + 1)), pa.int64())
     lists = [pa.LargeListArray.from_arrays(start, pa.array(points[:, axis])) for axis in range(2)]
     table = pa.table({"cell_id": pa.array(ids, pa.large_string()), "x": lists[0], "y": lists[1]})
-    with files.replacing(path) as aside:
-        pq.write_table(table, aside, compression="zstd", use_dictionary=False)
+    with files.atomic_write(path) as tmp_path:
+        pq.write_table(table, tmp_path, compression="zstd", use_dictionary=False)
 
 
 def read_outlines(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
 
-from shest.core.files import replacing
+from shest.core.files import atomic_write
 from shest.io.geojson import CORNER
 
 MEASUREMENTS = ("probability", "entropy", "disagreement")
@@ -68,7 +68,7 @@ def features(
 
 def write_qupath(path: str | Path, parts: Iterator[str]) -> None:
     """Write a FeatureCollection of features, one a line as they come: memory does not grow with their number."""
-    with replacing(path) as aside, open(aside, "w", encoding="utf-8") as file:
+    with atomic_write(path) as tmp_path, open(tmp_path, "w", encoding="utf-8") as file:
         file.write('{"type":"FeatureCollection","features":[')
         for number, part in enumerate(parts):
             file.write(",\n" if number else "\n")
@@ -79,5 +79,5 @@ def write_qupath(path: str | Path, parts: Iterator[str]) -> None:
 def write_explorer(path: str | Path, cells: pd.DataFrame) -> None:
     """Write which group each cell is in, as Xenium Explorer reads it; cells that it does not name stay ungrouped."""
     table = pd.DataFrame({"cell_id": cells.index.to_numpy(str), "group": cells["cell_type"].astype(str).to_numpy()})
-    with replacing(path) as aside:
-        table.to_csv(aside, index=False, columns=GROUPS)
+    with atomic_write(path) as tmp_path:
+        table.to_csv(tmp_path, index=False, columns=GROUPS)

@@ -14,7 +14,7 @@ from scipy import linalg, sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from shest.core.files import replacing
+from shest.core.files import atomic_write
 from shest.systems.shest.training import BLOCK, Data, moments
 from shest.systems.uncertainty import softmax
 
@@ -166,8 +166,8 @@ def fit_class_means(data: Data) -> np.ndarray:
 
 def save(path: str | Path, baselines: Baselines) -> None:
     """Write baselines as safetensors."""
-    with replacing(path) as aside:
-        save_file({name: np.ascontiguousarray(value) for name, value in vars(baselines).items()}, aside)
+    with atomic_write(path) as tmp_path:
+        save_file({name: np.ascontiguousarray(value) for name, value in vars(baselines).items()}, tmp_path)
 
 
 def load(path: str | Path) -> Baselines:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from shest.core.errors import InputError
-from shest.core.files import read_json, replacing, write_json
+from shest.core.files import read_json, atomic_write, write_json
 from shest.systems import uncertainty, zinb
 from shest.systems.shest.training import HEADS, Fit, Settings, autocast, build_heads
 
@@ -77,8 +77,8 @@ def save_model(tensors: str | Path, record: str | Path, fit: Fit, info: dict[str
     for k, states in enumerate(fit.members):
         for head in HEADS:
             named |= {f"member{k}.{head}.{name}": value.contiguous() for name, value in states[head].items()}
-    with replacing(tensors) as aside:
-        save_file(named, aside)
+    with atomic_write(tensors) as tmp_path:
+        save_file(named, tmp_path)
     write_json(record, info | {"format": FORMAT, "members": len(fit.members)})
 
 
