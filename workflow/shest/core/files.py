@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written tmp_path, then renamed."""
+"""Files that are whole or not there: written aside, then renamed."""
 
 import hashlib
 import json

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shest.core.files import remove, atomic_write
+from shest.core.files import atomic_write, remove
 
 plt.rcParams.update(
     {

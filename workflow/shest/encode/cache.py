@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from shest.core.errors import InputError
-from shest.core.files import read_json, atomic_write
+from shest.core.files import atomic_write, read_json
 
 IDENTITY = 0
 VIEWS = 8
@@ -43,7 +43,7 @@ def rows_path(part: Path) -> Path:
 
 
 def write_part(part: Path, embeddings: np.ndarray, rows: np.ndarray | None) -> None:
-    """Write a part; its rows first, the embeddings last, each tmp_path and renamed."""
+    """Write a part; its rows first, the embeddings last, each aside and renamed."""
     if rows is not None:
         _save(rows_path(part), np.asarray(rows, np.int32))
     _save(part, np.asarray(embeddings, np.float16))

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from shest.core.errors import InputError, brief
-from shest.core.files import read_json, remove, atomic_write, write_json
+from shest.core.files import atomic_write, read_json, remove, write_json
 from shest.encode import encoders
 from shest.fetch import http
 from shest.fetch.http import Patience, Told

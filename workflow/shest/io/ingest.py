@@ -178,7 +178,7 @@ def _check_values(bundle: str | Path, sdata: SpatialData) -> None:
 
 
 def write_store(sdata: SpatialData, path: str | Path, threads: int = 1) -> None:
-    """Write the store tmp_path with ``threads`` threads and put it in place when it is whole.
+    """Write the store aside with ``threads`` threads and put it in place when it is whole.
 
     The threads are this function's own: after a failure those still at work are waited for, or they would write into
     the folder that is being removed.

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from shest.core.errors import InputError
-from shest.core.files import read_json, atomic_write, write_json
+from shest.core.files import atomic_write, read_json, write_json
 from shest.systems import uncertainty, zinb
 from shest.systems.shest.training import HEADS, Fit, Settings, autocast, build_heads
 
