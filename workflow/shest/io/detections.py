@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from shest.core.errors import InputError, brief, nearest
+from shest.core.errors import Findings, InputError, did_you_mean, one_line
 from shest.io import geojson
 
 COLUMNS = ["x", "y", "class"]
@@ -49,26 +49,26 @@ def read(path: str | Path, form: str, scale: float = 1.0) -> pd.DataFrame:
 def _read_hovernet(path: str | Path) -> pd.DataFrame:
     """Read ``{"mag": …, "nuc": {id: {"centroid": [x, y], "type": int, …}}}``; old files hold the inner object alone."""
 
-    def without_outline(found: dict) -> dict | tuple:
-        return (*found["centroid"], found.get("type")) if "centroid" in found else found
+    def without_outline(item: dict) -> dict | tuple:
+        return (*item["centroid"], item.get("type")) if "centroid" in item else item
 
     try:
         with open(path, encoding="utf-8") as file:
             data = json.load(file, object_hook=without_outline)
         table = pd.DataFrame(
-            [(float(x), float(y), kind) for x, y, kind in data.get("nuc", data).values()], columns=COLUMNS
+            [(float(x), float(y), label) for x, y, label in data.get("nuc", data).values()], columns=COLUMNS
         )
     except FileNotFoundError:
         raise InputError(path, "not there", REMEDY) from None
     except Exception as error:
-        raise InputError(path, f"no JSON of HoVer-Net ({brief(error)})", REMEDY) from None
+        raise InputError(path, f"no JSON of HoVer-Net ({one_line(error)})", REMEDY) from None
     if table["class"].isna().any():
         raise InputError(
             path,
             f"{int(table['class'].isna().sum()):,} nuclei without a type",
             "Run HoVer-Net with nr_types and a model that tells types",
         )
-    table["class"] = table["class"].map(lambda kind: str(int(kind)) if isinstance(kind, float) else str(kind))
+    table["class"] = table["class"].map(lambda label: str(int(label)) if isinstance(label, float) else str(label))
     return table
 
 
@@ -87,13 +87,13 @@ def _read_csv(path: str | Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise InputError(path, "not there", REMEDY) from None
     except Exception as error:
-        raise InputError(path, f"no CSV ({brief(error)})", REMEDY) from None
+        raise InputError(path, f"no CSV ({one_line(error)})", REMEDY) from None
     lacking = [column for column in COLUMNS if column not in table]
     if lacking:
         raise InputError(
             path,
             f"no column {', '.join(lacking)}",
-            f"{nearest(lacking[0], table.columns)} The columns are x, y (H&E px) and class",
+            f"{did_you_mean(lacking[0], table.columns)} The columns are x, y (H&E px) and class",
         )
     for column in ("x", "y"):
         numbers = pd.to_numeric(table[column], errors="coerce")
@@ -123,14 +123,37 @@ def map_types(path: str | Path, classes: pd.Series, table: Mapping, key: str) ->
     InputError
         The file has a class that the table lacks.
     """
-    types = {str(name): kind for name, kind in table.items()}
+    types = {str(name): cell_type for name, cell_type in table.items()}
     numbers = classes.value_counts()
     lacking = [name for name in numbers.index if name not in types]
     if lacking:
-        there = ", ".join(f"{name} ({count:,})" for name, count in numbers.items())
+        listed = ", ".join(f"{name} ({count:,})" for name, count in numbers.items())
         raise InputError(
             path,
-            f"has the class {', '.join(map(repr, lacking))}, which {key} does not map; its classes are {there}",
+            f"has the class {', '.join(map(repr, lacking))}, which {key} does not map; its classes are {listed}",
             "Map it to a type of cell_types, or to null to ignore it",
         )
     return np.array([types[name] for name in classes], dtype=object)
+
+
+def check(comparators: Mapping[str, Mapping], findings: Findings) -> dict[str, dict]:
+    """Check that other systems' labels of a sample can be read, and that the config maps every class in them.
+
+    Parameters
+    ----------
+    comparators
+        By name: ``path``, ``format``, ``scale`` and ``types`` of a comparator.
+
+    Returns
+    -------
+    dict
+        By name: how many ``cells`` of each class there are.
+    """
+    counts = {}
+    for name, entry in comparators.items():
+        path, key = entry["path"], f"evaluate.comparators.{name}.types"
+        table = findings.attempt(path, REMEDY, read, path, entry["format"], entry["scale"])
+        if table is not None:
+            findings.attempt(path, REMEDY, map_types, path, table["class"], entry["types"], key)
+            counts[name] = {"cells": table["class"].value_counts().sort_index().to_dict()}
+    return counts

@@ -14,12 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import shapely
 
-from shest.core.errors import InputError, brief
+from shest.core.errors import InputError, one_line
 
 CORNER = 0.5  # px from the corner of a pixel, QuPath's origin, to its centre, this project's
 UNCLASSIFIED = "Unclassified"
 OBJECTS = ("cell", "detection", "PathCellObject", "PathDetectionObject")  # the second pair: QuPath before 0.3
-AREAS, POINTS = ("Polygon", "MultiPolygon"), ("Point", "MultiPoint")
+POINTS = ("Point", "MultiPoint")
+NUCLEI_REMEDY = (
+    "Detect cells in QuPath (Analyze > Cell detection, or the StarDist extension) and export them (File > Export "
+    "objects as GeoJSON), or run CellViT with --geojson; name the file in column nuclei"
+)
 
 
 class Feature(NamedTuple):
@@ -57,25 +61,25 @@ def read(path: str | Path, remedy: str) -> list[Feature]:
     except FileNotFoundError:
         raise InputError(path, "not there", remedy) from None
     except Exception as error:
-        raise InputError(path, f"no GeoJSON of features ({brief(error)})", remedy) from None
+        raise InputError(path, f"no GeoJSON of features ({one_line(error)})", remedy) from None
     return features
 
 
-def _parsed(found: dict) -> Any:
+def _parsed(item: dict) -> Any:
     """Turn geometries and features into what they are; leave every other object as it is."""
-    if "coordinates" in found and "type" in found:
-        return _geometry(found["type"], found["coordinates"])
-    if found.get("type") != "Feature":
-        return found
-    properties = found.get("properties") or {}
-    nucleus = found.get("nucleusGeometry", properties.get("nucleusGeometry"))
-    kind = properties.get("objectType") or properties.get("object_type") or ""
-    identity = found.get("id")
+    if "coordinates" in item and "type" in item:
+        return _geometry(item["type"], item["coordinates"])
+    if item.get("type") != "Feature":
+        return item
+    properties = item.get("properties") or {}
+    nucleus = item.get("nucleusGeometry", properties.get("nucleusGeometry"))
+    object_type = properties.get("objectType") or properties.get("object_type") or ""
+    identity = item.get("id")
     return Feature(
         None if identity is None else str(identity),
-        sys.intern(str(kind or (identity if identity in OBJECTS else ""))),
+        sys.intern(str(object_type or (identity if identity in OBJECTS else ""))),
         sys.intern(_class_name(properties.get("classification"))),
-        found.get("geometry"),
+        item.get("geometry"),
         nucleus,
     )
 
@@ -122,8 +126,8 @@ def objects(features: Sequence[Feature]) -> tuple[np.ndarray, np.ndarray]:
     taken = np.flatnonzero(detected if detected.any() else ~detected)
     shapes = np.empty(len(taken), dtype=object)
     shapes[:] = [f.nucleus if f.nucleus is not None else f.geometry for f in (features[i] for i in taken)]
-    there = ~shapely.is_missing(shapes)
-    shapes, taken = shapes[there], taken[there]
+    present = ~shapely.is_missing(shapes)
+    shapes, taken = shapes[present], taken[present]
     if detected.any():
         return shapes, taken
     empty = shapely.is_empty(shapes)  # without parts, but still to be told of

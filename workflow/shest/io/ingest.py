@@ -22,12 +22,11 @@ from spatialdata.models import Image2DModel, ShapesModel, TableModel
 from spatialdata.transformations import Affine, Identity
 from xarray import DataArray, DataTree
 
-from shest.core.errors import Findings, InputError, brief
+from shest.core.errors import InputError, one_line
 from shest.core.files import atomic_write
-from shest.io import slide
-from shest.io import xenium as heads
+from shest.io import slide, xenium
+from shest.io.image import CHUNKS, read_he
 from shest.io.store import IMAGE, NUCLEI, TABLE
-from shest.io.xenium import CHUNKS, SPECS
 
 PYRAMID = (4, 4)  # further scales of the stored image, for pictures and viewers
 ASSUMED = {"polygon_sets": "xenium-4.0.0", "seg_mask_value": "xenium-1.9.0", "integers": "xenium-1.0.0"}
@@ -35,7 +34,7 @@ ASSUMED = {"polygon_sets": "xenium-4.0.0", "seg_mask_value": "xenium-1.9.0", "in
 
 
 def read_bundle(bundle: str | Path, he_image: str | Path, alignment: str | Path) -> tuple[SpatialData, dict]:
-    """Read what the workflow needs of a Xenium bundle.
+    """Read what the workflow needs of a Xenium bundle whose files :func:`shest.io.sample_checks.check_bundle` passed.
 
     Returns
     -------
@@ -47,12 +46,9 @@ def read_bundle(bundle: str | Path, he_image: str | Path, alignment: str | Path)
     Raises
     ------
     InputError
-        Something in the bundle is wrong; everything that the files' heads show is said at once.
+        A file cannot be read, or the counts are none.
     """
-    found = Findings()
-    heads.check(bundle, he_image, alignment, found)
-    found.stop()
-    specs, matrix, pixels = heads.read_specs(bundle), heads.read_alignment(alignment), heads.read_he(he_image)
+    specs, matrix, pixels = xenium.read_specs(bundle), xenium.read_alignment(alignment), read_he(he_image)
     try:
         with _readable(Path(bundle), specs) as folder:
             sdata = spatialdata_io.xenium(
@@ -71,7 +67,7 @@ def read_bundle(bundle: str | Path, he_image: str | Path, alignment: str | Path)
     except Exception as error:
         raise InputError(
             bundle,
-            f"the bundle cannot be read ({brief(error)})",
+            f"the bundle cannot be read ({one_line(error)})",
             "Copy its files again; they must come from one run of the instrument",
         ) from error
     sdata.images[IMAGE] = _image(pixels, matrix)
@@ -102,7 +98,7 @@ def _image(pixels: da.Array, matrix: np.ndarray) -> DataArray | DataTree:
     )
 
 
-def read_slide(path: str | Path, nuclei: str | Path, mpp: str | None) -> tuple[SpatialData, dict]:
+def read_slide(path: str | Path, outlines: str | Path, mpp: str | None) -> tuple[SpatialData, dict]:
     """Read a plain slide and the outlines of its nuclei into what a bundle is read into.
 
     The frame that takes the place of Xenium's is µm from the slide's first pixel. The table has every cell and no
@@ -110,7 +106,7 @@ def read_slide(path: str | Path, nuclei: str | Path, mpp: str | None) -> tuple[S
 
     Parameters
     ----------
-    path, nuclei
+    path, outlines
         The slide, and a GeoJSON file.
     mpp
         µm per px, or None for what the file says.
@@ -125,11 +121,11 @@ def read_slide(path: str | Path, nuclei: str | Path, mpp: str | None) -> tuple[S
         The slide or the outlines cannot be used.
     """
     pixels, sizes = slide.read_image(path), slide.read_mpp(path, mpp)
-    found = slide.read_nuclei(nuclei, pixels.shape[1:], sizes)
+    nuclei = slide.read_nuclei(outlines, pixels.shape[1:], sizes)
     to_um = np.diag([*sizes, 1.0])
-    outlines = shapely.transform(found.outline[found.drawn], lambda xy: xy * np.array(sizes))
-    frame = geopandas.GeoDataFrame({"cell_id": found.cell_id[found.drawn]}, geometry=outlines)
-    obs = pd.DataFrame({"cell_id": found.cell_id, "region": pd.Categorical([NUCLEI] * len(found.cell_id))})
+    in_um = shapely.transform(nuclei.outline[nuclei.drawn], lambda xy: xy * np.array(sizes))
+    frame = geopandas.GeoDataFrame({"cell_id": nuclei.cell_id[nuclei.drawn]}, geometry=in_um)
+    obs = pd.DataFrame({"cell_id": nuclei.cell_id, "region": pd.Categorical([NUCLEI] * len(nuclei.cell_id))})
     cells = AnnData(sparse.csr_matrix((len(obs), 0), dtype=np.float32), obs=obs.set_index(obs["cell_id"].to_numpy()))
     sdata = SpatialData(
         images={IMAGE: _image(pixels, to_um)},
@@ -138,15 +134,15 @@ def read_slide(path: str | Path, nuclei: str | Path, mpp: str | None) -> tuple[S
     )
     facts = {
         "platform": "slide",
-        "cells": len(found.cell_id),
+        "cells": len(nuclei.cell_id),
         "genes": 0,
-        "nuclei": int(found.drawn.sum()),
+        "nuclei": int(nuclei.drawn.sum()),
         "he_shape": [int(n) for n in pixels.shape[1:]],
         "pixel_size_um": 1.0,
         "he_to_morphology": to_um.tolist(),
         "mpp_from": "file" if mpp is None else "sheet",
-        "ids_from": "file" if found.named else "order",
-        "repaired_outlines": found.repaired,
+        "ids_from": "file" if nuclei.named else "order",
+        "repaired_outlines": nuclei.repaired,
     }
     return sdata, facts
 
@@ -157,16 +153,16 @@ def _readable(bundle: Path, specs: dict) -> Iterator[Path]:
 
     Without a version the reader takes the numbers of nuclei for the ids of their cells.
     """
-    if heads.version_of(specs) is not None:
+    if xenium.version_of(specs) is not None:
         yield bundle
         return
     with tempfile.TemporaryDirectory(prefix="shest-") as folder:
         tmp_path = Path(folder)
-        for name in (heads.CELLS, heads.NUCLEI, heads.MATRIX, heads.ZARR):
+        for name in (xenium.CELLS, xenium.NUCLEI, xenium.MATRIX, xenium.ZARR):
             (tmp_path / name).symlink_to((bundle / name).resolve())
-        layout = heads.read_zarr(bundle)[0]
-        said = {k: v for k, v in specs.items() if k != "xenium_ranger"} | {"analysis_sw_version": ASSUMED[layout]}
-        (tmp_path / SPECS).write_text(json.dumps(said))
+        layout = xenium.read_zarr(bundle).layout
+        specs = {k: v for k, v in specs.items() if k != "xenium_ranger"} | {"analysis_sw_version": ASSUMED[layout]}
+        (tmp_path / xenium.SPECS).write_text(json.dumps(specs))
         yield tmp_path
 
 
@@ -174,7 +170,7 @@ def _check_values(bundle: str | Path, sdata: SpatialData) -> None:
     """Refuse counts that are none."""
     values = sdata.tables[TABLE].X.data
     if not (np.isfinite(values).all() and np.array_equal(values, np.rint(values)) and (values >= 0).all()):
-        raise InputError(Path(bundle) / heads.MATRIX, "its values are no counts", heads.COPY)
+        raise InputError(Path(bundle) / xenium.MATRIX, "its values are no counts", xenium.COPY)
 
 
 def write_store(sdata: SpatialData, path: str | Path, threads: int = 1) -> None:
@@ -206,6 +202,6 @@ def write_store(sdata: SpatialData, path: str | Path, threads: int = 1) -> None:
 def _undecodable(path: str | Path, error: Exception) -> InputError:
     return InputError(
         path,
-        f"the store cannot be written ({brief(error)})",
+        f"the store cannot be written ({one_line(error)})",
         "If the H&E opens in no viewer either, copy it again; else see the log",
     )

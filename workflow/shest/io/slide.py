@@ -13,8 +13,9 @@ import tifffile
 
 from shest.core.errors import InputError
 from shest.io import geojson
-from shest.io.xenium import FEW_INSIDE, MPP_RANGE, read_he, share_inside
-from shest.run.run_inputs import NUCLEI_REMEDY
+from shest.io.geojson import NUCLEI_REMEDY
+from shest.io.header import FEW_INSIDE, MPP_RANGE, share_inside
+from shest.io.image import read_he
 
 IN_UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "in": 25400.0}
 RESOLUTION_UM = {2: 25400.0, 3: 1e4, 4: 1e3, 5: 1.0}  # TIFF's ResolutionUnit: inch, cm, mm, µm
@@ -53,7 +54,7 @@ class Nuclei:
 
 
 def read_image(path: str | Path) -> da.Array:
-    """Open the largest image of a slide lazily, (3, height, width) uint8; raise as :func:`shest.io.xenium.read_he`."""
+    """Open the largest image of a slide lazily, (3, height, width) uint8; raise as :func:`shest.io.image.read_he`."""
     try:
         with tifffile.TiffFile(path) as tiff:
             series = largest(tiff)
@@ -81,31 +82,33 @@ def read_mpp(path: str | Path, given: str | float | None) -> tuple[float, float]
         return float(given), float(given)
     with tifffile.TiffFile(path) as tiff:
         series = largest(tiff)
-        found = _mpp_of_vendor(tiff, series) or _mpp_of_resolution(tiff, series)
-    if found is None:
+        mpp = _mpp_of_vendor(tiff, series) or _mpp_of_resolution(tiff, series)
+    if mpp is None:
         raise InputError(path, "does not say how large its pixels are", SET_MPP)
-    if not all(MPP_RANGE[0] <= size <= MPP_RANGE[1] for size in found):
+    if not all(MPP_RANGE[0] <= size <= MPP_RANGE[1] for size in mpp):
         raise InputError(
-            path, f"says that its pixels are {found[0]:.4g} by {found[1]:.4g} µm, which no H&E scan has", SET_MPP
+            path, f"says that its pixels are {mpp[0]:.4g} by {mpp[1]:.4g} µm, which no H&E scan has", SET_MPP
         )
-    return found
+    return mpp
 
 
 def _mpp_of_vendor(tiff: tifffile.TiffFile, series: int) -> tuple[float, float] | None:
     """Size of a pixel by the text that OME, Aperio and Philips put into the file, µm."""
     if tiff.is_ome:
         images = [e for e in ElementTree.fromstring(tiff.ome_metadata).iter() if e.tag.endswith("}Pixels")]
-        told = images[min(series, len(images) - 1)].attrib if images else {}
-        sizes = [(told.get(f"PhysicalSize{axis}"), told.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
+        attributes = images[min(series, len(images) - 1)].attrib if images else {}
+        sizes = [
+            (attributes.get(f"PhysicalSize{axis}"), attributes.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"
+        ]
         if all(size and unit in IN_UM for size, unit in sizes):
             return tuple(float(size) * IN_UM[unit] for size, unit in sizes)
     if tiff.is_svs:
-        said = re.search(r"\bMPP\s*=\s*([0-9.]+)", tiff.pages[0].description)
-        return (float(said.group(1)),) * 2 if said else None
+        match = re.search(r"\bMPP\s*=\s*([0-9.]+)", tiff.pages[0].description)
+        return (float(match.group(1)),) * 2 if match else None
     if tiff.is_philips:
         text = html.unescape(tiff.philips_metadata)
-        said = re.search(r'DICOM_PIXEL_SPACING"[^>]*>\s*"?([0-9.eE-]+)"?\s+"?([0-9.eE-]+)', text)
-        return (float(said.group(2)) * 1e3, float(said.group(1)) * 1e3) if said else None  # rows first, mm
+        match = re.search(r'DICOM_PIXEL_SPACING"[^>]*>\s*"?([0-9.eE-]+)"?\s+"?([0-9.eE-]+)', text)
+        return (float(match.group(2)) * 1e3, float(match.group(1)) * 1e3) if match else None  # rows first, mm
     return None
 
 
@@ -169,11 +172,11 @@ def _check_place(path: str | Path, shapes: np.ndarray, shape: tuple[int, int], m
     sides = bounds[:, 2:] - bounds[:, :2]
     px, um = float(np.median(sides.mean(axis=1))), float(np.median((sides * mpp).mean(axis=1)))
     units = "Export them in px of the slide's full size, as QuPath's GeoJSON is"
-    said = f"half of the outlines are less than {um:.2g} µm wide on this slide ({px:.3g} px of {mpp[0]:.4g} µm)"
+    problem = f"half of the outlines are less than {um:.2g} µm wide on this slide ({px:.3g} px of {mpp[0]:.4g} µm)"
     if um < NUCLEUS_UM[0]:
         if NUCLEUS_UM[0] <= px <= NUCLEUS_UM[1]:
-            said += f"; as µm, {px:.3g} would be the size of a nucleus: they are in µm, or in px of a smaller level"
-        raise InputError(path, said, units)
+            problem += f"; as µm, {px:.3g} would be the size of a nucleus: they are in µm, or in px of a smaller level"
+        raise InputError(path, problem, units)
     if um > NUCLEUS_UM[1]:
         raise InputError(
             path,

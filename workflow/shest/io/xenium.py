@@ -1,4 +1,4 @@
-"""Heads of a Xenium bundle's files: what is in them, and everything that is wrong with them.
+"""Reader of a Xenium bundle: names and keys of its files, and what is in them.
 
 Layouts by version of Xenium Onboard Analysis (XOA), as the reader of spatialdata-io knows them: up to 1.2 cell ids are
 integers; from 1.3 they are strings, and ``cells.zarr.zip`` holds ``seg_mask_value``; from 2.0 it holds
@@ -8,55 +8,25 @@ integers; from 1.3 they are strings, and ``cells.zarr.zip`` holds ``seg_mask_val
 import json
 import re
 import zipfile
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import dask.array as da
 import h5py
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-import tifffile
 import zarr
 
-from shest.core.errors import Findings, InputError, brief, nearest
+from shest.core.errors import InputError, did_you_mean, one_line
 
 SPECS, CELLS, NUCLEI = "experiment.xenium", "cells.parquet", "nucleus_boundaries.parquet"
 MATRIX, ZARR = "cell_feature_matrix.h5", "cells.zarr.zip"
+BUNDLE_FILES = (SPECS, CELLS, ZARR, MATRIX, NUCLEI)
+"""Files of a bundle that are read, the one that tells a bundle first."""
+HE_IMAGE, ALIGNMENT = "he_image.ome.tif", "he_imagealignment.csv"
+"""What the names of the H&E image and of its alignment end in."""
+GENE = "Gene Expression"
 COPY = "Copy the file from the instrument's output again"
-CHUNKS = (3, 512, 512)
-LATEST = (4,)
-LEAST_INSIDE, FEW_INSIDE = 0.2, 0.8  # share of the cells on the H&E: below the first wrong, below the second odd
-MPP_RANGE = (0.1, 1.2)  # µm per H&E pixel: 80x to 8x
-
-
-@dataclass
-class Heads:
-    """What the heads of a bundle's files say; None or empty where a file could not be read.
-
-    Attributes
-    ----------
-    version
-        Of the analysis software, or None where ``experiment.xenium`` names none.
-    cell_ids
-        (n,) str, in the order of the count matrix.
-    genes
-        Symbols of the features of type Gene Expression.
-    share_inside
-        Share of the cells whose centroid the alignment puts on the H&E.
-    """
-
-    version: tuple[int, ...] | None = None
-    cell_ids: np.ndarray | None = None
-    genes: list[str] = field(default_factory=list)
-    values: int = 0
-    nuclei: int | None = None
-    cells_with_nucleus: int | None = None
-    he_shape: tuple[int, int] | None = None
-    pixel_size_um: float | None = None
-    mpp: tuple[float, float] | None = None
-    share_inside: float | None = None
 
 
 def read_specs(bundle: str | Path) -> dict:
@@ -69,7 +39,7 @@ def read_specs(bundle: str | Path) -> dict:
             bundle, f"no Xenium bundle: {SPECS} is not there", "Name the folder that holds experiment.xenium"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, f"no JSON ({brief(error)})", COPY) from None
+        raise InputError(path, f"no JSON ({one_line(error)})", COPY) from None
     size = specs.get("pixel_size") if isinstance(specs, dict) else None
     if not isinstance(size, int | float) or not 0 < size < 100:
         raise InputError(path, "pixel_size is missing or no size in µm", COPY)
@@ -80,8 +50,8 @@ def version_of(specs: dict) -> tuple[int, ...] | None:
     """Return the version of the software that wrote the bundle, Xenium Ranger's before the instrument's, or None."""
     ranger = specs.get("xenium_ranger")
     text = ranger.get("version") if isinstance(ranger, dict) and ranger else specs.get("analysis_sw_version")
-    found = re.match(r"[xX]enium-(\d+)\.(\d+)\.(\d+)", text) if isinstance(text, str) else None
-    return tuple(map(int, found.groups())) if found else None
+    match = re.match(r"[xX]enium-(\d+)\.(\d+)\.(\d+)", text) if isinstance(text, str) else None
+    return tuple(map(int, match.groups())) if match else None
 
 
 def read_alignment(path: str | Path) -> np.ndarray:
@@ -99,7 +69,7 @@ def read_alignment(path: str | Path) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(path, "the alignment of the H&E is not there", remedy) from None
     except (ValueError, OSError) as error:
-        raise InputError(path, f"no table of numbers ({brief(error)})", remedy) from None
+        raise InputError(path, f"no table of numbers ({one_line(error)})", remedy) from None
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         raise InputError(path, f"not 3 by 3 finite numbers but {matrix.shape}", remedy)
     if not np.allclose(matrix[2], (0, 0, 1)):
@@ -108,68 +78,6 @@ def read_alignment(path: str | Path) -> np.ndarray:
     if sizes[1] < 1e-6 or sizes[0] / sizes[1] > 2:
         raise InputError(path, "a degenerate affine: it flattens or shears the image", remedy)
     return matrix
-
-
-def read_he(path: str | Path, number: int = 0) -> da.Array:
-    """Open an H&E TIFF lazily, tile by tile, as (3, height, width) uint8.
-
-    Parameters
-    ----------
-    number
-        Of the image (series) in the file.
-
-    Raises
-    ------
-    InputError
-        The file is missing, no TIFF, no 8-bit RGB image, ends before its last tile, or a tile cannot be decoded.
-    """
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[number]
-            axes, dtype, shape = series.axes, series.dtype, series.shape
-            _check_extent(path, series)
-        pixels = da.from_zarr(tifffile.imread(path, aszarr=True, series=number, level=0))
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(
-            path, "the H&E image is not there", "Put it beside the bundle's files or name it in the sheet's he_image"
-        ) from None
-    except Exception as error:
-        raise InputError(path, f"no TIFF that can be read ({brief(error)})", "Export or copy the image again") from None
-    colour = axes[-1] if axes.endswith(("S", "C")) else axes[0]
-    if len(axes) != 3 or colour not in "SC" or dtype != np.uint8:
-        raise InputError(
-            path,
-            f"axes {axes}, type {dtype}, shape {shape}: no 8-bit RGB image",
-            "Export the H&E as 8-bit RGB OME-TIFF",
-        )
-    if axes.endswith(colour):
-        pixels = da.moveaxis(pixels, -1, 0)
-    if pixels.shape[0] not in (3, 4):
-        raise InputError(path, f"{pixels.shape[0]} channels", "Export the H&E as 8-bit RGB OME-TIFF")
-    _try_tile(path, pixels)
-    return pixels[:3].rechunk(CHUNKS)
-
-
-def _check_extent(path: str | Path, series: tifffile.TiffPageSeries) -> None:
-    """Refuse a file that ends before its last tile."""
-    page = series.levels[0].keyframe
-    end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
-    size = Path(path).stat().st_size
-    if end > size:
-        raise InputError(path, f"truncated: its last tile ends at byte {end:,} of {size:,}", "Copy the file again")
-
-
-def _try_tile(path: str | Path, pixels: da.Array) -> None:
-    """Refuse an image whose middle tile cannot be decoded: another codec, or a broken file."""
-    _, y, x = (n // 2 for n in pixels.shape)
-    try:
-        pixels[:, y : y + 1, x : x + 1].compute(scheduler="synchronous")
-    except Exception as error:
-        raise InputError(
-            path, f"its middle tile cannot be decoded ({brief(error)})", "Export or copy the image again"
-        ) from None
 
 
 def read_table(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -184,17 +92,17 @@ def read_table(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] =
         known = pq.read_schema(path).names
         lacking = [c for c in columns if c not in known]
         if lacking:
-            raise InputError(path, f"no column {', '.join(lacking)}", f"{nearest(lacking[0], known)} {COPY}")
-        found = pq.read_table(path, columns=[*columns, *(c for c in optional if c in known)]).to_pandas()
+            raise InputError(path, f"no column {', '.join(lacking)}", f"{did_you_mean(lacking[0], known)} {COPY}")
+        table = pq.read_table(path, columns=[*columns, *(c for c in optional if c in known)]).to_pandas()
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(path, "not there", COPY) from None
     except Exception as error:
-        raise InputError(path, f"truncated or no parquet file ({brief(error)})", COPY) from None
-    if found.empty:
+        raise InputError(path, f"truncated or no parquet file ({one_line(error)})", COPY) from None
+    if table.empty:
         raise InputError(path, "no rows", COPY)
-    return found
+    return table
 
 
 def as_text(ids: Any) -> np.ndarray:
@@ -212,14 +120,22 @@ def read_cells(bundle: Path) -> pd.DataFrame:
     cells["cell_id"] = as_text(cells["cell_id"])
     if cells["cell_id"].duplicated().any():
         raise InputError(path, f"{int(cells['cell_id'].duplicated().sum()):,} cell ids stand there twice", COPY)
-    place = cells[["x_centroid", "y_centroid"]].to_numpy(float)
-    if not np.isfinite(place).all() or np.abs(place).max() > 1e6:
+    centroids = cells[["x_centroid", "y_centroid"]].to_numpy(float)
+    if not np.isfinite(centroids).all() or np.abs(centroids).max() > 1e6:
         raise InputError(path, "centroids that are no place on a slide", COPY)
     return cells
 
 
-def read_matrix(bundle: Path) -> tuple[np.ndarray, list[str], int]:
-    """Read the head of ``cell_feature_matrix.h5``: cell ids, symbols of Gene Expression features, number of values."""
+class CountMatrix(NamedTuple):
+    """Header of the count matrix: cell ids (n,) str, symbols of Gene Expression features, number of values above 0."""
+
+    cell_ids: np.ndarray
+    genes: list[str]
+    values: int
+
+
+def read_matrix(bundle: Path) -> CountMatrix:
+    """Read the header of ``cell_feature_matrix.h5``; raise :class:`InputError` where it is no matrix of genes."""
     path = bundle / MATRIX
     if not path.is_file():
         raise InputError(path, "not there", COPY)
@@ -234,32 +150,43 @@ def read_matrix(bundle: Path) -> tuple[np.ndarray, list[str], int]:
             agree = shape == (len(names), len(ids)) and len(kinds) == len(names) and len(pointers) == len(ids) + 1
             agree = agree and values == last == len(group["indices"])
     except Exception as error:
-        raise InputError(path, f"truncated or no 10x count matrix ({brief(error)})", COPY) from None
+        raise InputError(path, f"truncated or no 10x count matrix ({one_line(error)})", COPY) from None
     if not agree:
         raise InputError(path, f"its parts do not fit each other ({len(ids):,} cells, shape {shape})", COPY)
-    genes = names[kinds == "Gene Expression"]
+    genes = names[kinds == GENE]
     if not len(genes):
-        said = ", ".join(sorted(set(kinds.tolist()))[:6])
+        types = ", ".join(sorted(set(kinds.tolist()))[:6])
         raise InputError(
             path,
-            f"no features of type Gene Expression (there are: {said})",
+            f"no features of type Gene Expression (there are: {types})",
             "Use the bundle of an RNA panel; other features are no genes",
         )
     if len(set(genes)) < len(genes):
         twice = pd.Index(genes)[pd.Index(genes).duplicated()].unique()[:3]
         raise InputError(path, f"genes stand there twice: {', '.join(twice)}", COPY)
-    return ids, genes.tolist(), values
+    return CountMatrix(ids, genes.tolist(), values)
 
 
-def read_zarr(bundle: Path) -> tuple[str, np.ndarray | None, np.ndarray | None]:
-    """Read the head of ``cells.zarr.zip``.
+class CellArchive(NamedTuple):
+    """Header of ``cells.zarr.zip``.
 
-    Returns
-    -------
-    layout : str, ``polygon_sets`` (2.0 and later), ``seg_mask_value`` (1.3 to 1.x) or ``integers`` (before)
-    ids : (n,) str, or None before 1.3, when the file did not name cells by their ids
-    owner : (m,) int, row of the cell that owns each nucleus, or None before 2.0
+    Attributes
+    ----------
+    layout
+        ``polygon_sets`` (2.0 and later), ``seg_mask_value`` (1.3 to 1.x) or ``integers`` (before).
+    cell_ids
+        (n,) str, or None before 1.3, when the file did not name cells by their ids.
+    owner
+        (m,) int, row of the cell that owns each nucleus, or None before 2.0.
     """
+
+    layout: str
+    cell_ids: np.ndarray | None
+    owner: np.ndarray | None
+
+
+def read_zarr(bundle: Path) -> CellArchive:
+    """Read the header of ``cells.zarr.zip``; raise :class:`InputError` where it is missing or broken."""
     path = bundle / ZARR
     if not path.is_file():
         raise InputError(path, "not there (the reader needs it in any case)", COPY)
@@ -279,8 +206,8 @@ def read_zarr(bundle: Path) -> tuple[str, np.ndarray | None, np.ndarray | None]:
         if owner is not None and len(owner) and not 0 <= owner.min() <= owner.max() < len(ids):
             raise ValueError("nuclei of cells that are not there")
     except Exception as error:
-        raise InputError(path, f"truncated or no archive of cells ({brief(error)})", COPY) from None
-    return layout, ids, owner
+        raise InputError(path, f"truncated or no archive of cells ({one_line(error)})", COPY) from None
+    return CellArchive(layout, ids, owner)
 
 
 def _check_archive(archive: zipfile.ZipFile) -> None:
@@ -300,14 +227,15 @@ def encode_ids(raw: np.ndarray) -> np.ndarray:
     return np.char.add(np.char.add(prefix, "-"), raw[:, 1].astype(str))
 
 
-def read_nuclei(bundle: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read which cell each nucleus belongs to.
+class NucleusOwners(NamedTuple):
+    """Cell id (m,) str of each outline, and its number (m,) int from 1, or None before 2.0."""
 
-    Returns
-    -------
-    owner : (m,) str, cell id of each outline
-    label : (m,) int, number of each outline from 1, or None before 2.0
-    """
+    cell_ids: np.ndarray
+    labels: np.ndarray | None
+
+
+def read_nuclei(bundle: Path) -> NucleusOwners:
+    """Read which cell each nucleus belongs to; raise :class:`InputError` where the outlines cannot be used."""
     path = bundle / NUCLEI
     rows = read_table(path, ("cell_id", "vertex_x", "vertex_y"), optional=("label_id",))
     vertices = rows[["vertex_x", "vertex_y"]].to_numpy(np.float32)
@@ -318,128 +246,4 @@ def read_nuclei(bundle: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if len(starts) != len(pd.unique(key)):
         raise InputError(path, "rows of one outline do not stand together", COPY)
     labels = rows["label_id"].to_numpy()[starts].astype(np.int64) if "label_id" in rows else None
-    return as_text(rows["cell_id"].to_numpy()[starts]), labels
-
-
-def check(bundle: str | Path, he_image: str | Path, alignment: str | Path, found: Findings) -> Heads:
-    """Read the heads of a bundle's files and note everything that is wrong with them."""
-    bundle, heads = Path(bundle), Heads()
-    specs = found.attempt(bundle / SPECS, COPY, read_specs, bundle)
-    if specs is None and not (bundle / SPECS).is_file():
-        return heads  # no bundle: what it lacks is not worth listing
-    cells = found.attempt(bundle / CELLS, COPY, read_cells, bundle)
-    matrix = found.attempt(bundle / MATRIX, COPY, read_matrix, bundle)
-    archive = found.attempt(bundle / ZARR, COPY, read_zarr, bundle)
-    nuclei = found.attempt(bundle / NUCLEI, COPY, read_nuclei, bundle)
-    affine = found.attempt(alignment, COPY, read_alignment, alignment)
-    pixels = found.attempt(he_image, "Export or copy the image again", read_he, he_image)
-    if specs is not None:
-        heads.version, heads.pixel_size_um = version_of(specs), float(specs["pixel_size"])
-        _check_version(bundle, heads.version, archive, nuclei, found)
-    if matrix is not None:
-        heads.cell_ids, heads.genes, heads.values = matrix
-    if nuclei is not None:
-        heads.nuclei, heads.cells_with_nucleus = len(nuclei[0]), len(set(nuclei[0]))
-    if pixels is not None:
-        heads.he_shape = (int(pixels.shape[1]), int(pixels.shape[2]))
-    _check_ids(bundle, cells, matrix, archive, nuclei, found)
-    if not any(part is None for part in (affine, specs, pixels, cells)):
-        _check_place(alignment, affine, heads, cells[["x_centroid", "y_centroid"]].to_numpy(float), found)
-    return heads
-
-
-def _check_version(bundle: Path, version: tuple | None, archive: tuple | None, nuclei: tuple | None, found: Findings):
-    """Note a version that cannot be read, and files that belong to another version than the one named."""
-    layout = archive[0] if archive else None
-    name = ".".join(map(str, version)) if version else None
-    if version is None and layout is not None:
-        found.warn(
-            bundle / SPECS,
-            "names no version of the analysis software",
-            f"It is read by the layout of {ZARR} ({layout})",
-        )
-    if version is not None and version[0] > LATEST[0]:
-        found.warn(
-            bundle / SPECS,
-            f"Xenium Onboard Analysis {name} is newer than {LATEST[0]}.x, the latest known",
-            "It is read as that; look at the overlay of nuclei in registration.png",
-        )
-    newer = layout == "polygon_sets"
-    if version is not None and layout is not None and newer != (version >= (2,)):
-        found.problem(
-            bundle / ZARR,
-            f"has the layout of version {'2.0 or later' if newer else '1.x'}, but {SPECS} says {name}",
-            "Copy both files again from one run of the instrument",
-        )
-    elif newer and nuclei is not None and nuclei[1] is None:
-        found.problem(
-            bundle / NUCLEI,
-            "no column label_id: nuclei of one cell cannot be told apart (an early version 2.0.0)",
-            "Reprocess the run with Xenium Ranger 2.0 or later",
-        )
-
-
-def _check_ids(bundle, cells, matrix, archive, nuclei, found: Findings) -> None:
-    """Note files whose cells are not the same ones in the same order."""
-    remedy = "The files are not of one run: copy all of them again"
-    if cells is None:
-        return
-    reference = cells["cell_id"].to_numpy(str)
-    alike = True
-    for name, ids in ((MATRIX, matrix[0] if matrix else None), (ZARR, archive[1] if archive else None)):
-        if ids is not None and not np.array_equal(ids, reference):
-            found.problem(bundle / name, f"{_difference(ids, reference)} {CELLS}", remedy)
-            alike &= name != ZARR
-    if nuclei is None:
-        return
-    strange = ~np.isin(nuclei[0], reference)
-    if strange.any():
-        found.problem(
-            bundle / NUCLEI,
-            f"{int(strange.sum()):,} nuclei of cells that are not in {CELLS} ({nuclei[0][strange][0]})",
-            remedy,
-        )
-    elif alike and archive and archive[2] is not None and nuclei[1] is not None:
-        owner, label = archive[2], nuclei[1]
-        counted = label.min() >= 1 and label.max() <= len(owner)
-        if not counted or not np.array_equal(reference[owner[label - 1]], nuclei[0]):
-            found.problem(bundle / NUCLEI, f"nuclei do not belong to the cells that {ZARR} says", remedy)
-
-
-def _difference(ids: np.ndarray, reference: np.ndarray) -> str:
-    """Say how two lists of cell ids differ, as the start of a sentence that ends with the name of the second."""
-    if len(ids) == len(reference) and set(ids) == set(reference):
-        return "names the cells in another order than"
-    alien = int((~np.isin(ids, reference)).sum())
-    return f"{len(ids):,} cells, {alien:,} of them not among the {len(reference):,} of"
-
-
-def place(affine: np.ndarray, pixel_size_um: float, points: np.ndarray) -> np.ndarray:
-    """Return the H&E pixels (n, 2) of points (n, 2) in µm: the inverse affine of µm over the pixel size."""
-    inverse = np.linalg.inv(affine)
-    return points / pixel_size_um @ inverse[:2, :2].T + inverse[:2, 2]
-
-
-def share_inside(pixels: np.ndarray, shape: tuple[int, int]) -> float:
-    """Return the share of points (n, 2), x and y in px, that lie on an image (height, width)."""
-    return float(((pixels >= -0.5) & (pixels < np.array(shape[::-1]) - 0.5)).all(axis=1).mean())
-
-
-def _check_place(alignment, affine: np.ndarray, heads: Heads, points: np.ndarray, found: Findings) -> None:
-    """Note an alignment that puts the cells beside the H&E, or that gives it an odd scale."""
-    heads.mpp = tuple(float(v) for v in np.linalg.norm(affine[:2, :2], axis=0) * heads.pixel_size_um)
-    heads.share_inside = inside = share_inside(place(affine, heads.pixel_size_um, points), heads.he_shape)
-    turned = share_inside(place(np.linalg.inv(affine), heads.pixel_size_um, points), heads.he_shape)
-    remedy = "Check that it is the alignment of this bundle and this H&E"
-    if turned > max(inside, 0.5):
-        remedy = f"Its inverse puts {turned:.0%} there: export it from H&E pixels to Xenium pixels"
-    if inside < LEAST_INSIDE:
-        found.problem(alignment, f"maps the H&E away from the cells: {inside:.0%} of them lie on it", remedy)
-    elif inside < FEW_INSIDE:
-        found.warn(alignment, f"only {inside:.0%} of the cells lie on the H&E", remedy)
-    if not all(MPP_RANGE[0] <= v <= MPP_RANGE[1] for v in heads.mpp):
-        found.warn(
-            alignment,
-            f"makes an H&E pixel {heads.mpp[0]:.3g} by {heads.mpp[1]:.3g} µm",
-            "A 40x scan has about 0.25 µm; check alignment and image",
-        )
+    return NucleusOwners(as_text(rows["cell_id"].to_numpy()[starts]), labels)
