@@ -16,7 +16,9 @@ import torch
 from safetensors.numpy import save_file
 
 from shest.core import files
-from shest.encode import encoders, runner, timm_encoder
+from shest.encode import runner
+from shest.encode.device import device
+from shest.encode.spec import complete
 
 SMALL = {"name": "small", "architecture": "vit_small_patch16_224", "weights": "random", "features": 384}
 FULL = {"name": "h-optimus-0", "weights": "random"}
@@ -68,10 +70,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batch", default="auto")
     given = parser.parse_args()
-    where = timm_encoder.device()
+    where = device()
     on_gpu = where.type == "cuda"
     batch = given.batch if given.batch == "auto" else int(given.batch)
-    record = encoders.prepare(FULL if on_gpu else SMALL, "bf16" if on_gpu else "fp32", batch)
+    record = runner.prepare(complete(FULL if on_gpu else SMALL), "bf16" if on_gpu else "fp32", batch)
     batch = record["settings"]["batch"]
     cells = given.cells or batch * (16 if on_gpu else 8)
     encoder = runner.load(record, given.threads)

@@ -19,7 +19,7 @@ def index(tmp_path, parts, cells, sample="s", fingerprint="f" * 64, dim=3):
             "sample": sample,
             "fingerprint": fingerprint,
             "dim": dim,
-            "invariant": False,
+            "orientation_invariant": False,
             "cache": str(tmp_path),
             "shards": shards,
         },

@@ -75,7 +75,8 @@ def documented_encoders(root):
 def test_documented_encoders_are_entries_that_timm_can_build(root, name):
     import torch
 
-    from shest.encode import encoders
+    from shest.core.errors import Findings
+    from shest.encode import spec, timm_encoder
     from shest.run import config
 
     entry = next(e for e in documented_encoders(root) if e["name"] == name)
@@ -85,9 +86,11 @@ def test_documented_encoders_are_entries_that_timm_can_build(root, name):
         "encoders": [entry],
         "cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["b"]}},
     }
-    assert config.check_config(minimal, "c")[1] == []
+    findings = Findings()
+    filled = config.check_config(minimal, "c", findings)
+    assert findings.problems == []
     with torch.device("meta"):
-        model = encoders.build(encoders.entry_of(entry), None)
+        model = timm_encoder.build(spec.spec_of(filled["encoders"][0]), None)
     assert model.num_features == entry["features"]
 
 

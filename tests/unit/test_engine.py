@@ -6,10 +6,14 @@ import torch
 from safetensors.torch import save_file
 
 from shest.core.errors import InputError
-from shest.encode import cache, encoders, morphometrics, runner, timm_encoder
-from shest.tiles import quadruple
+from shest.encode import cache, morphometrics, runner, spec, timm_encoder
+from shest.tiles import quadruple, shards
 
 TINY = {"name": "tiny", "architecture": "vit_tiny_patch16_224", "weights": "random", "features": 192}
+
+
+def prepare(entry, precision, batch):
+    return runner.prepare(spec.complete(entry), precision, batch)
 
 
 def shard(folder, name, n, seed):
@@ -28,7 +32,7 @@ def shard(folder, name, n, seed):
 
 @pytest.fixture(scope="module")
 def record():
-    return encoders.prepare(TINY, "fp32", 4)
+    return prepare(TINY, "fp32", 4)
 
 
 @pytest.fixture
@@ -45,8 +49,8 @@ def encoded(monkeypatch):
 
         monkeypatch.setattr(cls, "encode", encode)
 
-    count(timm_encoder.Backbone)
-    count(encoders.Morphometrics)
+    count(timm_encoder.TimmEncoder)
+    count(morphometrics.Morphometrics)
     return counted
 
 
@@ -67,10 +71,13 @@ def test_features_equal_a_plain_timm_forward_pass(tmp_path, record):
     table = read(record, work[:1] + work[1:], tmp_path / "cache")
     torch.manual_seed(0)
     plain = timm.create_model("vit_tiny_patch16_224", num_classes=0).eval()
-    windows, masks = quadruple.read_shard(tmp_path / "tiles" / "a")
+    windows, masks = shards.read_shard(tmp_path / "tiles" / "a")
     for view in (0, 5):
-        x = torch.from_numpy(quadruple.turn(quadruple.assemble(windows, masks), view)).permute(0, 3, 1, 2) / 255
-        mean, std = (torch.tensor(encoders.IMAGENET[k])[:, None, None] for k in ("mean", "std"))
+        x = (
+            torch.from_numpy(quadruple.apply_dihedral(quadruple.assemble(windows, masks), view)).permute(0, 3, 1, 2)
+            / 255
+        )
+        mean, std = (torch.tensor(spec.IMAGENET[k])[:, None, None] for k in ("mean", "std"))
         x = (x - mean) / std
         with torch.inference_mode():
             expected = plain(x)
@@ -115,15 +122,15 @@ def test_embeddings_do_not_depend_on_who_encodes_which_shards(tmp_path, record):
 def test_weights_precision_and_batch_size_change_the_fingerprint_and_names_do_not(tmp_path):
     import timm
 
-    base = encoders.prepare(TINY, "fp32", 4)["fingerprint"]
-    assert encoders.prepare(TINY | {"name": "other"}, "fp32", 4)["fingerprint"] == base
-    assert encoders.prepare(TINY, "bf16", 4)["fingerprint"] != base
-    assert encoders.prepare(TINY, "fp32", 8)["fingerprint"] != base
+    base = prepare(TINY, "fp32", 4)["fingerprint"]
+    assert prepare(TINY | {"name": "other"}, "fp32", 4)["fingerprint"] == base
+    assert prepare(TINY, "bf16", 4)["fingerprint"] != base
+    assert prepare(TINY, "fp32", 8)["fingerprint"] != base
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         save_file(timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict(), tmp_path / "w.safetensors")
-        found.append(encoders.prepare(TINY | {"weights": str(tmp_path / "w.safetensors")}, "fp32", 4)["fingerprint"])
+        found.append(prepare(TINY | {"weights": str(tmp_path / "w.safetensors")}, "fp32", 4)["fingerprint"])
     assert len({base, *found}) == 3
 
 
@@ -137,7 +144,7 @@ def test_weights_precision_and_batch_size_change_the_fingerprint_and_names_do_no
 )
 def test_bad_entries_are_named(change, said):
     with pytest.raises(InputError, match=said):
-        encoders.prepare(TINY | change, "fp32", "auto")
+        prepare(TINY | change, "fp32", "auto")
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path):
@@ -147,22 +154,38 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "model.safetensors")
     bad = TINY | {"weights": str(tmp_path)}
     with pytest.raises(InputError, match="not the weights of vit_tiny_patch16_224"):
-        encoders.prepare(bad, "fp32", "auto")
+        prepare(bad, "fp32", "auto")
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match="no weights that can be read safely"):
-        encoders.prepare(bad, "fp32", "auto")
+        prepare(bad, "fp32", "auto")
 
 
 def test_an_offline_hub_says_what_to_fetch_and_where_to_put_it(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=r"Fetch model\.safetensors and config\.json of bioptimus/H-optimus-0 by hand"):
-        encoders.prepare("h-optimus-0", "fp32", 1)
+        prepare("h-optimus-0", "fp32", 1)
+
+
+def test_a_changed_assembly_of_tiles_changes_every_fingerprint(monkeypatch):
+    before = [prepare(entry, "fp32", 4)["fingerprint"] for entry in (TINY, "morphometrics")]
+    monkeypatch.setattr(quadruple, "VERSION", quadruple.VERSION + 1)
+    after = [prepare(entry, "fp32", 4)["fingerprint"] for entry in (TINY, "morphometrics")]
+    assert len({*before, *after}) == 4
+
+
+def test_entries_are_completed_by_the_registry_and_once_is_enough():
+    whole = spec.complete({"name": "h-optimus-0", "weights": "w"})
+    assert (whole["weights"], whole["features"], whole["gflop"]) == ("w", 1536, 608)
+    assert spec.complete(whole) == whole
+    assert set(whole) == set(spec.complete(TINY))
+    assert spec.complete(TINY)["gflop"] is None
+    assert spec.complete("morphometrics") == {"name": "morphometrics"}
 
 
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(InputError, match=r"morphometrics, h-optimus-0"):
-        encoders.prepare("h-optimus", "fp32", 1)
+        prepare("h-optimus", "fp32", 1)
 
 
 def test_a_local_folder_carries_mean_and_std(tmp_path):
@@ -173,9 +196,9 @@ def test_a_local_folder_carries_mean_and_std(tmp_path):
     torch.manual_seed(0)
     save_file(timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]}}))
-    found = encoders.prepare(TINY | {"weights": str(tmp_path)}, "fp32", 4)
+    found = prepare(TINY | {"weights": str(tmp_path)}, "fp32", 4)
     assert tuple(found["settings"]["mean"]) == (0.1, 0.2, 0.3)
-    own = encoders.prepare(TINY | {"weights": str(tmp_path), "mean": [0, 0, 0], "std": [1, 1, 1]}, "fp32", 4)
+    own = prepare(TINY | {"weights": str(tmp_path), "mean": [0, 0, 0], "std": [1, 1, 1]}, "fp32", 4)
     assert tuple(own["settings"]["mean"]) == (0, 0, 0)
 
 
@@ -185,9 +208,8 @@ def test_the_engine_needs_no_zarr_spatialdata_snakemake_or_anndata(root):
 
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['zarr', 'spatialdata', 'snakemake', 'anndata', 'pandas']));"
-        "import shest.encode.runner, shest.encode.timm_encoder, shest.encode.encoders, shest.encode.cache;"
-        "import shest.tiles.quadruple;"
-        "import shest.systems.shest.heads, shest.systems.shest.training"
+        "import shest.encode.runner, shest.encode.timm_encoder, shest.encode.spec, shest.encode.weights, shest.encode.cache;"
+        "import shest.tiles.quadruple, shest.tiles.shards"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=root / "workflow", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -12,8 +12,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from shest.core import files
-from shest.encode import encoders, runner
-from shest.tiles import quadruple
+from shest.encode import runner
+from shest.encode.spec import complete
+from shest.tiles import quadruple, shards
 
 TINY = {"name": "tiny", "architecture": "vit_tiny_patch16_224", "weights": "random", "features": 192}
 RUN = """
@@ -52,7 +53,7 @@ def parts(folder):
 
 def test_a_killed_run_goes_on_with_what_is_missing_and_gives_the_same_bytes(tmp_path, root):
     write_tiles(tmp_path, cells=12, shards=8)
-    (tmp_path / "encoder.json").write_text(json.dumps(encoders.prepare(TINY, "fp32", 4)))
+    (tmp_path / "encoder.json").write_text(json.dumps(runner.prepare(complete(TINY), "fp32", 4)))
     killed = start(tmp_path, root, "killed")
     deadline = time.monotonic() + 120
     while len(parts(tmp_path / "killed")) < 2 and time.monotonic() < deadline:
@@ -85,12 +86,12 @@ def test_h_optimus_0_at_full_size_from_a_local_folder(tmp_path, monkeypatch):
     assert sum(p.numel() for p in plain.parameters()) == 1_134_774_272
     plain.eval()
     save(plain.state_dict(), tmp_path / "model.safetensors")
-    record = encoders.prepare({"name": "h-optimus-0", "weights": str(tmp_path)}, "bf16", 2)
+    record = runner.prepare(complete({"name": "h-optimus-0", "weights": str(tmp_path)}), "bf16", 2)
     assert record["dim"] == 1536
     assert record["settings"]["weights_sha256"] == files.sha256(tmp_path / "model.safetensors")
     assert record["settings"]["mean"] == (0.707223, 0.578729, 0.703617)
     entry = write_tiles(tmp_path, cells=2, shards=1)[0]
-    windows, masks = quadruple.read_shard(tmp_path / "tiles" / "0")
+    windows, masks = shards.read_shard(tmp_path / "tiles" / "0")
     found = runner.encode_cells(runner.load(record, torch.get_num_threads()), windows, masks, 0, lambda n: None)
     x = torch.from_numpy(quadruple.assemble(windows, masks)).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(record["settings"][k]).view(1, 3, 1, 1) for k in ("mean", "std"))

@@ -3,7 +3,7 @@
 A part is a ``.npy`` file of float16 rows, named by what it depends on: the encoder's fingerprint, the digest of
 the tile shard and the view. The identity view of a shard is one part with a row for each of its cells; further
 views are encoded for some cells only, and such a part has a second file with the rows of the shard it holds.
-Parts are written tmp_path and renamed, rows first, so that a part that is there is whole; several runs and users
+Parts are written aside and renamed, rows first, so that a part that is there is whole; several runs and users
 can share a cache.
 """
 
@@ -102,14 +102,15 @@ class Embeddings:
         self._files: list[np.ndarray] = []
         self._file = np.full((len(cells), VIEWS), -1, np.int32)
         self._row = np.zeros((len(cells), VIEWS), np.int32)
-        self.fingerprint, self.dim, self.invariant = "", 0, False
+        self.fingerprint, self.dim, self.orientation_invariant = "", 0, False
         for path in indices:
             self._add(path, read_json(path), position)
 
     def _add(self, path: str | Path, index: dict, position: dict[tuple[str, str], int]) -> None:
         if self.fingerprint not in ("", index["fingerprint"]):
             raise InputError(path, "encoded by another encoder than the other samples", "Run the embedding again")
-        self.fingerprint, self.dim, self.invariant = index["fingerprint"], index["dim"], index["invariant"]
+        self.fingerprint, self.dim = index["fingerprint"], index["dim"]
+        self.orientation_invariant = index["orientation_invariant"]
         for shard in index["shards"]:
             where = np.array([position.get((index["sample"], cell), -1) for cell in shard["cells"]], np.int64)
             if (where < 0).all():
@@ -136,7 +137,7 @@ class Embeddings:
 
     def has(self, view: int = IDENTITY) -> np.ndarray:
         """Tell for which cells the view is there, (n,) bool."""
-        return self._file[:, 0 if self.invariant else view] >= 0
+        return self._file[:, 0 if self.orientation_invariant else view] >= 0
 
     def take(self, cells: np.ndarray, views: np.ndarray | int = IDENTITY) -> np.ndarray:
         """Read embeddings.
@@ -151,7 +152,7 @@ class Embeddings:
         (k, dim) float16
         """
         cells = np.asarray(cells, np.int64)
-        views = np.zeros_like(cells) if self.invariant else np.broadcast_to(views, cells.shape)
+        views = np.zeros_like(cells) if self.orientation_invariant else np.broadcast_to(views, cells.shape)
         files, rows = self._file[cells, views], self._row[cells, views]
         if (files < 0).any():
             raise KeyError(f"{int((files < 0).sum())} of these cells and views have no embedding")

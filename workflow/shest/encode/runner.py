@@ -1,36 +1,105 @@
-"""The embedding engine: tile shards in, cache parts out, every cell and view encoded once.
+"""The runner of encoders: tile shards in, cache parts out, every cell and view encoded once.
 
 Imports NumPy, numba and safetensors only, and torch where the encoder wants it, so that it runs on a bare GPU node.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shest.core import console
-from shest.encode import cache, encoders
-from shest.tiles import quadruple
+from shest.core.files import digest, sha256
+from shest.encode import cache
+from shest.encode.device import device
+from shest.encode.spec import MORPHOMETRICS, spec_of
+from shest.encode.weights import find_weights, with_colours
+from shest.tiles import quadruple, shards
+
+
+def prepare(entry: Mapping[str, Any], precision: str, batch: int | str) -> dict:
+    """Settle everything about an encoder: find its weights, choose precision and batch size, take its fingerprint.
+
+    Parameters
+    ----------
+    entry
+        Of the config, completed.
+    precision
+        ``auto`` (bf16 on a GPU, fp32 on a CPU), ``fp32``, ``bf16``, ``fp16``.
+    batch
+        Tiles at once, or ``auto``: what the memory holds.
+
+    Returns
+    -------
+    dict
+        The record that ``encoder.json`` holds and :func:`load` takes. ``settings`` is all that the embeddings depend
+        on but the pixels, and ``fingerprint`` its digest.
+    """
+    if entry["name"] == MORPHOMETRICS:
+        from shest.encode import morphometrics
+
+        names = morphometrics.feature_names()
+        settings = {"name": MORPHOMETRICS, "version": morphometrics.VERSION, "features": names}
+        return _record(MORPHOMETRICS, MORPHOMETRICS, len(names), settings)
+    from shest.encode import timm_encoder
+
+    spec = spec_of(entry)
+    weights = find_weights(spec)
+    spec, where = with_colours(spec, weights), device()
+    if precision == "auto":
+        precision = "bf16" if where.type == "cuda" else "fp32"
+    if batch == "auto":
+        batch = timm_encoder.largest_batch(timm_encoder.build(spec, weights), spec, precision, where)
+    settings = {
+        "architecture": spec.architecture,
+        "arguments": spec.arguments,
+        "weights_sha256": sha256(weights) if weights else "random",
+        "mean": spec.mean,
+        "std": spec.std,
+        "input_px": spec.input_px,
+        "features": spec.features,
+        "precision": precision,
+        "batch": batch,
+        "device": where.type,
+    }
+    return _record(spec.name, "timm", spec.features, settings) | {
+        "entry": asdict(spec),
+        "weights": str(weights) if weights else None,
+    }
+
+
+def _record(name: str, kind: str, dim: int, settings: dict) -> dict:
+    settings = settings | {"assembly": quadruple.VERSION}
+    return {
+        "name": name,
+        "kind": kind,
+        "dim": dim,
+        "orientation_invariant": kind == MORPHOMETRICS,
+        "fingerprint": digest(settings),
+        "settings": settings,
+    }
 
 
 def load(record: dict, threads: int) -> Any:
     """Make the encoder that ``encoder.json`` describes."""
-    if record["kind"] == encoders.MORPHOMETRICS:
-        return encoders.Morphometrics(record, threads)
+    if record["kind"] == MORPHOMETRICS:
+        from shest.encode.morphometrics import Morphometrics
+
+        return Morphometrics(threads)
     import torch
 
     from shest.encode import timm_encoder
 
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    settings, entry = record["settings"], encoders.Entry(**record["entry"])
-    where = timm_encoder.device()
+    settings, spec, where = record["settings"], spec_of(record["entry"]), device()
     if settings["device"] != where.type:
         console.log.warning(f"WARNING chosen on a {settings['device']}, running on a {where.type}: bytes may differ")
-    model = encoders.build(entry, Path(record["weights"]) if record["weights"] else None)
-    return timm_encoder.Backbone(model, entry, settings["precision"], settings["batch"], where)
+    model = timm_encoder.build(spec, Path(record["weights"]) if record["weights"] else None)
+    return timm_encoder.TimmEncoder(model, spec, settings["precision"], settings["batch"], where)
 
 
 def encode_cells(encoder: Any, windows: np.ndarray, masks: np.ndarray, view: int, advance: Any) -> np.ndarray:
@@ -53,7 +122,7 @@ def encode_cells(encoder: Any, windows: np.ndarray, masks: np.ndarray, view: int
     return out
 
 
-Work = tuple[dict, int, np.ndarray | None]  # entry of quadruple.json, view, rows (None: all cells)
+Work = tuple[dict, int, np.ndarray | None]  # entry of tiles.json, view, rows (None: all cells)
 
 
 def outstanding(work: list[Work], folder: str | Path, fingerprint: str) -> list[Work]:
@@ -71,7 +140,7 @@ def prefetch(work: list[Work], tile_folder: Path) -> Iterator[tuple[Work, np.nda
     """Read shards one ahead of the encoder."""
 
     def read(item: Work) -> tuple[np.ndarray, np.ndarray]:
-        windows, masks = quadruple.read_shard(tile_folder / item[0]["file"])
+        windows, masks = shards.read_shard(tile_folder / item[0]["file"])
         return (windows, masks) if item[2] is None else (windows[item[2]], masks[item[2]])
 
     with ThreadPoolExecutor(1) as pool:
@@ -104,8 +173,8 @@ def run(record: dict, work: list[Work], tile_folder: str | Path, folder: str | P
     """
     left = outstanding(work, folder, record["fingerprint"])
     total = sum(len(shard["cells"]) if rows is None else len(rows) for shard, _, rows in left)
-    held = sum(len(shard["cells"]) if rows is None else len(rows) for shard, _, rows in work) - total
-    console.log.info(f"the cache holds {held:,} of {held + total:,} embeddings")
+    cached = sum(len(shard["cells"]) if rows is None else len(rows) for shard, _, rows in work) - total
+    console.log.info(f"the cache holds {cached:,} of {cached + total:,} embeddings")
     if not left:
         return 0
     encoder = load(record, threads)
@@ -132,7 +201,7 @@ def index(record: dict, sample: str, work: list[Work], folder: str | Path) -> di
         "encoder": record["name"],
         "fingerprint": record["fingerprint"],
         "dim": record["dim"],
-        "invariant": record["invariant"],
+        "orientation_invariant": record["orientation_invariant"],
         "cache": str(folder),
         "shards": list(shards.values()),
     }

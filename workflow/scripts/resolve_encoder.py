@@ -1,11 +1,11 @@
 """Settles an encoder: weights found and digested, precision and batch size chosen, fingerprint taken."""
 
 from shest.core import console, files
-from shest.encode import device, encoders
+from shest.encode import device, runner
 
 
 def main(output, params):
-    record = encoders.prepare(params.encoder, params.precision, params.batch)
+    record = runner.prepare(params.encoder, params.precision, params.batch)
     console.log.info(f"{record['name']}: {record['dim']} features, fingerprint {record['fingerprint'][:12]}")
     files.write_json(output.record, record)
 
