@@ -27,7 +27,7 @@ from shest.io import store
 from shest.simulate.profiles import read_markers
 from shest.simulate.slide import simulate_slide
 from shest.simulate.spec import Slide
-from shest.tiles import blocks, quadruple, shards
+from shest.tiles import blocks, quadruple, raster, shards
 from shest.tissue import cells, register
 
 HERE = Path(__file__).resolve().parent
@@ -117,7 +117,7 @@ def by_project(source: Source, chosen: np.ndarray, threads: int, out: np.ndarray
         block = blocks.Block(0, 0, whole.cells[some], whole.top, whole.bottom, whole.left, whole.right)
         windows = blocks.cut(block, source.image, origins, window)
         outlines, begins = points[start[begin] : start[end]], start[begin : end + 1] - start[begin]
-        masks = quadruple.rasterise(outlines, begins, origins[some], window)
+        masks = raster.rasterise(outlines, begins, origins[some], window)
         quadruple.assemble(windows, masks, 1, out[some])
 
     quadruple.share(part, len(chosen), threads)

@@ -6,6 +6,7 @@ import pytest
 import shapely
 from shapely import affinity
 
+from shest.io.outlines import read_outlines, write_outlines
 from shest.tiles import blocks, quadruple
 from shest.tissue import cells
 
@@ -156,16 +157,16 @@ def test_glass_is_above_the_limit_not_at_it():
 
 def test_outlines_come_back_as_they_were(tmp_path):
     polygons = np.array([ellipse(100.1, 50.7, 30, 20), shapely.box(1, 2, 3.3, 4), ellipse(7, 7, 3, 3)])
-    cells.write_outlines(tmp_path / "o.parquet", np.array(["a", "b", "ccc"]), polygons)
-    ids, points, start = cells.read_outlines(tmp_path / "o.parquet")
+    write_outlines(tmp_path / "o.parquet", np.array(["a", "b", "ccc"]), polygons)
+    ids, points, start = read_outlines(tmp_path / "o.parquet")
     assert ids.tolist() == ["a", "b", "ccc"]
     for n, polygon in enumerate(polygons):
         np.testing.assert_array_equal(points[start[n] : start[n + 1]], shapely.get_coordinates(polygon.exterior))
 
 
 def test_no_outlines_come_back_as_none(tmp_path):
-    cells.write_outlines(tmp_path / "o.parquet", np.array([], str), np.array([], object))
-    ids, points, start = cells.read_outlines(tmp_path / "o.parquet")
+    write_outlines(tmp_path / "o.parquet", np.array([], str), np.array([], object))
+    ids, points, start = read_outlines(tmp_path / "o.parquet")
     assert (len(ids), points.shape, start.tolist()) == (0, (0, 2), [0])
 
 

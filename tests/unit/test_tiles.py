@@ -48,7 +48,7 @@ def outline_of(kind, rng, height, width):
 
 def drawn(outline, height, width):
     """The project's packed mask of one outline."""
-    return quadruple.rasterise(outline, [0, len(outline)], [ORIGIN], (height, width))
+    return raster.rasterise(outline, [0, len(outline)], [ORIGIN], (height, width))
 
 
 @settings(max_examples=80, deadline=None)
@@ -83,10 +83,10 @@ def test_flat_windows_of_every_kind_of_side(side, value):
 def test_mask_equals_polygon2mask_where_edges_and_vertices_meet_pixel_centres(vertices, part):
     """Any closed chain, self-crossing or folded too, with vertices and edges right on pixel centres."""
     points = np.array(vertices, float) / part * 4
-    masks = np.zeros((1, quadruple.MASK_BYTES), np.uint8)
+    masks = np.zeros((1, raster.MASK_BYTES), np.uint8)
     raster._polygon(*points.T.copy(), *np.empty((2, 112, 14), np.uint8), masks[0])
     expected = polygon2mask((112, 112), points[:, ::-1])
-    np.testing.assert_array_equal(quadruple.unpack(masks)[0], expected)
+    np.testing.assert_array_equal(raster.unpack(masks)[0], expected)
 
 
 @settings(max_examples=100, deadline=None)
@@ -94,9 +94,9 @@ def test_mask_equals_polygon2mask_where_edges_and_vertices_meet_pixel_centres(ve
 def test_mask_equals_polygon2mask_a_hair_off_pixel_centres(seed, hair):
     rng = np.random.default_rng(seed)
     points = rng.integers(0, 30, (rng.integers(3, 9), 2)) + rng.choice([-hair, 0, hair], (1, 2))
-    masks = np.zeros((1, quadruple.MASK_BYTES), np.uint8)
+    masks = np.zeros((1, raster.MASK_BYTES), np.uint8)
     raster._polygon(*points.T.copy(), *np.empty((2, 112, 14), np.uint8), masks[0])
-    np.testing.assert_array_equal(quadruple.unpack(masks)[0], polygon2mask((112, 112), points[:, ::-1]))
+    np.testing.assert_array_equal(raster.unpack(masks)[0], polygon2mask((112, 112), points[:, ::-1]))
 
 
 def test_packed_mask_is_what_packbits_makes():
@@ -104,7 +104,7 @@ def test_packed_mask_is_what_packbits_makes():
     mask = drawn(outline, 64, 64)
     expected = oracle.mask(outline, ORIGIN, 64, 64)
     np.testing.assert_array_equal(mask[0], np.packbits(expected))
-    np.testing.assert_array_equal(quadruple.unpack(mask)[0], expected)
+    np.testing.assert_array_equal(raster.unpack(mask)[0], expected)
 
 
 def test_haematoxylin_of_a_sample_of_colours():
@@ -131,7 +131,7 @@ def test_the_kernel_stains_all_colours_as_the_table_does():
     padded = np.zeros((-len(colours) % 112**2, 3), np.uint8)
     windows = np.concatenate([colours, padded]).reshape(-1, 112, 112, 3)
     for part in np.array_split(windows, 20):
-        whole = np.full((len(part), quadruple.MASK_BYTES), 255, np.uint8)
+        whole = np.full((len(part), raster.MASK_BYTES), 255, np.uint8)
         made = quadruple.assemble(part, whole, threads=1)
         np.testing.assert_array_equal(made[:, :112, :112], part)
         np.testing.assert_array_equal(made[:, 112:, :112], haematoxylin.haematoxylin(part))
@@ -187,23 +187,23 @@ def test_views_turn_each_quadrant_in_place(view):
                 part = (n, slice(top, top + 112), slice(left, left + 112))
                 quadrant = tile[part][:, ::-1] if view >= 4 else tile[part]
                 expected[part] = np.rot90(quadrant, view % 4)
-    np.testing.assert_array_equal(quadruple.turn(tile, view), expected)
-    turned = quadruple.turn(torch.from_numpy(tile).permute(0, 3, 1, 2), view)
+    np.testing.assert_array_equal(quadruple.apply_dihedral(tile, view), expected)
+    turned = quadruple.apply_dihedral(torch.from_numpy(tile).permute(0, 3, 1, 2), view)
     np.testing.assert_array_equal(turned.permute(0, 2, 3, 1).numpy(), expected)
 
 
 def test_first_quarter_turn_is_anticlockwise_and_mirroring_is_left_right():
     tile = np.zeros((1, 224, 224, 3), np.uint8)
     tile[0, 0, 111] = 1  # top right corner of the first quadrant
-    assert quadruple.turn(tile, 1)[0, 0, 0, 0] == 1  # goes to the top left
-    assert quadruple.turn(tile, 4)[0, 0, 0, 0] == 1
-    assert quadruple.turn(tile, 5)[0, 111, 0, 0] == 1
+    assert quadruple.apply_dihedral(tile, 1)[0, 0, 0, 0] == 1  # goes to the top left
+    assert quadruple.apply_dihedral(tile, 4)[0, 0, 0, 0] == 1
+    assert quadruple.apply_dihedral(tile, 5)[0, 111, 0, 0] == 1
 
 
 @pytest.mark.parametrize("view", [-1, 8])
 def test_there_are_eight_views(view):
     with pytest.raises(ValueError, match="0 to 7"):
-        quadruple.turn(np.zeros((1, 224, 224, 3), np.uint8), view)
+        quadruple.apply_dihedral(np.zeros((1, 224, 224, 3), np.uint8), view)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,18 @@ from support import oracle
 from shest.core import files
 from shest.draw import contact_sheet
 from shest.io import store
+from shest.io.outlines import read_outlines, write_outlines
 from shest.tiles import quadruple, shards
 from shest.tissue import cells, register
 
 LIMITS = {"min_um": 2, "max_um": 16, "max_mean_grey": 230}
 KIT = Path(os.environ.get("SHEST_KIT", Path(__file__).parents[2] / ".." / "shared" / "data" / "kit"))
 PIXEL_UM = 0.2125  # of the Xenium morphology image
+
+
+def every_shard(folder):
+    for entry in shards.read_index(folder / "tiles.json")["shards"]:
+        yield (entry, *shards.read_shard(folder / entry["file"]))
 
 
 def stain(x, y):
@@ -60,8 +66,8 @@ def cut_tiles(folder, image, ids, outlines, mpp, block_px=256, threads=1):
     grey = cells.grey_by_block(image, block_px, threads)
     table = cells.cell_table(ids, ids, polygons, image.shape[1:], mpp, LIMITS, 16, grey)
     kept = table["kept"].to_numpy()
-    cells.write_outlines(folder / "outlines.parquet", ids[kept], polygons[kept])
-    names, points, start = cells.read_outlines(folder / "outlines.parquet")
+    write_outlines(folder / "outlines.parquet", ids[kept], polygons[kept])
+    names, points, start = read_outlines(folder / "outlines.parquet")
     window = quadruple.window_shape(16, *mpp)
     centres = table.loc[kept, ["x", "y"]].to_numpy()
     written = shards.write_shards(folder / "tiles", image, names, centres, points, start, window, block_px, threads)
@@ -73,7 +79,7 @@ def cut_tiles(folder, image, ids, outlines, mpp, block_px=256, threads=1):
 def all_tiles(folder):
     """Every cell's assembled tile."""
     found = {}
-    for entry, windows, masks in quadruple.shards(folder / "tiles" / "tiles.json"):
+    for entry, windows, masks in every_shard(folder / "tiles"):
         found |= dict(zip(entry["cells"], quadruple.assemble(windows, masks), strict=True))
     return found
 
@@ -274,8 +280,8 @@ def test_only_uint8_goes_into_a_shard():
 
 def test_rows_of_a_shard(tmp_path, field):
     cut_tiles(tmp_path, *field, (0.25, 0.25))
-    entry, windows, masks = max(quadruple.shards(tmp_path / "tiles" / "tiles.json"), key=lambda part: len(part[1]))
-    some = quadruple.read_rows(tmp_path / "tiles" / entry["file"], [4, 0])
+    entry, windows, masks = max(every_shard(tmp_path / "tiles"), key=lambda part: len(part[1]))
+    some = shards.read_rows(tmp_path / "tiles" / entry["file"], [4, 0])
     np.testing.assert_array_equal(some[0], windows[[4, 0]])
     np.testing.assert_array_equal(some[1], masks[[4, 0]])
 

@@ -1,35 +1,35 @@
-"""Scores of the samples that have labels."""
+"""Scores of the samples that have labels, the same for every system."""
 
 
 rule evaluate:
     input:
-        predictions=results("predictions/{encoder}/{protocol}/{sample}.h5ad"),
-        model=results(f"{MODEL}/model.safetensors"),
-        record=results(f"{MODEL}/model.json"),
-        baselines=results(f"{MODEL}/baselines.safetensors"),
-        embeddings=results("embeddings/{encoder}/{sample}/embeddings.json"),
+        predictions=results("predictions/{system}/{protocol}/{sample}.{unit}.h5ad"),
+        model=results(f"models/{{system}}/{{protocol}}/{DEPLOYED}/model.safetensors"),
+        record=results(f"models/{{system}}/{{protocol}}/{DEPLOYED}/model.json"),
+        ingest=results("samples/{sample}/ingest.json"),
         store=results("samples/{sample}/sdata.zarr"),
         annotation=results("samples/{sample}/annotation.parquet"),
         cells=results("samples/{sample}/cells.parquet"),
         split=split_of,
-        refinement=refinement_of,
+        refinement=refinement_of_scored,
         registration=results("samples/{sample}/registration.json"),
         comparators=comparator_files,
+        check=comparator_check,
     output:
-        scores=results("evaluation/{encoder}/{protocol}/{sample}.json"),
-        genes=results("evaluation/{encoder}/{protocol}/{sample}.genes.csv"),
-        markers=results("evaluation/{encoder}/{protocol}/{sample}.markers.csv"),
-        scored=results("evaluation/{encoder}/{protocol}/{sample}.cells.parquet"),
+        scores=results("evaluation/{system}/{protocol}/{sample}.{unit}.json"),
+        genes=results("evaluation/{system}/{protocol}/{sample}.{unit}.genes.csv"),
+        markers=results("evaluation/{system}/{protocol}/{sample}.{unit}.markers.csv"),
+        scored=results("evaluation/{system}/{protocol}/{sample}.{unit}.scored.parquet"),
     log:
-        results("logs/evaluate/{encoder}/{protocol}/{sample}.log"),
+        results("logs/evaluate/{system}/{protocol}/{sample}.{unit}.log"),
     benchmark:
-        results("benchmarks/evaluate/{encoder}/{protocol}/{sample}.tsv")
+        results("benchmarks/evaluate/{system}/{protocol}/{sample}.{unit}.tsv")
     conda:
         env("analysis")
     threads: 2
     resources:
-        mem_mb=sized(4000, embeddings=2500, cells=20, annotation=20, comparators=5),
-        runtime=sized(20, embeddings=40),
+        mem_mb=from_input_size(4000, tables=100, cells=20, annotation=20, comparators=5),
+        runtime=from_input_size(20, tables=2, cells=2),
     params:
         role=lambda w: SAMPLES[w.sample]["role"],
         types=list(TYPES),
@@ -39,34 +39,30 @@ rule evaluate:
         comparators=lambda w: COMPARATORS[w.sample],
         code=code("evaluate"),
     message:
-        "Scoring {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
+        "Scoring {wildcards.sample} ({wildcards.system}, {wildcards.protocol})"
     script:
         "../scripts/evaluate.py"
 
 
 rule model_card:
     input:
-        record=results(f"{MODEL}/model.json"),
-        scores=[
-            results(f"evaluation/{{encoder}}/{protocol}/{sample}.json")
-            for protocol in config["protocols"]
-            for sample in LABELLED
-        ],
+        record=results("models/{system}/{protocol}/{fold}/model.json"),
+        scores=lambda w: evaluations(systems=[w.system]),
     output:
-        card=results(f"{MODEL}/card.md"),
+        card=results("models/{system}/{protocol}/{fold}/card.md"),
     log:
-        results("logs/model_card/{encoder}/{protocol}.log"),
+        results("logs/model_card/{system}/{protocol}/{fold}.log"),
     benchmark:
-        results("benchmarks/model_card/{encoder}/{protocol}.tsv")
+        results("benchmarks/model_card/{system}/{protocol}/{fold}.tsv")
     conda:
         env("report")
     threads: 1
     resources:
-        mem_mb=sized(1000),
-        runtime=sized(5),
+        mem_mb=from_input_size(1000),
+        runtime=from_input_size(5),
     params:
         code=code("model_card"),
     message:
-        "Writing the model card ({wildcards.encoder}, {wildcards.protocol})"
+        "Writing the model card ({wildcards.system}, {wildcards.protocol})"
     script:
         "../scripts/model_card.py"

@@ -1,30 +1,58 @@
-"""Type and expression of every kept cell."""
+"""Type and expression of every kept unit, by every system; files of them for other programs."""
 
 
 rule predict:
     input:
-        model=results(f"{MODEL}/model.safetensors"),
-        record=results(f"{MODEL}/model.json"),
+        model=results(f"models/{{system}}/{{protocol}}/{DEPLOYED}/model.safetensors"),
+        record=results(f"models/{{system}}/{{protocol}}/{DEPLOYED}/model.json"),
         split=split_of,
         cells=results("samples/{sample}/cells.parquet"),
         registration=results("samples/{sample}/registration.json"),
-        embeddings=results("embeddings/{encoder}/{sample}/embeddings.json"),
+        source=lambda w: source_files(w.system, w.sample),
     output:
-        predictions=results("predictions/{encoder}/{protocol}/{sample}.h5ad"),
+        predictions=results("predictions/{system}/{protocol}/{sample}.{unit}.h5ad"),
     log:
-        results("logs/predict/{encoder}/{protocol}/{sample}.log"),
+        results("logs/predict/{system}/{protocol}/{sample}.{unit}.log"),
     benchmark:
-        results("benchmarks/predict/{encoder}/{protocol}/{sample}.tsv")
+        results("benchmarks/predict/{system}/{protocol}/{sample}.{unit}.tsv")
     conda:
         env("torch")
     threads: 2
     resources:
-        mem_mb=sized(3000, model=3, cells=20, embeddings=400),
-        runtime=sized(15, model=0.02, embeddings=10),
+        mem_mb=from_input_size(3000, model=3, cells=20, source=400),
+        runtime=from_input_size(15, model=0.02, source=10),
     params:
         role=lambda w: SAMPLES[w.sample]["role"],
-        code=code("predict"),
+        reads=lambda w: spec(w.system).reads,
+        code=lambda w: code("predict", w.system),
     message:
-        "Predicting {wildcards.sample} ({wildcards.encoder}, {wildcards.protocol})"
+        "Predicting {wildcards.sample} ({wildcards.system}, {wildcards.protocol})"
     script:
         "../scripts/predict.py"
+
+
+rule export:
+    input:
+        predictions=results("predictions/{system}/{protocol}/{sample}.{unit}.h5ad"),
+        outlines=results("samples/{sample}/outlines.parquet"),
+    output:
+        qupath=results("predictions/{system}/{protocol}/{sample}.{unit}.geojson"),
+        explorer=results("predictions/{system}/{protocol}/{sample}.{unit}.explorer.csv"),
+    log:
+        results("logs/export/{system}/{protocol}/{sample}.{unit}.log"),
+    benchmark:
+        results("benchmarks/export/{system}/{protocol}/{sample}.{unit}.tsv")
+    conda:
+        env("image")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(1500, outlines=10),
+        runtime=from_input_size(10, outlines=0.2),
+    params:
+        types=TYPES,
+        palette=config["figures"]["palette"],
+        code=code("export"),
+    message:
+        "Writing {wildcards.sample} for QuPath and Xenium Explorer ({wildcards.system}, {wildcards.protocol})"
+    script:
+        "../scripts/export.py"

@@ -3,7 +3,7 @@
 
 rule refine:
     input:
-        split=results(f"{MODEL}/split.parquet"),
+        split=results(f"splits/{{protocol}}/{DEPLOYED}.parquet"),
         ingest=results("samples/{sample}/ingest.json"),
         store=results("samples/{sample}/sdata.zarr"),
         embeddings=results("embeddings/{encoder}/{sample}/embeddings.json"),

@@ -1,11 +1,15 @@
 """Writes the affine between H&E pixels and micrometres, and a picture of the nuclei on the H&E."""
 
+from dataclasses import replace
+
 import numpy as np
 import shapely
 
 from shest.core import console, files
 from shest.core.errors import InputError
+from shest.draw.overlay import draw_overlay
 from shest.io import store
+from shest.io.registration import Registration
 from shest.tissue import register
 
 WINDOW_PX = 800
@@ -13,12 +17,11 @@ WINDOW_PX = 800
 
 def main(input, output, params, wildcards):
     facts = files.read_json(input.ingest)
-    found = register.registration(facts["he_to_morphology"], facts["pixel_size_um"])
-    _, outlines = store.read_nuclei(input.store)
-    um_to_he = np.array(found["um_to_he"])
-    xy = shapely.get_coordinates(shapely.centroid(store.transform_outlines(outlines, um_to_he)))
+    registration = Registration.of_alignment(facts["he_to_morphology"], facts["pixel_size_um"])
+    outlines = store.transform_outlines(store.read_nuclei(input.store)[1], registration.um_to_he)
+    xy = shapely.get_coordinates(shapely.centroid(outlines))
     overview, factor = store.overview(input.store)
-    found["share_on_tissue"] = register.share_on_tissue(xy, overview, factor)
+    share = register.share_on_tissue(xy, overview, factor)
     inside = ((xy >= 0) & (xy <= np.array(facts["he_shape"])[::-1] - 1)).all(axis=1)
     if not inside.any():
         raise InputError(
@@ -26,16 +29,14 @@ def main(input, output, params, wildcards):
             "the alignment maps no nucleus into the H&E image",
             "Check that image and alignment CSV belong to this bundle",
         )
-    if found["share_on_tissue"] < register.SHARE_EXPECTED:
-        console.log.warning(
-            f"WARNING only {found['share_on_tissue']:.0%} of the nuclei lie on tissue: look at {output.overlay}"
-        )
+    if share < register.SHARE_EXPECTED:
+        console.log.warning(f"WARNING only {share:.0%} of the nuclei lie on tissue: look at {output.overlay}")
     x, y = register.densest_window(xy[inside], facts["he_shape"], WINDOW_PX)
     window = np.moveaxis(store.image_scales(input.store)[0][:, y : y + WINDOW_PX, x : x + WINDOW_PX], 0, -1)
-    title = f"{wildcards.sample}: {found['share_on_tissue']:.0%} of {len(xy):,} nuclei on tissue"
+    title = f"{wildcards.sample}: {share:.0%} of {len(xy):,} nuclei on tissue"
     with files.atomic_write(output.overlay) as tmp_path:
-        register.draw_overlay(overview, factor, window, (x, y), outlines, um_to_he, title, tmp_path)
-    files.write_json(output.registration, found)
+        draw_overlay(overview, factor, window, (x, y), outlines, xy, title, tmp_path)
+    replace(registration, share_on_tissue=share).write(output.registration)
 
 
 with console.session(snakemake.log[0]):

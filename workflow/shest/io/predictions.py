@@ -10,84 +10,94 @@ import numpy as np
 import pandas as pd
 
 ROWS = 4096
+VARIANCES = ("aleatoric", "epistemic")
 CHUNK = (1024, 64)  # both a block of cells and a few genes of all cells are read quickly
-UNIT = "expected counts per cell, (1 - pi) mu of the zero-inflated negative binomial, mean over members"
 
 
 class RunningMeans:
-    """Means over cells, gene by gene, of values that come in blocks."""
+    """Means over units, gene by gene, of values that come in blocks."""
 
     def __init__(self) -> None:
         self.total: dict[str, np.ndarray] = {}
-        self.cells = 0
+        self.units = 0
 
     def add(self, **values: np.ndarray) -> None:
-        """Add one block, each (cells, genes)."""
+        """Add one block, each (units, genes)."""
         for name, block in values.items():
             self.total[name] = self.total.get(name, 0) + block.sum(axis=0, dtype=np.float64)
-        self.cells += len(block)
+        self.units += len(block)
 
     def means(self) -> dict[str, np.ndarray]:
         """Return the means, (genes,) float32."""
-        return {name: (total / max(self.cells, 1)).astype(np.float32) for name, total in self.total.items()}
+        return {name: (total / max(self.units, 1)).astype(np.float32) for name, total in self.total.items()}
 
 
-def write(path: Path, blocks: Iterator[dict[str, np.ndarray]], cells: pd.DataFrame, model: Any, uns: dict) -> None:
-    """Write the predictions of all cells.
+def write(
+    path: Path,
+    blocks: Iterator[dict[str, np.ndarray]],
+    units: pd.DataFrame,
+    classes: list[str],
+    genes: list[str],
+    uns: dict[str, Any],
+) -> None:
+    """Write the predictions of all units of a sample.
 
     Parameters
     ----------
     path
         The file; give a path aside and rename it.
     blocks
-        For consecutive cells: ``probability`` (k, classes), ``entropy``, ``disagreement`` (k,), ``expected``,
-        ``aleatoric`` and ``epistemic`` (k, genes).
-    cells
-        One row a cell in the same order: cell_id, x, y (px), x_um, y_um, part.
-    model
-        Has ``genes`` and ``classes``.
+        For consecutive units, where the system predicts them: ``probability`` (k, classes) and ``uncalibrated``, the
+        same at temperature 1, ``entropy``, ``disagreement`` (k,); ``expected``, ``aleatoric``, ``epistemic``
+        (k, genes). What a system does not predict is missing: NaN in the file, no column of X.
+    units
+        One row a unit in the same order, indexed by its id: x, y (px), x_um, y_um, part, fold.
+    classes, genes
+        Names of the columns of ``probability`` and of ``expected``.
     uns
-        Provenance.
+        Provenance, and the unit of X.
     """
-    n, genes = len(cells), list(model.genes)
-    per_cell: list[dict[str, np.ndarray]] = []
-    over_cells = RunningMeans()
+    n = len(units)
+    per_unit: list[dict[str, np.ndarray]] = []
+    over_units = RunningMeans()
     with h5py.File(path, "w") as file:
         chunks = min(CHUNK[0], max(n, 1)), min(CHUNK[1], max(len(genes), 1))
         matrix = file.create_dataset("X", (n, len(genes)), np.float32, chunks=chunks)
         matrix.attrs["encoding-type"], matrix.attrs["encoding-version"] = "array", "0.2.0"
         start = 0
         for block in blocks:
-            stop = start + len(block["probability"])
-            matrix[start:stop] = block["expected"]
-            over_cells.add(aleatoric=block["aleatoric"], epistemic=block["epistemic"])
-            per_cell.append(
-                {k: block[k] for k in ("probability", "entropy", "disagreement")}
-                | {k: block[k].mean(axis=1) for k in ("aleatoric", "epistemic")}
-            )
+            stop = start + len(next(iter(block.values())))
+            if genes:
+                matrix[start:stop] = block["expected"]
+            variances = {name: block[name] for name in VARIANCES if name in block}
+            if variances:
+                over_units.add(**variances)
+            means = {name: values.mean(axis=1) for name, values in variances.items()}
+            per_unit.append({k: v for k, v in block.items() if k not in ("expected", *VARIANCES)} | means)
             start = stop
-    gathered = {k: np.concatenate([part[k] for part in per_cell]) for k in per_cell[0]} if per_cell else {}
-    probability = gathered.pop("probability", np.empty((0, len(model.classes)), np.float32))
-    obs = pd.DataFrame({"cell_type": pd.Categorical.from_codes(probability.argmax(axis=1) if n else [], model.classes)})
-    obs["probability"] = probability.max(axis=1) if n else np.empty(0, np.float32)
-    for name, values in gathered.items():
-        obs[name] = values.astype(np.float32)
-    obs["part"] = pd.Categorical(cells["part"])
-    obs.index = pd.Index(cells["cell_id"].to_numpy(dtype=str), name="cell_id")
-    var = pd.DataFrame(over_cells.means(), index=pd.Index(genes, name="gene"))
-    rest = ad.AnnData(
-        obs=obs,
-        var=var,
-        obsm={
-            "spatial": cells[["x_um", "y_um"]].to_numpy(np.float64),
-            "pixel": cells[["x", "y"]].to_numpy(np.float64),
-            "probabilities": probability.astype(np.float32),
-        },
-        uns=uns | {"unit": UNIT, "classes": list(model.classes)},
-    )
+    gathered = {k: np.concatenate([part[k] for part in per_unit]) for k in per_unit[0]} if per_unit else {}
+    probability = gathered.get("probability", np.empty((n, 0), np.float32))
+    obs = pd.DataFrame(index=pd.Index(units.index.to_numpy(dtype=str), name="cell_id"))
+    best = probability.argmax(axis=1) if probability.size else np.full(n, -1)
+    obs["cell_type"] = pd.Categorical.from_codes(best, classes)
+    rows = np.arange(n)
+    for name, values in (("probability", probability), ("uncalibrated", gathered.get("uncalibrated", probability))):
+        obs[name] = values[rows, best].astype(np.float32) if values.size else np.float32(np.nan)
+    for name in ("entropy", "disagreement", *VARIANCES):
+        obs[name] = gathered.get(name, np.full(n, np.nan)).astype(np.float32)
+    obs["part"], obs["fold"] = pd.Categorical(units["part"]), pd.Categorical(units["fold"])
+    var = pd.DataFrame(index=pd.Index(genes, name="gene"))
+    means = over_units.means()
+    for name in VARIANCES:
+        var[name] = means.get(name, np.full(len(genes), np.nan, np.float32))
+    obsm = {
+        "spatial": units[["x_um", "y_um"]].to_numpy(np.float64),
+        "pixel": units[["x", "y"]].to_numpy(np.float64),
+        "probabilities": probability.astype(np.float32),
+    }
     with h5py.File(path, "a") as file:
         file.attrs["encoding-type"], file.attrs["encoding-version"] = "anndata", "0.1.0"
-        for name in ("obs", "var", "obsm", "uns"):
-            ad.io.write_elem(file, name, dict(getattr(rest, name)) if name in ("obsm", "uns") else getattr(rest, name))
+        for name, value in (("obs", obs), ("var", var), ("obsm", obsm), ("uns", uns | {"classes": list(classes)})):
+            ad.io.write_elem(file, name, value)
         for name in ("layers", "obsp", "varm", "varp"):
             ad.io.write_elem(file, name, {})

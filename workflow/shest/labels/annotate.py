@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from shest.core.errors import InputError, brief
+from shest.core.errors import InputError, one_line
 
 REASONS = ("labelled", "no_counts", "excluded_subtype", "disagrees", "not_in_table")
 KEY = "subtype"
@@ -36,7 +36,9 @@ def read_reference(
     try:
         data = ad.read_h5ad(path)
     except Exception as error:
-        raise InputError(path, f"no AnnData file that can be read ({brief(error)})", "Fetch the file again") from None
+        raise InputError(
+            path, f"no AnnData file that can be read ({one_line(error)})", "Fetch the file again"
+        ) from None
     data = data[included(path, data.obs, exclude)]
     labels = reference_labels(path, data.obs, label_key)
     symbols = reference_symbols(path, data.var, symbol_key)
@@ -143,7 +145,7 @@ def parse_table(path: str | Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, sep=None, engine="python", encoding="utf-8-sig")
     except Exception as error:
-        raise InputError(path, f"no table that can be read ({brief(error)})", "Write a CSV: cell_id,group") from None
+        raise InputError(path, f"no table that can be read ({one_line(error)})", "Write a CSV: cell_id,group") from None
     for column in ("cell_id", "group"):
         _need(path, table, column, "the table", "the header (cell_id,group)")
     return table[["cell_id", "group"]]

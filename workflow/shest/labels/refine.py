@@ -157,7 +157,7 @@ def dominant_cluster(
     """
     if len(places) <= settings.neighbours:
         return None, 0.0, False
-    distance, _ = cKDTree(places).query(places, k=[settings.neighbours + 1])  # a place is its own nearest
+    distance, _ = cKDTree(places).query(places, k=[settings.neighbours + 1])  # a place is its own did_you_mean
     eps = settings.eps_factor * float(np.median(distance))
     found, thinned = cluster(places, eps, settings.min_samples)
     if (found < 0).all():

@@ -1,12 +1,15 @@
-"""Which cells a model learns from: labels, split and refinement brought together."""
+"""What a system learns from: labels, split and refinement brought together with counts and what it reads."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from shest.core.errors import InputError
-from shest.core.files import read_json
+from shest.io.registration import Registration
 
 
 def labelled_cells(sample: str, cells: str | Path, annotation: str | Path) -> pd.DataFrame:
@@ -28,8 +31,7 @@ def window_reach(window_um: float, registration: str | Path) -> tuple[tuple[floa
     reach : µm along x and y; windows of centres at least so far apart in one axis do not meet, however their
         places were rounded to pixels
     """
-    found = read_json(registration)
-    mpp = found["mpp_x"], found["mpp_y"]
+    mpp = Registration.read(registration).mpp
     return mpp, (window_um + 2 * mpp[0], window_um + 2 * mpp[1])
 
 
@@ -76,3 +78,61 @@ def training_table(
     table = table[table["cell_type"].isin(classes)].reset_index(drop=True)
     table["label"] = pd.Categorical(table["cell_type"], classes).codes.astype(np.int64)
     return table, classes
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a system is fitted on; ``n`` units, ``g`` genes, ``s`` samples.
+
+    Attributes
+    ----------
+    source
+        What the system reads of the units, by their position: :class:`shest.encode.cache.Embeddings`, for example.
+    counts
+        (n, g) CSR; genes of several samples joined by name.
+    measured
+        (s, g) bool, whether the sample's panel has the gene.
+    sample, label
+        (n,) int: sample and class of each unit.
+    train, val
+        (k,) int64, units to learn from, and to stop, to choose and to calibrate by.
+    classes, genes
+        Names, in the order of labels and of columns.
+    """
+
+    source: Any
+    counts: sparse.csr_matrix
+    measured: np.ndarray
+    sample: np.ndarray
+    label: np.ndarray
+    train: np.ndarray
+    val: np.ndarray
+    classes: list[str]
+    genes: list[str]
+
+
+def moments(source: Any, units: np.ndarray, block: int = 16_384) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each feature over units, float32; 1 for constant features.
+
+    ``block`` units are read at once.
+    """
+    shift = source.take(units[:1]).astype(np.float64)[0]
+    total, squares = np.zeros(source.dim), np.zeros(source.dim)
+    for start in range(0, len(units), block):
+        part = source.take(units[start : start + block]).astype(np.float64) - shift
+        total += part.sum(axis=0)
+        squares += (part * part).sum(axis=0)
+    mean = total / len(units)
+    std = np.sqrt(np.maximum(squares / len(units) - mean * mean, 0))
+    return (mean + shift).astype(np.float32), np.where(std > 1e-6, std, 1).astype(np.float32)
+
+
+def rows_of(wanted: Any, names: Any, where: str | Path) -> np.ndarray:
+    """Return the places of ``wanted`` among ``names``; raise :class:`InputError` where one is not there."""
+    rows = pd.Index(names).get_indexer(pd.Index(wanted))
+    if (rows < 0).any():
+        missing = np.asarray(wanted)[rows < 0]
+        raise InputError(
+            where, f"lacks {len(missing):,} of {len(rows):,} names ({missing[0]})", "Run its stage again"
+        )
+    return rows

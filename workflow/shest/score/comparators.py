@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 
 from shest.io import detections
 from shest.score.evaluate import score_types
+from shest.score.evaluation import Matched
 
 
 def match(cells: np.ndarray, found: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
@@ -50,10 +51,10 @@ def score(
     pixel: np.ndarray,
     mpp: tuple[float, float],
     rows: np.ndarray,
-    actual: np.ndarray,
-    called: np.ndarray,
+    label: np.ndarray,
+    predicted: np.ndarray,
     types: list[str],
-) -> dict[str, dict]:
+) -> dict[str, Matched]:
     """Score every comparator that has a file for the sample.
 
     Parameters
@@ -66,46 +67,32 @@ def score(
         µm per H&E px along x and y.
     rows
         (k,) int, the cells that are scored.
-    actual, called
-        (k,) their actual types, and those that this project's heads say.
+    label, predicted
+        (k,) their types, and those that the system predicts.
     types
         All types of the config.
-
-    Returns
-    -------
-    dict
-        By name, what :func:`score_one` returns.
     """
-    return {name: score_one(name, one, pixel, mpp, rows, actual, called, types) for name, one in settings.items()}
+    places = pixel * mpp
+    return {name: _score(name, entry, places, mpp, rows, label, predicted, types) for name, entry in settings.items()}
 
 
-def score_one(name, one, pixel, mpp, rows, actual, called, types) -> dict:
-    """Score one comparator.
-
-    Returns
-    -------
-    dict
-        ``n_objects`` in its file and ``counts`` of them by type (objects of ignored classes are in the first alone);
-        ``n_matched`` scored cells that have a partner of a type, and their share of the scored cells
-        (``share_matched``); ``radius_um``; over the matched: ``f1``, ``balanced_accuracy`` and ``confusion`` of the
-        comparator, and the same of this project's heads (``ours``). Scores are None where nothing matched.
-    """
-    table = detections.read(one["path"], one["format"], one["scale"])
-    kind = detections.map_types(one["path"], table["class"], one["types"], f"evaluate.comparators.{name}.types")
-    cell, partner = match(pixel * mpp, table[["x", "y"]].to_numpy() * mpp, one["radius_um"])
-    said = np.full(len(pixel), None, dtype=object)
-    said[cell] = kind[partner]
-    said = said[rows]
-    there = np.array([value is not None for value in said], dtype=bool)
-    scores = {"f1": None, "balanced_accuracy": None, "confusion": None, "ours": None}
-    if there.any():
-        scores = score_types(actual[there], said[there].astype(str), types)
-        scores["ours"] = score_types(actual[there], called[there], types)
-    return {
-        "n_objects": len(table),
-        "n_matched": int(there.sum()),
-        "share_matched": float(there.mean()) if len(there) else 0.0,
-        "radius_um": one["radius_um"],
-        "counts": {name: int((kind == name).sum()) for name in types},
-        **scores,
-    }
+def _score(name, entry, places, mpp, rows, label, predicted, types) -> Matched:
+    """Score one comparator; ``places``: of all kept cells, µm."""
+    table = detections.read(entry["path"], entry["format"], entry["scale"])
+    kinds = detections.map_types(entry["path"], table["class"], entry["types"], f"evaluate.comparators.{name}.types")
+    cell, partner = match(places, table[["x", "y"]].to_numpy() * mpp, entry["radius_um"])
+    named = np.full(len(places), None, dtype=object)
+    named[cell] = kinds[partner]
+    named = named[rows]
+    matched = np.array([value is not None for value in named], dtype=bool)
+    found = Matched(
+        n_objects=len(table),
+        n_matched=int(matched.sum()),
+        share_matched=float(matched.mean()) if len(matched) else 0.0,
+        radius_um=entry["radius_um"],
+        counts={name: int((kinds == name).sum()) for name in types},
+    )
+    if matched.any():
+        found.scores = score_types(label[matched], named[matched].astype(str), types)
+        found.system = score_types(label[matched], predicted[matched], types)
+    return found

@@ -1,4 +1,4 @@
-"""Evaluation of a sample's predictions: one dictionary by the contract, one table of genes."""
+"""Evaluation of a sample's predictions: of its types, its expression, and how both lie in space."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +13,8 @@ from scipy import sparse
 from scipy.stats import wasserstein_distance
 
 from shest.score import metrics
+from shest.score.evaluation import TypeScores
 from shest.systems import uncertainty
-from shest.systems.linear import baselines
 
 NEIGHBOURS = 6
 GOOD_R = 0.3
@@ -41,19 +41,18 @@ class Scored:
     genes: list[str]
 
 
-def score_types(actual: np.ndarray, predicted: np.ndarray, types: list[str]) -> dict:
-    """F1 (weighted, macro, per_class), balanced accuracy and confusion of one set of calls."""
-    matrix = metrics.confusion_matrix(actual, predicted, types)
+def score_types(label: np.ndarray, predicted: np.ndarray, types: list[str]) -> TypeScores:
+    """Score one set of predicted types, (n,) each, against the labels; ``types``: of the confusion."""
+    matrix = metrics.confusion_matrix(label, predicted, types)
     scores = metrics.type_scores(matrix)
-    return {
-        "f1": {
-            "weighted": float(scores["weighted"]),
-            "macro": float(scores["macro"]),
-            "per_class": {t: _number(v) for t, v in zip(types, scores["per_class"], strict=True)},
-        },
-        "balanced_accuracy": float(scores["balanced_accuracy"]),
-        "confusion": {"types": types, "counts": matrix.tolist()},
-    }
+    return TypeScores(
+        weighted=float(scores["weighted"]),
+        macro=float(scores["macro"]),
+        per_class={t: _number(v) for t, v in zip(types, scores["per_class"], strict=True)},
+        balanced_accuracy=float(scores["balanced_accuracy"]),
+        types=types,
+        counts=matrix.tolist(),
+    )
 
 
 def _number(value: float) -> float | None:
@@ -80,7 +79,7 @@ Reader = Callable[[slice], np.ndarray]
 
 
 def score_expression(
-    scored: Scored, read: Reader, weights: np.ndarray | None, beside: dict[str, Reader] | None = None, threads: int = 1
+    scored: Scored, read: Reader, weights: np.ndarray | None, threads: int = 1
 ) -> tuple[pd.DataFrame, dict]:
     """Correlate predicted with actual expression, gene by gene over the scored cells, some genes at a time.
 
@@ -92,22 +91,20 @@ def score_expression(
         The prediction.
     weights
         (draws, blocks) for the interval of the median; None for none.
-    beside
-        Baselines by name; of them, Pearson's R alone.
     threads
         Gene blocks worked on at once.
 
     Returns
     -------
     genes : DataFrame
-        gene, mean_actual, mean_predicted, pearson, spearman, and pearson_{baseline}.
+        gene, mean_actual, mean_predicted, pearson, spearman.
     summary : dict
-        Medians over all measured genes, the share of genes with R above 0.3, the median's interval; ``baselines``.
+        ``pearson`` and ``spearman``: medians over all measured genes; the share of genes with R above 0.3;
+        ``interval`` of the median of R.
     """
-    beside = beside or {}
     blocks = int(scored.block.max()) + 1
 
-    def one(part: slice) -> tuple[pd.DataFrame, np.ndarray | None]:
+    def correlate(part: slice) -> tuple[pd.DataFrame, np.ndarray | None]:
         actual, predicted = metrics.dense(scored.counts, part), np.asarray(read(part), np.float64)
         sums = metrics.block_sums(actual, predicted, scored.block, blocks)
         table = pd.DataFrame(
@@ -118,23 +115,20 @@ def score_expression(
                 "pearson": metrics.pearson_from_sums(sums.sum(axis=1)),
                 "spearman": metrics.spearman(actual, predicted),
             }
-            | {f"pearson_{name}": metrics.pearson(actual, other(part)) for name, other in beside.items()}
         )
         return table, None if weights is None else metrics.pearson_from_sums(np.einsum("db,sbg->sdg", weights, sums))
 
     with ThreadPoolExecutor(threads) as pool:
-        tables, drawn = zip(*pool.map(one, metrics.gene_slices(len(scored.genes), GENES_AT_ONCE)), strict=True)
+        tables, drawn = zip(*pool.map(correlate, metrics.gene_slices(len(scored.genes), GENES_AT_ONCE)), strict=True)
     genes = pd.concat(tables, ignore_index=True)
-    summary = _correlations(genes["pearson"])
-    summary["spearman"] = {"median": float(genes["spearman"].median())}
-    summary["baselines"] = {name: _correlations(genes[f"pearson_{name}"]) for name in beside}
+    share = float((genes["pearson"] > GOOD_R).mean())
+    summary = {
+        "pearson": {"median": float(genes["pearson"].median()), "share_above_0.3": share},
+        "spearman": {"median": float(genes["spearman"].median())},
+    }
     if weights is not None:
         summary["interval"] = metrics.interval(np.median(np.concatenate(drawn, axis=1), axis=1))
     return genes, summary
-
-
-def _correlations(pearson: pd.Series) -> dict:
-    return {"pearson": {"median": float(pearson.median()), "share_above_0.3": float((pearson > GOOD_R).mean())}}
 
 
 def neighbour_graph(xy: np.ndarray) -> sparse.csr_matrix | None:
@@ -245,25 +239,19 @@ def columns_of(matrix: h5py.Dataset, rows: np.ndarray, columns: np.ndarray) -> R
     return read
 
 
-def ridge_reader(base: baselines.Baselines, embeddings: np.ndarray, columns: np.ndarray) -> Reader:
-    """Return a reader of gene slices of the ridge regression's counts; embeddings (n, d) of the scored cells."""
-    standard = base.standardise(embeddings)
-
-    def read(part: slice) -> np.ndarray:
-        pick = columns[part]
-        logs = standard @ base.ridge_weight[:, pick] + base.ridge_bias[pick]
-        return np.expm1(np.clip(logs, 0, baselines.MAX_LOG))
-
-    return read
-
-
-def calibration(raw: np.ndarray, calibrated: np.ndarray, label: np.ndarray, temperature: float) -> dict | None:
+def calibration(
+    before: np.ndarray, probability: np.ndarray, label: np.ndarray, temperature: float | None
+) -> dict | None:
     """Compare calibration before and after temperature scaling.
 
     Parameters
     ----------
-    raw, calibrated : (n, classes) probabilities at temperature 1 and at ``temperature``
-    label : (n,) int, -1 for a type that the model lacks
+    before
+        (n,) probability of the predicted type at temperature 1.
+    probability
+        (n, classes) at ``temperature``.
+    label
+        (n,) int, -1 for a type that the model lacks.
 
     Returns
     -------
@@ -272,11 +260,12 @@ def calibration(raw: np.ndarray, calibrated: np.ndarray, label: np.ndarray, temp
     known = label >= 0
     if not known.any():
         return None
-    p, label = calibrated[known], label[known]
+    p, label = probability[known], label[known]
+    predicted = p.argmax(axis=1)
     return {
         "temperature": temperature,
-        "ece_before": uncertainty.calibration_error(raw[known], label),
+        "ece_before": uncertainty.confidence_error(before[known], predicted == label),
         "ece_after": uncertainty.calibration_error(p, label),
         "reliability": uncertainty.reliability(p, label),
-        "coverage": uncertainty.risk_coverage(uncertainty.entropy(p), label, p.argmax(axis=1)),
+        "coverage": uncertainty.risk_coverage(uncertainty.entropy(p), label, predicted),
     }

@@ -54,12 +54,16 @@ def calibration_error(probability: np.ndarray, label: np.ndarray, bins: int = BI
     -------
     float in 0 to 1: mean distance of confidence and accuracy; NaN without cells
     """
-    if len(label) == 0:
+    return confidence_error(probability.max(axis=1), probability.argmax(axis=1) == label, bins)
+
+
+def confidence_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error of confidences (n,) in calls that are right or not, (n,) bool; NaN without cells."""
+    if len(right) == 0:
         return float("nan")
-    confidence, right = probability.max(axis=1), probability.argmax(axis=1) == label
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     gap = np.bincount(place, weights=confidence - right, minlength=bins)
-    return float(np.abs(gap).sum() / len(label))
+    return float(np.abs(gap).sum() / len(right))
 
 
 def reliability(probability: np.ndarray, label: np.ndarray, bins: int = BINS) -> list[dict[str, float]]:
@@ -140,3 +144,21 @@ def risk_coverage(
         }
         rows.append({"coverage": float(share), "cells": len(kept), **scores})
     return rows
+
+
+def describe(logits: np.ndarray, temperature: float) -> dict[str, np.ndarray]:
+    """Turn type logits (members, n, classes) into what predictions hold of types.
+
+    Returns
+    -------
+    dict
+        ``probability`` (n, classes) at the temperature and ``uncalibrated``, at 1; ``entropy`` (n,), nats;
+        ``disagreement`` (n,), share of members.
+    """
+    probability = ensemble(logits, temperature)
+    return {
+        "probability": probability,
+        "uncalibrated": ensemble(logits, 1.0),
+        "entropy": entropy(probability),
+        "disagreement": disagreement(logits, probability),
+    }

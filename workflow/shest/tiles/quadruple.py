@@ -10,9 +10,7 @@ of threads changes nothing.)
 """
 
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba
@@ -20,28 +18,13 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from shest.core import files
 from shest.tiles.haematoxylin import BIN_BITS, tables
-from shest.tiles.raster import MASK_BYTES, ROW_BYTES, SIDE, rasterise, unpack
+from shest.tiles.raster import ROW_BYTES, SIDE
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "MASK_BYTES",
-    "SIDE",
-    "assemble",
-    "assemble_torch",
-    "rasterise",
-    "read_index",
-    "read_rows",
-    "read_shard",
-    "shards",
-    "turn",
-    "unpack",
-    "window_origin",
-    "window_shape",
-]
+VERSION = 1  # raise it whenever assembled tiles or their normalisation change
 
 # all 8 pixels of a mask byte as 24 bytes of colour, 0 or 255
 SPREAD_BITS = np.repeat(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1), 3, axis=1) * np.uint8(255)
@@ -258,7 +241,7 @@ def _resize_torch(image: "torch.Tensor") -> "torch.Tensor":
     return total
 
 
-def turn(tiles: Any, view: int) -> Any:
+def apply_dihedral(tiles: Any, view: int) -> Any:
     """Show tiles in one of the 8 dihedral views, each quadrant in its place.
 
     Parameters
@@ -284,33 +267,3 @@ def turn(tiles: Any, view: int) -> Any:
     parts = tiles.reshape(-1, 3, 2, SIDE, 2, SIDE)
     parts = parts.flip(5) if flip else parts
     return parts.rot90(quarters, (3, 5)).reshape(tiles.shape)
-
-
-def read_index(path: str | Path) -> dict:
-    """Read ``tiles.json``: window ([h, w] px), window_um, mpp ([x, y]), shards (file, sha256, cells)."""
-    return files.read_json(path)
-
-
-def read_shard(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return a shard's windows, uint8 (n, h, w, 3), and packed masks, uint8 (n, 1568)."""
-    from safetensors.numpy import load_file
-
-    tensors = load_file(path)
-    return tensors["windows"], tensors["masks"]
-
-
-def read_rows(path: str | Path, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return windows and masks of some cells of a shard, without reading the others."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as handle:
-        parts = [handle.get_slice(name) for name in ("windows", "masks")]
-        windows, masks = (np.concatenate([part[row : row + 1] for row in rows]) for part in parts)
-    return windows, masks
-
-
-def shards(index_path: str | Path) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
-    """Yield each shard of ``tiles.json``: its entry in the index, its windows and its masks."""
-    folder = Path(index_path).parent
-    for entry in read_index(index_path)["shards"]:
-        yield (entry, *read_shard(folder / entry["file"]))

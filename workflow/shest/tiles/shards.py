@@ -7,10 +7,13 @@ are what it would write, and leaves them.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from shest.core import files
 from shest.tiles.blocks import Block, cut, each_block, make_blocks
@@ -83,7 +86,7 @@ def write_shards(
     centres
         float64 (n, 2): nucleus centroids, x and y in H&E px.
     points, start
-        The nuclei's outlines, as :func:`shest.tissue.cells.read_outlines` gives them.
+        The nuclei's outlines, as :func:`shest.io.outlines.read_outlines` gives them.
     window
         Height and width of the windows, px.
     block_px
@@ -130,3 +133,62 @@ def index(window: tuple[int, int], window_um: float, mpp: tuple[float, float], w
         "mpp": [float(size) for size in mpp],
         "shards": written,
     }
+
+
+def read_index(path: str | Path) -> dict:
+    """Read ``tiles.json``: window ([h, w] px), window_um, mpp ([x, y]), shards (file, sha256, cells)."""
+    return files.read_json(path)
+
+
+def read_shard(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return a shard's windows, uint8 (n, h, w, 3), and packed masks, uint8 (n, 1568)."""
+    tensors = load_file(path)
+    return tensors["windows"], tensors["masks"]
+
+
+def read_rows(path: str | Path, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return windows and masks of some units of a shard, without reading the others."""
+    with safe_open(path, framework="numpy") as handle:
+        parts = [handle.get_slice(name) for name in ("windows", "masks")]
+        windows, masks = (np.concatenate([part[row : row + 1] for row in rows]) for part in parts)
+    return windows, masks
+
+
+class Windows:
+    """Windows and masks of units, read from their shards when asked for.
+
+    Parameters
+    ----------
+    indices
+        Paths of ``tiles.json`` files, in ``samples/{sample}/tiles``.
+    units
+        (n,) the units in the order in which they are asked for: (sample, cell_id).
+    """
+
+    dim, fingerprint, orientation_invariant = 0, "", False
+
+    def __init__(self, indices: Sequence[str | Path], units: Sequence[tuple[str, str]]) -> None:
+        position = {unit: i for i, unit in enumerate(units)}
+        self._files: list[Path] = []
+        self._file, self._row = np.full(len(units), -1), np.zeros(len(units), np.int64)
+        for path in map(Path, indices):
+            sample = path.parent.parent.name
+            for shard in read_index(path)["shards"]:
+                where = [(position.get((sample, cell)), row) for row, cell in enumerate(shard["cells"])]
+                for place, row in where:
+                    if place is not None:
+                        self._file[place], self._row[place] = len(self._files), row
+                self._files.append(path.parent / shard["file"])
+
+    def take(self, units: np.ndarray, views: np.ndarray | int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Return windows, uint8 (k, h, w, 3), and packed masks, uint8 (k, 1568), as they stand in the slide."""
+        files, rows = self._file[units], self._row[units]
+        if (files < 0).any():
+            raise KeyError(f"{int((files < 0).sum())} of these units have no tile")
+        parts: list[tuple[np.ndarray, np.ndarray]] = [None] * len(files)
+        for file in np.unique(files):
+            places = np.flatnonzero(files == file)
+            windows, masks = read_rows(self._files[file], rows[places].tolist())
+            for place, window, mask in zip(places, windows, masks, strict=True):
+                parts[place] = (window, mask)
+        return tuple(np.stack(column) for column in zip(*parts, strict=True))

@@ -1,1 +1,5 @@
 """Logistic and ridge regression on one encoder's embeddings: what a system on embeddings has to beat."""
+
+from shest.systems.base import SystemSpec
+
+SPEC = SystemSpec("shest.systems.linear.system:Linear", train_keys=("seed",))

@@ -1,6 +1,8 @@
 """The two heads on an embedding: cell type and expression (paper, "Model architecture")."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,31 @@ from torch import Tensor, nn
 CLASSIFIER_HIDDEN = (1024, 512)
 RECONSTRUCTOR_HIDDEN = (2048, 4096)
 DROPOUT = 0.3
+HEADS = ("classifier", "reconstructor")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the config says of the heads and of their training."""
+
+    views: str | int = 1
+    members: int = 1
+    seed: int = 42
+    epochs: int = 40
+    batch: int = 1024
+    learning_rate: float = 0.01
+    weight_decay: float = 0.01
+    patience: int = 10
+    dropout: float = DROPOUT
+    classifier_hidden: tuple[int, ...] = CLASSIFIER_HIDDEN
+    reconstructor_hidden: tuple[int, ...] = RECONSTRUCTOR_HIDDEN
+    precision: str = "auto"
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Settings":
+        """Take the keys that concern training out of a config section."""
+        names = {f.name for f in fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names})
 
 
 def hidden_layers(dim: int, widths: Sequence[int], dropout: float) -> nn.Sequential:
@@ -65,3 +92,25 @@ def parameter_ranges(head: nn.Module) -> str:
     """Smallest and largest value of each parameter, for the message that ends a failed training."""
     with torch.no_grad():
         return ", ".join(f"{name} {p.min().item():.3g} to {p.max().item():.3g}" for name, p in head.named_parameters())
+
+
+def build_heads(dim: int, classes: int, genes: int, settings: Settings) -> dict[str, nn.Module]:
+    """Make untrained heads."""
+    return {
+        "classifier": Classifier(dim, classes, settings.classifier_hidden, settings.dropout),
+        "reconstructor": Reconstructor(dim, genes, settings.reconstructor_hidden, settings.dropout),
+    }
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether the device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Context for the layers: bfloat16 if asked for, or if ``auto`` and the device has instructions for it."""
+    wanted = precision == "bf16" or (precision == "auto" and has_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)

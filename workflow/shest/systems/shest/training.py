@@ -12,99 +12,20 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 
 from shest.labels.orientations import epoch_draws, hash_seed
+from shest.labels.training_set import TrainingSet, moments
 from shest.systems import zinb
-from shest.systems.shest.heads import (
-    CLASSIFIER_HIDDEN,
-    DROPOUT,
-    RECONSTRUCTOR_HIDDEN,
-    Classifier,
-    Reconstructor,
-    parameter_ranges,
-)
+from shest.systems.base import Diverged
+from shest.systems.shest.heads import HEADS, Settings, autocast, build_heads, parameter_ranges
 
-BLOCK = 16_384  # embeddings held at once while moments are computed
 CHECK_STEPS = 20  # on a GPU the losses are looked at this often, so that it need not wait in every step
-HEADS = ("classifier", "reconstructor")
-
-
-class Source(Protocol):
-    """Embeddings that are read when asked for, as :class:`shest.encode.cache.Embeddings`."""
-
-    dim: int
-
-    def take(self, cells: np.ndarray, views: np.ndarray | int = 0) -> np.ndarray:
-        """Return the embeddings (k, dim) of cells and views."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a model is trained on; ``n`` cells, ``g`` genes, ``s`` samples.
-
-    embeddings : the cells' embeddings
-    counts : (n, g) CSR; genes of several samples joined by name
-    measured : (s, g) bool, whether the sample's panel has the gene
-    sample : (n,) int, sample of each cell
-    label : (n,) int, class of each cell
-    train, val : (k,) int64, cells to learn from, and to stop and to calibrate by
-    """
-
-    embeddings: Source
-    counts: sparse.csr_matrix
-    measured: np.ndarray
-    sample: np.ndarray
-    label: np.ndarray
-    train: np.ndarray
-    val: np.ndarray
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return int(self.label[self.train].max()) + 1
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Section ``train`` of the config."""
-
-    views: str | int = 1
-    members: int = 1
-    seed: int = 42
-    epochs: int = 40
-    batch: int = 1024
-    learning_rate: float = 0.01
-    weight_decay: float = 0.01
-    patience: int = 10
-    dropout: float = DROPOUT
-    classifier_hidden: tuple[int, ...] = CLASSIFIER_HIDDEN
-    reconstructor_hidden: tuple[int, ...] = RECONSTRUCTOR_HIDDEN
-    precision: str = "auto"
-
-    @classmethod
-    def of(cls, config: dict[str, Any]) -> "Settings":
-        """Take the keys that concern training out of a config section."""
-        names = {f.name for f in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names})
-
-
-class Diverged(RuntimeError):
-    """A loss became NaN or infinite.
-
-    head, step, ranges : where, and the smallest and largest value of each parameter then
-    good : state of the head after its best epoch so far, or as initialised
-    """
-
-    def __init__(self, head: str, step: int, ranges: str, good: dict[str, Tensor]) -> None:
-        super().__init__(f"the loss of the {head} is not finite at step {step}; parameters: {ranges}")
-        self.head, self.step, self.ranges, self.good = head, step, ranges, good
 
 
 class Batch(NamedTuple):
@@ -124,33 +45,6 @@ class Fit:
     std: np.ndarray
     members: list[dict[str, dict[str, Tensor]]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-
-
-def moments(embeddings: Source, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each feature over cells, block by block, float32; 1 for constant features."""
-    shift = embeddings.take(cells[:1]).astype(np.float64)[0]
-    total, squares = np.zeros(embeddings.dim), np.zeros(embeddings.dim)
-    for start in range(0, len(cells), BLOCK):
-        block = embeddings.take(cells[start : start + BLOCK]).astype(np.float64) - shift
-        total += block.sum(axis=0)
-        squares += (block * block).sum(axis=0)
-    mean = total / len(cells)
-    std = np.sqrt(np.maximum(squares / len(cells) - mean * mean, 0))
-    return (mean + shift).astype(np.float32), np.where(std > 1e-6, std, 1).astype(np.float32)
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Tell whether the device multiplies bfloat16 matrices in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Context for the layers: bfloat16 if asked for, or if ``auto`` and the device has instructions for it."""
-    wanted = precision == "bf16" or (precision == "auto" and has_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
 @contextmanager
@@ -173,7 +67,7 @@ def deterministic() -> Iterator[None]:
 class Loader:
     """Reads batches of (cells, views) and brings them to a device, one batch ahead of the training."""
 
-    def __init__(self, data: Data, mean: np.ndarray, std: np.ndarray, device: torch.device) -> None:
+    def __init__(self, data: TrainingSet, mean: np.ndarray, std: np.ndarray, device: torch.device) -> None:
         self.data, self.device = data, device
         self.mean = torch.from_numpy(mean).to(device)
         self.std = torch.from_numpy(std).to(device)
@@ -195,7 +89,7 @@ class Loader:
         data = self.data
         measured = None if self.complete else torch.from_numpy(data.measured[data.sample[cells]])
         tensors = [
-            torch.from_numpy(data.embeddings.take(cells, views)),
+            torch.from_numpy(data.source.take(cells, views)),
             torch.from_numpy(data.label[cells]),
             *zinb.nonzero(data.counts[cells]),
             measured,
@@ -263,7 +157,10 @@ class Trainer:
         if not torch.isfinite(since).all():
             bad = int((~torch.isfinite(since)).nonzero()[0])
             step = self.step - len(since) + 1 + bad
-            raise Diverged(self.name, step, parameter_ranges(self.module), self.best_state)
+            message = (
+                f"the loss of the {self.name} is not finite at step {step}; parameters: {parameter_ranges(self.module)}"
+            )
+            raise Diverged(message, {f"{self.name}.{key}": value.numpy() for key, value in self.best_state.items()})
 
     def end_epoch(self, validation: float) -> dict[str, float]:
         """Keep the weights if they are the best so far; return the epoch's means."""
@@ -289,7 +186,9 @@ class Trainer:
         return total / entries
 
 
-def fit(data: Data, settings: Settings, device: torch.device, advance: Callable[[int], None] | None = None) -> Fit:
+def fit(
+    data: TrainingSet, settings: Settings, device: torch.device, advance: Callable[[int], None] | None = None
+) -> Fit:
     """Train all members of the ensemble.
 
     Parameters
@@ -302,15 +201,14 @@ def fit(data: Data, settings: Settings, device: torch.device, advance: Callable[
     Returns
     -------
     Fit
-        ``rows``: one dict an epoch, member and head: member, head, epoch, train_loss, val_loss, gradient_norm,
-        best (whether these weights were kept so far).
+        ``rows``: one dict an epoch, member and head, by :data:`shest.systems.base.HISTORY`.
 
     Raises
     ------
     Diverged
         A loss is not finite.
     """
-    result = Fit(*moments(data.embeddings, data.train))
+    result = Fit(*moments(data.source, data.train))
     loader = Loader(data, result.mean, result.std, device)
     cuda = [device] if device.type == "cuda" else []
     with deterministic(), torch.random.fork_rng(devices=cuda):
@@ -322,11 +220,11 @@ def fit(data: Data, settings: Settings, device: torch.device, advance: Callable[
 
 
 def _fit_member(
-    data: Data, settings: Settings, loader: Loader, member: int, rows: list[dict], advance: Callable[[int], None]
+    data: TrainingSet, settings: Settings, loader: Loader, member: int, rows: list[dict], advance: Callable[[int], None]
 ) -> list[Trainer]:
     """Train both heads of one member, adding to ``rows``."""
     labels = data.label[data.train]
-    modules = build_heads(data.embeddings.dim, data.classes, data.counts.shape[1], settings)
+    modules = build_heads(data.source.dim, len(data.classes), data.counts.shape[1], settings)
     trainers = [Trainer(name, modules[name], settings, loader.device) for name in HEADS]
     for epoch in range(settings.epochs):
         active = [t for t in trainers if t.active]
@@ -344,15 +242,7 @@ def _fit_member(
             else:
                 loss = float(torch.stack(trainer.losses).mean())
             means = trainer.end_epoch(loss)
-            place = {"member": member, "head": trainer.name, "epoch": epoch + 1}
+            place = {"part": trainer.name, "member": member, "step": epoch + 1}
             rows.append(place | means | {"best": trainer.waited == 0})
         advance(1)
     return trainers
-
-
-def build_heads(dim: int, classes: int, genes: int, settings: Settings) -> dict[str, nn.Module]:
-    """Make untrained heads."""
-    return {
-        "classifier": Classifier(dim, classes, settings.classifier_hidden, settings.dropout),
-        "reconstructor": Reconstructor(dim, genes, settings.reconstructor_hidden, settings.dropout),
-    }

@@ -4,13 +4,13 @@ import anndata as ad
 
 from shest.core import console
 from shest.draw import style
-from shest.tissue import cells
+from shest.io.outlines import read_outlines
 from shest.view import export
 
 
 def main(input, output, params, wildcards):
     table = ad.read_h5ad(input.predictions, backed="r").obs
-    ids, points, start = cells.read_outlines(input.outlines)
+    ids, points, start = read_outlines(input.outlines)
     if list(ids) != list(table.index):
         raise ValueError(f"{input.outlines} and {input.predictions} hold different cells")
     palette = style.colours(params.types, params.palette)

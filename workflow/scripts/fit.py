@@ -1,0 +1,95 @@
+"""Fits a system on the training units of a fold; writes what it learnt, what it is, and how the fit went."""
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.numpy import save_file
+
+from shest.core import console, files
+from shest.core.errors import InputError
+from shest.core.provenance import versions
+from shest.encode import device
+from shest.io.counts import join, read_counts
+from shest.labels import training_set
+from shest.systems import base, sources
+
+RULES = {
+    "strict": "spatial blocks of {block_um} µm, windows of different parts do not meet",
+    "paper": "random over cells (as published)",
+}
+
+
+def gather(table, classes, input, params):
+    """Bring the units' counts and what the system reads of them together, in the order of the samples."""
+    parts = []
+    for sample, store in zip(params.samples, input.stores, strict=True):
+        counts, genes, cell_ids = read_counts(store)
+        wanted = table.loc[table["sample"] == sample, "cell_id"]
+        parts.append((counts[training_set.rows_of(wanted, cell_ids, store)], genes))
+    counts, genes, measured = join(parts)
+    table = table.sort_values("sample", key=lambda s: s.map(params.samples.index), kind="stable", ignore_index=True)
+    units = list(zip(table["sample"], table["cell_id"], strict=True))
+    source = sources.open_source(params.reads, [*input.source, *input.views], units)
+    part = {name: np.flatnonzero(table["part"] == name) for name in ("train", "val")}
+    sample = table["sample"].map(params.samples.index).to_numpy(np.int64)
+    label = table["label"].to_numpy(np.int64)
+    data = training_set.TrainingSet(source, counts, measured, sample, label, part["train"], part["val"], classes, genes)
+    return data, table
+
+
+def fit(system, data, model, title):
+    """Fit; a divergence keeps the last good weights beside the log and ends with one sentence."""
+    try:
+        with console.track(system.steps(), f"fit {title}", "steps") as advance:
+            return system.fit(data, advance)
+    except base.Diverged as error:
+        kept = f"{model}.last_good"
+        save_file(dict(error.good), kept)
+        raise InputError(
+            title,
+            f"{error}; the last good weights are in {kept}",
+            "Lower train.learning_rate, or set train.precision to fp32",
+        ) from None
+
+
+def main(input, output, params, wildcards, threads):
+    torch.set_num_threads(threads)
+    split = pd.read_parquet(input.split)
+    refined = {s: pd.read_parquet(p) for s, p in zip(params.samples, input.refinement, strict=True)}
+    table, classes = training_set.training_table(split, refined, wildcards.protocol, params.min_cells)
+    data, table = gather(table, classes, input, params)
+    console.log.info(f"{len(data.train):,} training, {len(data.val):,} validation cells, {len(data.genes):,} genes")
+    system = base.spec_of(params.system["kind"]).create(params.settings)
+    title = f"{wildcards.system}, {wildcards.protocol}, fold {wildcards.fold}"
+    rows = fit(system, data, output.model, title)
+    calibration = base.calibrate(system, data)
+    first = system.predict(data.source.take(data.train[:1]))
+    counts = {p: table.loc[table["part"] == p, "cell_type"].value_counts().to_dict() for p in ("train", "val")}
+    info = {
+        "system": wildcards.system,
+        "kind": params.system["kind"],
+        "encoder": params.system.get("encoder"),
+        "protocol": wildcards.protocol,
+        "fold": wildcards.fold,
+        "fingerprint": data.source.fingerprint,
+        "dim": data.source.dim,
+        "classes": [] if first.type_logits is None else classes,
+        "genes": [] if first.expected is None else data.genes,
+        "cells": counts,
+        "samples": list(params.samples),
+        "classes_left_out": sorted(set(split["cell_type"]) - set(classes)),
+        "split": {"digest": files.sha256(input.split), "rule": RULES[wildcards.protocol].format(**params.split)},
+        "settings": params.settings,
+        "calibration": calibration,
+        "temperature": calibration["temperature"],
+        "expression_unit": system.expression_unit,
+        "versions": versions(),
+    }
+    with files.atomic_write(output.history) as tmp_path:
+        pd.DataFrame(rows, columns=base.HISTORY).to_csv(tmp_path, index=False, float_format="%.6g")
+    base.save(output.model, output.record, base.Trained(system, info))
+
+
+with console.session(snakemake.log[0]):
+    device.check(snakemake.resources)
+    main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards, snakemake.threads)

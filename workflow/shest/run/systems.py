@@ -1,0 +1,55 @@
+"""The config's ``systems``: filled in, and checked against what each kind of system takes."""
+
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from shest.core.errors import Findings, did_you_mean
+from shest.systems import base
+
+
+def fill(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the systems by name, each with kind, encoder (None where it reads none) and all of its settings.
+
+    Without any in the config: ``shest`` on the first encoder, ``linear`` on the same, and ``mean``.
+    """
+    entries = config["systems"] or {name: {"kind": name} for name in ("shest", "linear", "mean")}
+    first = config["encoders"][0]["name"]
+    return {
+        name: {
+            "kind": entry["kind"],
+            "encoder": entry.get("encoder", first) if base.spec_of(entry["kind"]).reads == "embeddings" else None,
+            "settings": base.settings_of(entry, config["train"]),
+        }
+        for name, entry in entries.items()
+    }
+
+
+def check(config: dict[str, Any], where: str, findings: Findings) -> None:
+    """Note systems of no known kind, on no known encoder, or with settings that their kind does not take."""
+    train = _train_schema()
+    encoders = [encoder["name"] for encoder in config["encoders"]]
+    for name, entry in config["systems"].items():
+        key = f"systems.{name}"
+        spec = base.kinds().get(entry["kind"])
+        if spec is None:
+            findings.problem(where, f"{key}.kind: no kind of system {entry['kind']}",
+                             did_you_mean(entry["kind"], base.kinds()))
+            continue
+        encoder = entry.get("encoder")
+        if encoder is not None and encoder not in encoders:
+            findings.problem(where, f"{key}.encoder: {encoder} is not among encoders", did_you_mean(encoder, encoders))
+        known = {key: train[key] for key in spec.train_keys} | dict(spec.settings)
+        for setting, value in entry.get("settings", {}).items():
+            if setting not in known:
+                findings.problem(where, f"{key}.settings: unknown key {setting}", did_you_mean(setting, known))
+                continue
+            for error in Draft202012Validator(known[setting]).iter_errors(value):
+                findings.problem(where, f"{key}.settings.{setting}: {error.message}",
+                                 known[setting].get("description", "Correct the value"))
+
+
+def _train_schema() -> dict[str, Any]:
+    from shest.run.config import load_schema
+
+    return load_schema("config")["properties"]["train"]["properties"]

@@ -1,0 +1,162 @@
+"""``evaluation/{system}/{protocol}/{sample}.{unit}.json``: how good a system's predictions of one sample are."""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from shest.core.files import read_json, write_json
+
+
+@dataclass
+class TypeScores:
+    """Scores of one set of predicted types.
+
+    Attributes
+    ----------
+    weighted, macro, balanced_accuracy
+        Means over the types with at least one scored unit: of F1, weighted by their number or not, and of recall.
+    per_class
+        F1 by type; None for a type without a scored unit.
+    types, counts
+        The confusion: types of rows (label) and columns (predicted), and numbers of units.
+    """
+
+    weighted: float
+    macro: float
+    per_class: dict[str, float | None]
+    balanced_accuracy: float
+    types: list[str]
+    counts: list[list[int]]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the keys of the contract: f1, balanced_accuracy, confusion."""
+        return {
+            "f1": {"weighted": self.weighted, "macro": self.macro, "per_class": self.per_class},
+            "balanced_accuracy": self.balanced_accuracy,
+            "confusion": {"types": self.types, "counts": self.counts},
+        }
+
+    @classmethod
+    def of_json(cls, data: dict[str, Any]) -> "TypeScores | None":
+        """Read what :meth:`as_json` returned; None where no types were scored."""
+        if data.get("f1") is None:
+            return None
+        return cls(**data["f1"], balanced_accuracy=data["balanced_accuracy"], **data["confusion"])
+
+
+@dataclass
+class Matched:
+    """Another program's labels of the same H&E, scored over the scored units that it found.
+
+    Attributes
+    ----------
+    n_objects, counts
+        Objects in its file, and how many of them are of each type (those of ignored classes are in the first alone).
+    n_matched, share_matched, radius_um
+        Scored units with a partner of a type within the radius, and their share.
+    scores, system
+        Its scores, and those of this evaluation's system on the same units; None where nothing matched.
+    """
+
+    n_objects: int
+    n_matched: int
+    share_matched: float
+    radius_um: float
+    counts: dict[str, int]
+    scores: TypeScores | None = None
+    system: TypeScores | None = None
+
+
+@dataclass
+class Evaluation:
+    """One evaluation.
+
+    Attributes
+    ----------
+    system, kind, encoder, protocol, sample, unit, role
+        What was scored; ``encoder`` is None for a system that uses none.
+    scored_on, n
+        Which units are scored, in words, and how many.
+    types
+        Scores of types; None where the system predicts none.
+    pearson, spearman
+        ``median`` over all measured genes, ``share_above_0.3`` and ``csv``, the file with every gene; None where no
+        expression is predicted. So with ``genes`` (scored, unmeasured, not_in_model, constant) and ``moran``.
+    distances
+        Between types, annotated against predicted.
+    calibration
+        Of the predicted type's probability: temperature, ece_before, ece_after, reliability, coverage.
+    intervals
+        95 % intervals of weighted, macro, balanced_accuracy, pearson_median; ``n_blocks`` and ``draws`` behind them.
+    comparators
+        Other programs' labels by name.
+    unrefined
+        Where refinement decided what is scored: the number of all units of the test part, and scores over them.
+    reasons
+        Units by why they are kept or labelled, or not.
+    """
+
+    system: str
+    kind: str
+    encoder: str | None
+    protocol: str
+    sample: str
+    unit: str
+    role: str
+    scored_on: str
+    n: int
+    types: TypeScores | None = None
+    pearson: dict[str, Any] | None = None
+    spearman: dict[str, Any] | None = None
+    genes: dict[str, Any] | None = None
+    moran: dict[str, Any] | None = None
+    distances: list[dict[str, Any]] = field(default_factory=list)
+    calibration: dict[str, Any] | None = None
+    intervals: dict[str, Any] = field(default_factory=dict)
+    comparators: dict[str, Matched] = field(default_factory=dict)
+    unrefined: tuple[int, TypeScores] | None = None
+    reasons: dict[str, dict[str, int]] = field(default_factory=dict)
+    model_sha256: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def interval(self, score: str) -> tuple[float, float] | None:
+        """Return the interval of a score, None where there is none."""
+        found = self.intervals.get(score)
+        return tuple(found) if found else None
+
+    def write(self, path: str | Path) -> None:
+        """Write it as JSON, by the keys of the contract."""
+        nested = ("types", "comparators", "unrefined")
+        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in nested}
+        data |= _types_json(self.types)
+        data["comparators"] = {name: _matched_json(found) for name, found in self.comparators.items()}
+        if self.unrefined is not None:
+            data["unrefined"] = {"n": self.unrefined[0]} | self.unrefined[1].as_json()
+        write_json(path, data)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Evaluation":
+        """Read what :meth:`write` wrote."""
+        data = read_json(path)
+        types, unrefined = TypeScores.of_json(data), data.pop("unrefined", None)
+        for key in ("f1", "balanced_accuracy", "confusion"):
+            data.pop(key, None)
+        data["comparators"] = {name: _matched(found) for name, found in data["comparators"].items()}
+        if unrefined is not None:
+            unrefined = unrefined["n"], TypeScores.of_json(unrefined)
+        return cls(**data, types=types, unrefined=unrefined)
+
+
+def _types_json(scores: TypeScores | None) -> dict[str, Any]:
+    return scores.as_json() if scores else {"f1": None, "balanced_accuracy": None, "confusion": None}
+
+
+def _matched_json(found: Matched) -> dict[str, Any]:
+    plain = {k: v for k, v in asdict(found).items() if k not in ("scores", "system")}
+    return plain | _types_json(found.scores) | {"system": found.system.as_json() if found.system else None}
+
+
+def _matched(data: dict[str, Any]) -> Matched:
+    plain = {k: data[k] for k in ("n_objects", "n_matched", "share_matched", "radius_um", "counts")}
+    system = TypeScores.of_json(data["system"]) if data["system"] else None
+    return Matched(**plain, scores=TypeScores.of_json(data), system=system)

@@ -1,0 +1,263 @@
+"""What a system is: it learns from training units, and predicts types, expression, or both.
+
+A system is a folder beside this file, or a package installed from elsewhere with an entry point of its kind in the
+group ``shest.systems``. Its ``__init__`` holds ``SPEC``, a :class:`SystemSpec`, which names the class that does the
+work. Splits, scores, figures and the report know no kind of system: they know this page.
+"""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from shest.core.errors import InputError, did_you_mean
+from shest.core.files import atomic_write, read_json, write_json
+from shest.labels.training_set import TrainingSet
+from shest.systems import uncertainty
+
+FORMAT = 2
+GROUP = "shest.systems"
+Reads = Literal["nothing", "embeddings", "patches", "slide"]
+
+
+@dataclass(frozen=True)
+class SystemSpec:
+    """What the workflow must know of a kind of system before anything of it is imported.
+
+    Attributes
+    ----------
+    implementation
+        ``module:Class`` of a :class:`System`.
+    reads
+        What it is given of a unit: ``embeddings`` of its encoder; ``patches``, the unit's window and mask out of the
+        tile shards; ``slide``, the paths of the sample's image, outlines and registration; or ``nothing``.
+    units
+        What it can predict for: ``cells``, ``spots``.
+    window_um
+        Side of what it sees around a unit, µm; None: the window of the tiles, ``tiles.window_um``.
+    train_keys
+        Keys of the config's section ``train`` that are its settings.
+    settings
+        JSON schema of further settings, by key: ``systems.NAME.settings`` of the config.
+    """
+
+    implementation: str
+    reads: Reads = "embeddings"
+    units: tuple[str, ...] = ("cells",)
+    window_um: float | None = None
+    train_keys: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def module(self) -> str:
+        """Module of the implementation."""
+        return self.implementation.partition(":")[0]
+
+    def create(self, settings: Mapping[str, Any]) -> "System":
+        """Make an unfitted system."""
+        return getattr(importlib.import_module(self.module), self.implementation.partition(":")[2])(settings)
+
+
+@cache
+def kinds() -> dict[str, SystemSpec]:
+    """Return every kind of system: the folders beside this file, and what is installed from elsewhere."""
+    folder = str(Path(__file__).parent)
+    own = [module.name for module in pkgutil.iter_modules([folder]) if module.ispkg]
+    found = {name: importlib.import_module(f"shest.systems.{name}").SPEC for name in sorted(own)}
+    return found | {point.name: point.load() for point in entry_points(group=GROUP)}
+
+
+def spec_of(kind: str) -> SystemSpec:
+    """Return the spec of a kind of system.
+
+    Raises
+    ------
+    InputError
+        There is no such kind.
+    """
+    if kind not in kinds():
+        raise InputError("systems", f"no kind of system {kind}", did_you_mean(kind, kinds()))
+    return kinds()[kind]
+
+
+@dataclass
+class Prediction:
+    """What a system says of ``n`` units; None for what it does not predict.
+
+    Attributes
+    ----------
+    type_logits
+        (members, n, classes): logits, or logarithms of probabilities, of each member of an ensemble.
+    expected
+        (n, genes): expected expression, in :attr:`System.expression_unit`.
+    aleatoric, epistemic
+        (n, genes): variance of the data around it, and of the members' expectations.
+    """
+
+    type_logits: np.ndarray | None = None
+    expected: np.ndarray | None = None
+    aleatoric: np.ndarray | None = None
+    epistemic: np.ndarray | None = None
+
+
+class Diverged(RuntimeError):
+    """A fit became NaN or infinite; ``good``: the last good weights by name, to be kept beside the log."""
+
+    def __init__(self, message: str, good: Mapping[str, np.ndarray]) -> None:
+        super().__init__(message)
+        self.good = good
+
+
+class System(ABC):
+    """Something that learns and predicts; made with its settings, then fitted or restored.
+
+    Parameters
+    ----------
+    settings
+        What :attr:`SystemSpec.train_keys` and :attr:`SystemSpec.settings` name.
+    """
+
+    expression_unit = "expected counts per cell"
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = dict(settings)
+
+    @abstractmethod
+    def fit(self, data: TrainingSet, advance: Callable[[int], None]) -> list[dict[str, Any]]:
+        """Learn; return the rows of ``training.csv``, see :data:`HISTORY`.
+
+        ``advance`` takes how many of :meth:`steps` are done. Raises :class:`Diverged`.
+        """
+
+    @abstractmethod
+    def predict(self, x: Any, expression: bool = True) -> Prediction:
+        """Predict for some units; ``x``: what was read of them; without ``expression``, types alone will do."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return everything that was learnt, by name."""
+
+    @abstractmethod
+    def restore(self, tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> None:
+        """Become what was saved; ``info``: content of ``model.json``."""
+
+    def steps(self) -> int:
+        """Return how many steps a fit takes, for the progress that a person sees."""
+        return 1
+
+    def describe(self) -> dict[str, Any]:
+        """Return further facts for ``model.json``."""
+        return {}
+
+
+HISTORY = ("part", "member", "step", "train_loss", "val_loss", "gradient_norm", "best")
+"""Columns of ``training.csv``: what was fitted (a head, a regression), which member of an ensemble, the epoch or the
+strength of a penalty, losses on training and validation units, and whether this state was the best so far."""
+
+
+@dataclass
+class Trained:
+    """A fitted system and what ``model.json`` says of it."""
+
+    system: System
+    info: dict[str, Any]
+
+    @property
+    def genes(self) -> list[str]:
+        """Genes in the order of the predicted columns; none where no expression is predicted."""
+        return self.info["genes"]
+
+    @property
+    def classes(self) -> list[str]:
+        """Types in the order of the predicted probabilities; none where no types are predicted."""
+        return self.info["classes"]
+
+    def check_fingerprint(self, fingerprint: str, path: str | Path) -> None:
+        """Raise :class:`InputError` where embeddings are of another encoder than the one it was fitted with."""
+        own = self.info["fingerprint"]
+        if own != fingerprint:
+            raise InputError(
+                path,
+                f"encoded with fingerprint {fingerprint[:12]}, but the model was trained on {own[:12]}",
+                "Predict with the encoder, weights and precision that the model was trained with, or train again",
+            )
+
+
+def save(tensors: str | Path, record: str | Path, trained: Trained) -> None:
+    """Write what was learnt (safetensors) and what it is (JSON)."""
+    with atomic_write(tensors) as tmp_path:
+        save_file({k: np.ascontiguousarray(v) for k, v in trained.system.tensors().items()}, tmp_path)
+    write_json(record, {"format": FORMAT} | trained.info | trained.system.describe())
+
+
+def load(tensors: str | Path, record: str | Path) -> Trained:
+    """Read a fitted system.
+
+    Raises
+    ------
+    InputError
+        The format is another, there is no such kind, or weights and record do not belong together.
+    """
+    info, remedy = read_json(record), "Train the model again"
+    if info.get("format") != FORMAT:
+        raise InputError(record, f"model format {info.get('format')}, not {FORMAT}", remedy)
+    system = spec_of(info["kind"]).create(info["settings"])
+    try:
+        system.restore(load_file(tensors), info)
+    except (KeyError, RuntimeError, ValueError, OSError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(tensors, f"not the weights that {record} describes ({first})", remedy) from None
+    return Trained(system, info)
+
+
+def calibrate(system: System, data: TrainingSet, block: int = 4096) -> dict[str, Any]:
+    """Fit the temperature of the type probabilities on the validation units.
+
+    Returns
+    -------
+    dict
+        ``temperature``, number of ``cells``, and the expected calibration error before and after; the errors are
+        None without validation units, all is None where no types are predicted.
+    """
+    parts = [data.val[start : start + block] for start in range(0, max(len(data.val), 1), block)]
+    logits = [system.predict(data.source.take(part), expression=False).type_logits for part in parts]
+    if logits[0] is None:
+        return {"temperature": None, "cells": len(data.val), "ece_before": None, "ece_after": None}
+    joined, label = np.concatenate(logits, axis=1), data.label[data.val]
+    temperature = uncertainty.fit_temperature(joined, label)
+    errors = [
+        uncertainty.calibration_error(uncertainty.ensemble(joined, t), label) if len(label) else None
+        for t in (1.0, temperature)
+    ]
+    return {"temperature": temperature, "cells": len(label), "ece_before": errors[0], "ece_after": errors[1]}
+
+
+class Nothing:
+    """What a system without any view of the units reads: rows of no columns."""
+
+    dim, fingerprint, orientation_invariant = 0, "", True
+
+    def take(self, units: np.ndarray, views: np.ndarray | int = 0) -> np.ndarray:
+        """Return (k, 0) float16."""
+        return np.empty((len(units), 0), np.float16)
+
+
+def settings_of(entry: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an entry of the config's ``systems``: its own over those of section ``train``."""
+    spec = spec_of(entry["kind"])
+    own = {key: part["default"] for key, part in spec.settings.items() if "default" in part}
+    return {key: train[key] for key in spec.train_keys} | own | dict(entry.get("settings", {}))
+
+
+def largest_window(entries: Sequence[Mapping[str, Any]], tile_um: float) -> float:
+    """Return the largest window of some systems, µm."""
+    return max((w if (w := spec_of(e["kind"]).window_um) is not None else tile_um for e in entries), default=tile_um)

@@ -1,0 +1,95 @@
+"""An ensemble of head pairs: fitted, kept as safetensors, and at work."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from shest.core import console
+from shest.labels.training_set import TrainingSet
+from shest.systems import zinb
+from shest.systems.base import Prediction, System
+from shest.systems.shest.heads import HEADS, Settings, autocast, build_heads
+from shest.systems.shest.training import Fit, fit
+
+
+class Shest(System):
+    """Two heads on standardised embeddings, and as many seeds of both as the settings say.
+
+    Attributes
+    ----------
+    members
+        For each member: classifier and reconstructor.
+    mean, std
+        (dim,) moments that embeddings are standardised by.
+    """
+
+    expression_unit = "expected counts per cell, (1 - pi) mu of the zero-inflated negative binomial, mean over members"
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self.config, self.device = Settings.of(settings), torch.device("cpu")
+
+    def steps(self) -> int:
+        return self.config.members * self.config.epochs
+
+    def fit(self, data: TrainingSet, advance: Callable[[int], None]) -> list[dict[str, Any]]:
+        device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        console.log.info(f"training on {device}")
+        self.fitted_on = str(device)
+        found = fit(data, self.config, device, advance)
+        self._assemble(found, data.source.dim, len(data.classes), len(data.genes))
+        return found.rows
+
+    def _assemble(self, found: Fit, dim: int, classes: int, genes: int) -> None:
+        """Make the heads of trained states."""
+        self.members = []
+        for states in found.members:
+            heads = build_heads(dim, classes, genes, self.config)
+            for name, head in heads.items():
+                head.load_state_dict(states[name])
+                head.to(self.device).eval()
+            self.members.append(heads)
+        self.mean, self.std = (torch.as_tensor(x, dtype=torch.float32).to(self.device) for x in (found.mean, found.std))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """``input_mean``, ``input_std``, ``member{k}.classifier.*`` and ``member{k}.reconstructor.*``."""
+        named = {"input_mean": self.mean, "input_std": self.std}
+        for k, heads in enumerate(self.members):
+            for name in HEADS:
+                named |= {f"member{k}.{name}.{key}": value for key, value in heads[name].state_dict().items()}
+        return {name: value.cpu().numpy() for name, value in named.items()}
+
+    def restore(self, tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> None:
+        members = [{name: _below(tensors, f"member{k}.{name}.") for name in HEADS} for k in range(self.config.members)]
+        found = Fit(tensors["input_mean"], tensors["input_std"], members)
+        self._assemble(found, info["dim"], len(info["classes"]), len(info["genes"]))
+
+    def describe(self) -> dict[str, Any]:
+        return {"members": len(self.members), "device": self.fitted_on}
+
+    def predict(self, x: np.ndarray, expression: bool = True) -> Prediction:
+        """Predict a block of units; memory grows with n x genes."""
+        standard = (torch.from_numpy(np.ascontiguousarray(x)).to(self.device).float() - self.mean) / self.std
+        with torch.inference_mode(), autocast(self.device, self.config.precision):
+            logits = torch.stack([heads["classifier"](standard).float() for heads in self.members]).cpu().numpy()
+        return Prediction(logits, *self._expression(standard)) if expression else Prediction(logits)
+
+    def _expression(self, x: torch.Tensor) -> list[np.ndarray]:
+        """Expected counts and both variances, (n, genes) float32, one member at a time (Welford's update)."""
+        mean = spread = noise = torch.zeros(1, device=self.device)
+        with torch.inference_mode():
+            for k, heads in enumerate(self.members, start=1):
+                with autocast(self.device, self.config.precision):
+                    logits = heads["reconstructor"](x)
+                member_mean, member_variance = zinb.mean_variance(*logits)
+                step = member_mean - mean
+                mean = mean + step / k
+                spread = spread + step * (member_mean - mean)
+                noise = noise + (member_variance - noise) / k
+        return [value.cpu().numpy() for value in (mean, noise, spread / len(self.members))]
+
+
+def _below(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): torch.tensor(v) for key, v in tensors.items() if key.startswith(prefix)}
