@@ -65,10 +65,12 @@ docs: .venv/installed  ## write config/README.md from the schemas
 	python config/describe.py
 
 format: .venv/installed  ## format code and rules
-	ruff check --fix-only --quiet . ; snakefmt Snakefile workflow/rules
+	ruff check --fix-only --quiet . ; ruff format . ; snakefmt Snakefile workflow/rules
 
-lint: .venv/installed  ## ruff, snakefmt, snakemake --lint
+lint: .venv/installed  ## ruff, the import rule, snakefmt, snakemake --lint
 	ruff check .
+	ruff format --check .
+	lint-imports
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint --configfile config/tiny.yaml
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from shest.systems.shest.training import Data
+from shest.labels.training_set import TrainingSet
 
 
 class Array:
     """Embeddings in memory; every view but the identity is mirrored."""
+
+    fingerprint = "abc"
 
     def __init__(self, values):
         self.values, self.dim = values.astype(np.float16), values.shape[1]
@@ -55,7 +57,7 @@ def simulate(n=2_400, dim=16, genes=30, classes=4, signal=4.0, within=0.0, pi=0.
     embeddings = Array((centres[label] + noise + 3) * scale)
     order = rng.permutation(n)
     train, val, test = np.split(order, [learning * 7 // 8, learning])
-    data = Data(
+    data = TrainingSet(
         embeddings,
         sparse.csr_matrix(counts.astype(np.float32)),
         np.ones((1, genes), bool),
@@ -63,6 +65,8 @@ def simulate(n=2_400, dim=16, genes=30, classes=4, signal=4.0, within=0.0, pi=0.
         label,
         np.sort(train),
         np.sort(val),
+        [f"t{i}" for i in range(classes)],
+        [f"g{i}" for i in range(genes)],
     )
     return data, Truth(mu * (1 - pi), rate * (1 - pi), np.sort(test))
 

@@ -9,39 +9,43 @@ from scipy import sparse
 from support.simulated import pearson, simulate
 
 from shest.core.errors import InputError
-from shest.systems import uncertainty
-from shest.systems.linear import baselines
-from shest.systems.shest import model, training
+from shest.labels import training_set
+from shest.systems import base, uncertainty
+from shest.systems.linear.system import Linear
+from shest.systems.shest import heads, training
+from shest.systems.shest.system import Shest
 
 CPU = torch.device("cpu")
-SMALL = training.Settings(
+SMALL = heads.Settings(
     epochs=25, batch=256, classifier_hidden=(64, 32), reconstructor_hidden=(64, 64), learning_rate=0.01, patience=8
 )
 
 
-def info(data, settings, **more):
-    genes = [f"g{i}" for i in range(data.counts.shape[1])]
-    return {
-        "genes": genes,
-        "classes": [f"t{i}" for i in range(data.classes)],
-        "dim": data.embeddings.dim,
-        "config": vars(settings),
-        "fingerprint": "abc",
-        **more,
-    }
-
-
 def trained(data, settings=SMALL):
-    fit = training.fit(data, settings, CPU)
-    return fit, model.assemble(fit, info(data, settings), CPU)
+    system = Shest(vars(settings))
+    return system.fit(data, lambda steps: None), system
+
+
+def of_fit(fit, data, settings):
+    system = Shest(vars(settings))
+    system.assemble(fit, data.source.dim, len(data.classes), len(data.genes))
+    return system
+
+
+def predict(system, x, temperature=1.0):
+    found = system.predict(x)
+    named = {"expected": found.expected, "aleatoric": found.aleatoric, "epistemic": found.epistemic}
+    named |= uncertainty.describe(found.type_logits, temperature)
+    return {name: np.asarray(value, np.float32) for name, value in named.items()}
 
 
 @pytest.fixture(scope="module")
 def typed():
     """Cells whose type is plain, and a model of two members trained on them."""
     data, truth = simulate()
-    fit, built = trained(data, replace(SMALL, members=2))
-    return data, truth, fit, built, model.predict_block(built, data.embeddings.take(truth.test))
+    fit = training.fit(data, replace(SMALL, members=2), CPU)
+    built = of_fit(fit, data, replace(SMALL, members=2))
+    return data, truth, fit, built, predict(built, data.source.take(truth.test))
 
 
 def test_type_means_are_learnt(typed):
@@ -57,7 +61,7 @@ def test_type_means_are_learnt(typed):
 def test_inflation_is_learnt(typed):
     """pi is told apart from a small mean: its median over genes is the simulated one."""
     data, truth, _, built, _ = typed
-    x = (torch.from_numpy(data.embeddings.take(truth.test)).float() - built.mean) / built.std
+    x = (torch.from_numpy(data.source.take(truth.test)).float() - built.mean) / built.std
     with torch.inference_mode():
         _, _, pi = built.members[0]["reconstructor"](x)
     assert torch.sigmoid(pi).median().item() == pytest.approx(0.3, abs=0.05)
@@ -74,9 +78,9 @@ def test_variances_are_those_of_the_data(typed):
 
 def test_both_variances_are_those_of_the_members(typed):
     data, truth, fit, _, predicted = typed
-    x, settings = data.embeddings.take(truth.test), replace(SMALL, members=1)
+    x, settings = data.source.take(truth.test), replace(SMALL, members=1)
     single = [training.Fit(fit.mean, fit.std, [member]) for member in fit.members]
-    alone = [model.predict_block(model.assemble(f, info(data, settings), CPU), x) for f in single]
+    alone = [predict(of_fit(f, data, settings), x) for f in single]
     means, variances = (np.stack([p[name] for p in alone]) for name in ("expected", "aleatoric"))
     aleatoric, epistemic = uncertainty.decompose(means, variances)
     np.testing.assert_allclose(predicted["aleatoric"], aleatoric, rtol=1e-4)
@@ -86,7 +90,7 @@ def test_both_variances_are_those_of_the_members(typed):
 
 def test_prediction_does_not_depend_on_the_block(typed):
     data, truth, _, built, predicted = typed
-    part = model.predict_block(built, data.embeddings.take(truth.test[100:150]))
+    part = predict(built, data.source.take(truth.test[100:150]))
     for name, values in part.items():
         assert values.dtype == np.float32
         np.testing.assert_allclose(values, predicted[name][100:150], rtol=0.03, atol=0.02)
@@ -95,7 +99,7 @@ def test_prediction_does_not_depend_on_the_block(typed):
 def test_probabilities_are_calibrated_after_scaling():
     data, truth = simulate(n=4_800, signal=1.6, tests=10_000)
     _, built = trained(data)
-    val, test = (model.type_logits(built, data.embeddings.take(cells)) for cells in (data.val, truth.test))
+    val, test = (built.predict(data.source.take(cells)).type_logits for cells in (data.val, truth.test))
     temperature = uncertainty.fit_temperature(val, data.label[data.val])
     error = uncertainty.calibration_error(uncertainty.ensemble(test, temperature), data.label[truth.test])
     assert error < 0.03
@@ -106,14 +110,14 @@ def test_shuffled_labels_score_at_chance():
     rng = np.random.default_rng(1)
     data = replace(data, label=rng.permutation(data.label))
     _, built = trained(data)
-    called = model.predict_block(built, data.embeddings.take(truth.test))["probability"].argmax(axis=1)
+    called = predict(built, data.source.take(truth.test))["probability"].argmax(axis=1)
     assert (called == data.label[truth.test]).mean() == pytest.approx(0.25, abs=0.06)
 
 
 def test_embeddings_without_signal_find_none():
     data, truth = simulate(signal=0.0)
     _, built = trained(data)
-    predicted = model.predict_block(built, data.embeddings.take(truth.test))
+    predicted = predict(built, data.source.take(truth.test))
     assert (predicted["probability"].argmax(axis=1) == data.label[truth.test]).mean() == pytest.approx(0.25, abs=0.06)
     assert abs(np.median(pearson(data.counts[truth.test].toarray(), predicted["expected"]))) < 0.04
 
@@ -122,12 +126,18 @@ def test_embeddings_without_signal_find_none():
 def test_a_link_within_types_is_found_where_there_is_one(within, found):
     data, truth = simulate(within=within)
     _, built = trained(data)
-    predicted = model.predict_block(built, data.embeddings.take(truth.test))["expected"]
+    predicted = predict(built, data.source.take(truth.test))["expected"]
     actual, label = data.counts[truth.test].toarray(), data.label[truth.test]
     inside = [pearson(actual[label == t], predicted[label == t]) for t in range(4)]
     linked, free = np.median([r[::2] for r in inside]), np.median([r[1::2] for r in inside])
     assert bool(linked > 0.2) is found
     assert abs(free) < 0.06
+
+
+def linear_types(data, x):
+    linear = Linear({"seed": 42})
+    linear.fit(data, lambda steps: None)
+    return linear.predict(x).type_logits[0].argmax(axis=1)
 
 
 def test_heads_come_close_to_logistic_regression_on_small_data():
@@ -136,9 +146,9 @@ def test_heads_come_close_to_logistic_regression_on_small_data():
     for seed in range(3):
         data, truth = simulate(n=1_500, signal=2.0, seed=seed, tests=4_000)
         _, built = trained(data, replace(SMALL, batch=1024, epochs=40))
-        x, label = data.embeddings.take(truth.test), data.label[truth.test]
-        head = (model.predict_block(built, x)["probability"].argmax(axis=1) == label).mean()
-        gaps.append((baselines.fit(data).types(x).argmax(axis=1) == label).mean() - head)
+        x, label = data.source.take(truth.test), data.label[truth.test]
+        head = (predict(built, x)["probability"].argmax(axis=1) == label).mean()
+        gaps.append((linear_types(data, x) == label).mean() - head)
     assert np.mean(gaps) < 0.02
 
 
@@ -167,10 +177,11 @@ def test_best_weights_are_restored_for_each_head():
     """With far too large steps at the end the last weights are not the best."""
     data, _ = simulate(n=600, tests=200, signal=1.0)
     settings = replace(SMALL, epochs=15, patience=15)
-    fit, built = trained(data, settings)
+    fit = training.fit(data, settings, CPU)
+    built = of_fit(fit, data, settings)
     loader = training.Loader(data, fit.mean, fit.std, CPU)
-    for head in training.HEADS:
-        rows = [row for row in fit.rows if row["head"] == head]
+    for head in heads.HEADS:
+        rows = [row for row in fit.rows if row["part"] == head]
         trainer = training.Trainer(head, built.members[0][head], settings, CPU)
         identity = np.zeros(len(data.val), np.int64)
         assert trainer.validate(loader.batches(data.val, identity, 256)) == min(row["val_loss"] for row in rows)
@@ -180,20 +191,21 @@ def test_best_weights_are_restored_for_each_head():
 
 def test_training_stops_when_the_validation_loss_no_longer_falls():
     data, _ = simulate(n=600, tests=200, signal=0.0)
-    fit, _ = trained(data, replace(SMALL, epochs=40, patience=3))
-    for head in training.HEADS:
-        rows = [row for row in fit.rows if row["head"] == head]
+    fit = training.fit(data, replace(SMALL, epochs=40, patience=3), CPU)
+    for head in heads.HEADS:
+        rows = [row for row in fit.rows if row["part"] == head]
         assert len(rows) < 40
         assert [row["best"] for row in rows][-3:] == [False] * 3
 
 
 def test_a_loss_that_is_not_finite_names_step_head_and_ranges():
     data, _ = simulate(n=600, tests=200)
-    with pytest.raises(training.Diverged, match=r"at step \d+; parameters: hidden") as caught:
+    with pytest.raises(
+        base.Diverged, match=r"of the (classifier|reconstructor) .* at step 2; parameters: hidden"
+    ) as caught:
         training.fit(data, replace(SMALL, learning_rate=1e30), CPU)
-    assert caught.value.head in training.HEADS
-    assert caught.value.step == 2
-    assert all(torch.isfinite(value).all() for value in caught.value.good.values())
+    assert caught.value.good
+    assert all(np.isfinite(value).all() for value in caught.value.good.values())
 
 
 def test_unmeasured_genes_are_masked_out_of_the_loss():
@@ -219,55 +231,75 @@ def test_unmeasured_genes_are_masked_out_of_the_loss():
 @pytest.mark.parametrize(("views", "expected"), [(1, {0}), ("sampled", set(range(8))), (8, set(range(8)))])
 def test_training_asks_for_the_configured_views(views, expected):
     data, _ = simulate(n=600, tests=200)
-    data.embeddings.asked.clear()
+    data.source.asked.clear()
     training.fit(data, replace(SMALL, epochs=1, views=views), CPU)
-    assert set(np.concatenate(data.embeddings.asked)) == expected
+    assert set(np.concatenate(data.source.asked)) == expected
 
 
-def test_moments_by_blocks_equal_numpy(monkeypatch):
+def test_moments_by_blocks_equal_numpy():
     data, _ = simulate(n=600, tests=200)
-    monkeypatch.setattr(training, "BLOCK", 70)
-    mean, std = training.moments(data.embeddings, data.train)
-    x = data.embeddings.values[data.train].astype(np.float64)
+    mean, std = training_set.moments(data.source, data.train, block=70)
+    x = data.source.values[data.train].astype(np.float64)
     np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(std, x.std(axis=0), rtol=1e-4)
 
 
-def test_model_survives_the_disk(typed, tmp_path):
-    data, truth, fit, built, predicted = typed
+def info(data, settings, **more):
+    return {
+        "kind": "shest",
+        "genes": data.genes,
+        "classes": data.classes,
+        "dim": data.source.dim,
+        "settings": vars(settings),
+        "fingerprint": "abc",
+        "temperature": 1.0,
+        **more,
+    }
+
+
+def test_a_system_survives_the_disk(typed, tmp_path):
+    data, truth, _, _, predicted = typed
+    settings = replace(SMALL, members=2, epochs=1)
+    _, built = trained(data, settings)
     paths = tmp_path / "model.safetensors", tmp_path / "model.json"
-    settings = replace(SMALL, members=2)
-    model.save_model(*paths, fit, info(data, settings, temperature=1.0))
-    loaded = model.load_model(*paths)
-    again = model.predict_block(loaded, data.embeddings.take(truth.test))
-    assert all(np.array_equal(again[name], values) for name, values in predicted.items())
-    assert loaded.genes == built.genes
-    model.check_fingerprint(loaded, "abc", "x.json")
+    base.save(*paths, base.Trained(built, info(data, settings)))
+    loaded = base.load(*paths)
+    x = data.source.take(truth.test)
+    again, before = (predict(system, x) for system in (loaded.system, built))
+    assert all(np.array_equal(again[name], values) for name, values in before.items())
+    assert set(before) == set(predicted)
+    assert (loaded.genes, loaded.info["members"], loaded.info["device"]) == (data.genes, 2, "cpu")
+    loaded.check_fingerprint("abc", "x.json")
     with pytest.raises(InputError, match="fingerprint other"):
-        model.check_fingerprint(loaded, "other", "x.json")
+        loaded.check_fingerprint("other", "x.json")
 
 
 def test_a_model_whose_parts_do_not_belong_together_is_refused(typed, tmp_path):
     data, _, fit, _, _ = typed
     paths = tmp_path / "model.safetensors", tmp_path / "model.json"
-    model.save_model(*paths, fit, info(data, SMALL) | {"genes": ["one"]})
+    built = of_fit(fit, data, replace(SMALL, members=2))
+    built.fitted_on = "cpu"
+    base.save(*paths, base.Trained(built, info(data, replace(SMALL, members=2), genes=["one"])))
     with pytest.raises(InputError, match="not the weights that"):
-        model.load_model(*paths)
+        base.load(*paths)
     paths[0].write_bytes(b"half a file")
     with pytest.raises(InputError, match="not the weights that"):
-        model.load_model(*paths)
+        base.load(*paths)
+    base.save(*paths, base.Trained(built, info(data, SMALL, kind="chest")))
+    with pytest.raises(InputError, match=r"no kind of system chest\. Did you mean shest"):
+        base.load(*paths)
 
 
 def test_precision_follows_the_device(monkeypatch):
-    monkeypatch.setattr(training, "has_bf16", lambda device: False)
-    with training.autocast(CPU, "auto"):
+    monkeypatch.setattr(heads, "has_bf16", lambda device: False)
+    with heads.autocast(CPU, "auto"):
         assert not torch.is_autocast_enabled("cpu")
-    with training.autocast(CPU, "bf16"):
+    with heads.autocast(CPU, "bf16"):
         assert torch.is_autocast_enabled("cpu")
-    monkeypatch.setattr(training, "has_bf16", lambda device: True)
-    with training.autocast(CPU, "auto"):
+    monkeypatch.setattr(heads, "has_bf16", lambda device: True)
+    with heads.autocast(CPU, "auto"):
         assert torch.is_autocast_enabled("cpu")
-    with training.autocast(CPU, "fp32"):
+    with heads.autocast(CPU, "fp32"):
         assert not torch.is_autocast_enabled("cpu")
 
 

@@ -1,7 +1,5 @@
 """Refines the training cells of a sample (Algorithm 1); writes who stays and why."""
 
-import os
-
 import numpy as np
 import pandas as pd
 
@@ -9,6 +7,7 @@ from shest.core import console, files
 from shest.encode import cache
 from shest.io.counts import read_counts
 from shest.labels import refine
+from shest.labels.training_set import rows_of
 
 
 def main(input, output, params, wildcards, threads):
@@ -16,7 +15,7 @@ def main(input, output, params, wildcards, threads):
     seen = ["train"] if wildcards.protocol == "strict" else ["train", "val", "test"]
     split = split[(split["sample"] == wildcards.sample) & split["part"].isin(seen)].reset_index(drop=True)
     counts, _, cell_ids = read_counts(input.store)
-    rows = pd.Index(cell_ids).get_indexer(split["cell_id"])
+    rows = rows_of(split["cell_id"], cell_ids, input.store)
     embeddings = cache.Embeddings([input.embeddings], [(wildcards.sample, c) for c in split["cell_id"]])
     console.log.info(f"{len(split):,} cells of parts {', '.join(seen)}")
     settings = refine.Settings(**params.refine)
@@ -41,7 +40,6 @@ def main(input, output, params, wildcards, threads):
         table.to_parquet(tmp_path, index=False)
 
 
-os.environ["NUMBA_NUM_THREADS"] = "1"  # UMAP repeats exactly only on one thread
 np.seterr(all="ignore")
 with console.session(snakemake.log[0]):
     main(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards, snakemake.threads)

@@ -4,9 +4,12 @@ Expression and embedding are each projected to two dimensions; in each plane, cl
 only the dominant cluster is kept, and cells of other classes close to it are removed.
 """
 
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -127,11 +130,9 @@ def project(components: np.ndarray, settings: Settings) -> np.ndarray:
     single, copy = np.unique(components.round(4), axis=0, return_inverse=True)
     if len(single) <= max(settings.umap_neighbours, 4):
         return np.ascontiguousarray(single[copy.ravel(), :2], dtype=np.float32)
-    import umap
-
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_thread():
         warnings.simplefilter("ignore")
-        model = umap.UMAP(
+        model = load_umap().UMAP(
             n_neighbors=settings.umap_neighbours,
             min_dist=settings.min_dist,
             init="pca",
@@ -139,6 +140,31 @@ def project(components: np.ndarray, settings: Settings) -> np.ndarray:
             n_jobs=1,
         )
         return np.asarray(model.fit_transform(single), dtype=np.float32)[copy.ravel()]
+
+
+def load_umap() -> ModuleType:
+    """Import umap, and let its compiled functions be kept on disk: every process would compile them anew, for 10 s."""
+    import umap
+    from numba.core.dispatcher import Dispatcher
+
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] in ("umap", "pynndescent")]
+    for function in {f for module in modules for f in vars(module).values() if isinstance(f, Dispatcher)}:
+        with suppress(RuntimeError):  # nowhere to write
+            function.enable_caching()
+    return umap
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run numba's parallel loops on one thread: UMAP repeats exactly only so."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 def dominant_cluster(
@@ -157,7 +183,7 @@ def dominant_cluster(
     """
     if len(places) <= settings.neighbours:
         return None, 0.0, False
-    distance, _ = cKDTree(places).query(places, k=[settings.neighbours + 1])  # a place is its own did_you_mean
+    distance, _ = cKDTree(places).query(places, k=[settings.neighbours + 1])  # a place is its own nearest
     eps = settings.eps_factor * float(np.median(distance))
     found, thinned = cluster(places, eps, settings.min_samples)
     if (found < 0).all():

@@ -39,10 +39,10 @@ class Shest(System):
         console.log.info(f"training on {device}")
         self.fitted_on = str(device)
         found = fit(data, self.config, device, advance)
-        self._assemble(found, data.source.dim, len(data.classes), len(data.genes))
+        self.assemble(found, data.source.dim, len(data.classes), len(data.genes))
         return found.rows
 
-    def _assemble(self, found: Fit, dim: int, classes: int, genes: int) -> None:
+    def assemble(self, found: Fit, dim: int, classes: int, genes: int) -> None:
         """Make the heads of trained states."""
         self.members = []
         for states in found.members:
@@ -63,8 +63,9 @@ class Shest(System):
 
     def restore(self, tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> None:
         members = [{name: _below(tensors, f"member{k}.{name}.") for name in HEADS} for k in range(self.config.members)]
+        self.fitted_on = info["device"]
         found = Fit(tensors["input_mean"], tensors["input_std"], members)
-        self._assemble(found, info["dim"], len(info["classes"]), len(info["genes"]))
+        self.assemble(found, info["dim"], len(info["classes"]), len(info["genes"]))
 
     def describe(self) -> dict[str, Any]:
         return {"members": len(self.members), "device": self.fitted_on}
