@@ -9,7 +9,7 @@ export SHEST_KIT
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo kit preflight fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate test test-unit test-workflow test-cluster test-environments docs lint format lock clean
+.PHONY: help demo kit check fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate test test-unit test-workflow test-cluster test-environments docs lint format lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -31,8 +31,8 @@ kit: .venv/installed  ## run the bundles of SHEST_KIT to results/kit/report.html
 	snakemake --cores $(CORES) --rerun-incomplete --configfile config/kit.yaml
 
 CONFIG ?= config/config.yaml
-preflight: .venv/installed  ## look into every input file of CONFIG, say all problems and what the run will need
-	snakemake needs --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
+check: .venv/installed  ## look into every input file of CONFIG, say all problems and what the run will need
+	@python -m shest.run.check $(CONFIG)
 
 fetch: .venv/installed  ## fetch the public data and the weights that CONFIG names
 	snakemake fetch --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
@@ -61,8 +61,9 @@ lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	uv pip compile --system-certs --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt
 	python envs/lock.py
 
-docs: .venv/installed  ## write config/README.md from the schemas
+docs: .venv/installed  ## write config/README.md from the schemas, docs/troubleshooting.md from the code
 	python config/describe.py
+	python docs/describe.py
 
 format: .venv/installed  ## format code and rules
 	ruff check --fix-only --quiet . ; ruff format . ; snakefmt Snakefile workflow/rules

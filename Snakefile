@@ -23,9 +23,10 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
+include: "workflow/rules/systems.smk"
 include: "workflow/rules/simulate.smk"
 include: "workflow/rules/fetch.smk"
-include: "workflow/rules/preflight.smk"
+include: "workflow/rules/check.smk"
 include: "workflow/rules/ingest.smk"
 include: "workflow/rules/annotate.smk"
 include: "workflow/rules/register.smk"
@@ -34,9 +35,8 @@ include: "workflow/rules/tiles.smk"
 include: "workflow/rules/embed.smk"
 include: "workflow/rules/split.smk"
 include: "workflow/rules/refine.smk"
-include: "workflow/rules/train.smk"
+include: "workflow/rules/fit.smk"
 include: "workflow/rules/predict.smk"
-include: "workflow/rules/viewers.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
@@ -48,7 +48,7 @@ localrules:
     fetch_file,
     fetch_bundle,
     fetch_weights,
-    needs,
+    check,
     embed,
     model_card,
     figures,

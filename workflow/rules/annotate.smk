@@ -7,7 +7,7 @@ rule annotate:
         store=results("samples/{sample}/sdata.zarr"),
         reference=REFERENCE,
         table=annotation_table,
-        preflight=ancient(results("preflight.json")),
+        checks=label_checks,
     output:
         annotation=results("samples/{sample}/annotation.parquet"),
     log:
@@ -18,11 +18,11 @@ rule annotate:
         env("annotate")
     threads: 2
     resources:
-        mem_mb=sized(3000, reference=6, table=20, tables=40),
-        runtime=sized(15, reference=0.02, tables=0.2),
+        mem_mb=from_input_size(3000, reference=6, table=20, tables=40),
+        runtime=from_input_size(15, reference=0.02, tables=0.2),
     params:
         reference=config["reference"],
-        subtypes={name: entry["subtypes"] for name, entry in TYPES.items()},
+        subtypes=SUBTYPES,
         prior=config["annotate"]["prior"],
         code=code("annotate"),
     message:

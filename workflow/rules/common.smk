@@ -6,36 +6,35 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from shest.fetch import sources
-from shest.run import run_inputs
-from shest.run import record
+from shest.core.errors import Findings
 from shest.core.files import sha256
 from shest.core.provenance import code_digest
+from shest.io.xenium import BUNDLE_FILES
+from shest.run import run_inputs
 
 CONFIG_FILE = Path((workflow.overwrite_configfiles or [Path(workflow.basedir) / "config" / "config.yaml"])[-1])
 
 
 def load_run():
     """Return config, paths, rows of the sheet by sample, reference and comparators, or say every problem at once."""
-    run, problems = run_inputs.load(dict(config), CONFIG_FILE)
-    if problems:
+    findings = Findings()
+    run = run_inputs.load(dict(config), CONFIG_FILE, findings)
+    if run is None:
+        problems = map(str, findings.problems)
         raise WorkflowError("\n".join(["Config and sample sheet cannot be used:", *problems]))
-    record.stand_in(Path(run.paths.results, "preflight.json"))
     return run.config, run.paths, run.samples, run.reference, run.comparators
 
 
 config, PATHS, SAMPLES, REFERENCE, COMPARATORS = load_run()
 RESULTS = config["results"].rstrip("/")
-ENCODERS = [e if isinstance(e, str) else e["name"] for e in config["encoders"]]
+ENCODERS = [entry["name"] for entry in config["encoders"]]
 THREADS = config["resources"]["threads"]
 TYPES = config["cell_types"]
-MODEL = "models/{encoder}/{protocol}"
 CACHE = config["cache"]["dir"]
 SHOWN = {
     "encoder": config["figures"].get("encoder", ENCODERS[0]),
     "protocol": config["figures"].get("protocol", config["protocols"][0]),
 }
-# What the preflight checks of the config: a change elsewhere does not repeat it.
-CHECKED = ("reference", "cell_types", "annotate")
 
 
 wildcard_constraints:
@@ -49,9 +48,10 @@ def results(path):
     return f"{RESULTS}/{path}"
 
 
-def code(script):
-    """Digest of the library's modules that a script imports, as a parameter of its rule: a change runs it again."""
-    return code_digest(Path(workflow.basedir, "workflow/scripts", f"{script}.py"))
+def code(script, system=None):
+    """Digest of the library's modules that a script (and a system) imports, a parameter of its rule: a change re-runs."""
+    modules = [code_files(system)] if system else []
+    return code_digest(Path(workflow.basedir, "workflow/scripts", f"{script}.py"), *modules)
 
 
 def env(name):
@@ -96,22 +96,17 @@ RESULT_PATHS = {
 }
 
 
-def one_file(sample, column, pattern):
-    """Path of a bundle's file: the sheet's, the only match in the bundle, or the name it will have once made."""
-    row = SAMPLES[sample]
-    if row[column]:
-        return row[column]
-    bundle = Path(row["path"])
-    found = sorted(bundle.glob(f"*{pattern}"))
-    return str(found[0] if len(found) == 1 else bundle / f"{bundle.name}_{pattern}")
+def bundle_files(wildcards):
+    """Files of a bundle that are read, but for its H&E image and the alignment."""
+    return [f"{SAMPLES[wildcards.sample]['path']}/{name}" for name in BUNDLE_FILES]
 
 
 def he_image(wildcards):
-    return one_file(wildcards.sample, "he_image", run_inputs.HE_IMAGE)
+    return SAMPLES[wildcards.sample]["he_image"]
 
 
 def alignment(wildcards):
-    return one_file(wildcards.sample, "alignment", run_inputs.ALIGNMENT)
+    return SAMPLES[wildcards.sample]["alignment"]
 
 
 def annotation_table(wildcards):
@@ -125,70 +120,30 @@ def annotation_where_there(wildcards):
     return [results("samples/{sample}/annotation.parquet")] if SAMPLES[wildcards.sample]["platform"] == "xenium" else []
 
 
-def resolved_encoder(entry):
-    """An entry of encoders, a local weights folder resolved as every path of the config is."""
-    if isinstance(entry, dict) and not entry.get("weights", "hub:").startswith(("hub:", "random")):
-        return entry | {"weights": PATHS.resolve(entry["weights"])}
-    return entry
+def encoder_entry(name):
+    """An encoder's entry of the config, with every key that it can have."""
+    return next(entry for entry in config["encoders"] if entry["name"] == name)
 
 
 def encoder_config(wildcards):
-    """The encoder's name or entry."""
-    return resolved_encoder(
-        next(e for e in config["encoders"] if (e if isinstance(e, str) else e["name"]) == wildcards.encoder)
-    )
-
-
-def files_of_objects(sample):
-    """Paths of the files with outlines and labels of single cells, which are read whole."""
-    outlines = {"nuclei": SAMPLES[sample]["nuclei"]} if SAMPLES[sample]["nuclei"] else {}
-    return outlines | {f"comparator {name}": one["path"] for name, one in COMPARATORS[sample].items()}
-
-
-def input_files(sample):
-    """Paths of the files of a sample that are looked into, by what they are."""
-    row = SAMPLES[sample]
-    tables = {"annotation": row["annotation"]} if row["annotation"] else {}
-    if row["platform"] == "slide":
-        return {"path": row["path"]} | tables
-    named = {
-        "he_image": one_file(sample, "he_image", run_inputs.HE_IMAGE),
-        "alignment": one_file(sample, "alignment", run_inputs.ALIGNMENT),
-    }
-    return named | {name: f"{row['path']}/{name}" for name in run_inputs.BUNDLE_FILES} | tables
-
-
-def looked_into(wildcards):
-    """Every file that the preflight looks into."""
-    found = [input_files(sample) | files_of_objects(sample) for sample in SAMPLES]
-    return [path for named in found for path in named.values()] + [REFERENCE]
-
-
-def sample_settings(sample):
-    """Row of the sheet with the paths of its files."""
-    return SAMPLES[sample] | {k: v for k, v in input_files(sample).items() if k in ("he_image", "alignment")}
-
-
-def checked_config():
-    """The checked part of the config, with the places of local weights and of other systems' labels."""
-    encoders = [resolved_encoder(e) for e in config["encoders"]]
-    return {key: config[key] for key in CHECKED} | {"encoders": encoders, "comparators": COMPARATORS}
-
-
-def split_of(wildcards):
-    """The split, for samples that were split."""
-    return [results(f"{MODEL}/split.parquet")] if SAMPLES[wildcards.sample]["role"] == "train" else []
-
-
-def refinement_of(wildcards):
-    """The refinement, where it decides which cells are scored."""
-    refined = wildcards.protocol == "paper" and SAMPLES[wildcards.sample]["role"] == "train"
-    return [results("refinement/{encoder}/{protocol}/{sample}.parquet")] if refined else []
+    """What an encoder is; what it costs changes nothing that it makes."""
+    return {key: value for key, value in encoder_entry(wildcards.encoder).items() if key != "gflop"}
 
 
 def comparator_files(wildcards):
-    """Files of the other systems whose labels are scored beside those of the heads."""
-    return [one["path"] for one in COMPARATORS[wildcards.sample].values()]
+    """Files of the other programs whose labels are scored beside the systems'."""
+    return [entry["path"] for entry in COMPARATORS[wildcards.sample].values()]
+
+
+def comparator_check(wildcards):
+    """The check of these files, where there are any."""
+    return [results("samples/{sample}/check_comparators.json")] if COMPARATORS[wildcards.sample] else []
+
+
+def label_checks(wildcards):
+    """The checks of what a sample's cells are labelled by: the reference, and a pathologist's table where one is given."""
+    table = [results("samples/{sample}/check_table.json")] if SAMPLES[wildcards.sample]["annotation"] else []
+    return [results("check/reference.json"), *table]
 
 
 def figure(number):
@@ -214,12 +169,3 @@ def drawn(samples, *modules):
         "palette": config["figures"]["palette"],
         "code": code("figures", "panels", *modules),
     }
-
-
-def evaluations(wildcards):
-    return [
-        results(f"evaluation/{encoder}/{protocol}/{sample}.json")
-        for encoder in ENCODERS
-        for protocol in config["protocols"]
-        for sample in LABELLED
-    ]

@@ -4,20 +4,19 @@ EMBED_JOBS = config["embed"]["shards"]
 
 
 rule encoder:
-    input:
-        preflight=ancient(results("preflight.json")),
     output:
         record=results("embeddings/{encoder}/encoder.json"),
     log:
         results("logs/encoder/{encoder}.log"),
     benchmark:
         results("benchmarks/encoder/{encoder}.tsv")
+    priority: 100
     conda:
         env("torch")
     threads: THREADS
     resources:
         mem_mb=encoder_mb,
-        runtime=sized(60),
+        runtime=from_input_size(60),
     params:
         encoder=encoder_config,
         precision=config["embed"]["precision"],
@@ -25,7 +24,7 @@ rule encoder:
     message:
         "Settling the encoder {wildcards.encoder}"
     script:
-        "../scripts/encoder.py"
+        "../scripts/resolve_encoder.py"
 
 
 rule embed_part:
@@ -70,11 +69,11 @@ rule embed:
         env("torch")
     threads: 1
     resources:
-        mem_mb=sized(1000, tiles=100, parts=1),
-        runtime=sized(10, tiles=1),
+        mem_mb=from_input_size(1000, tiles=100, parts=1),
+        runtime=from_input_size(10, tiles=1),
     params:
         cache=CACHE,
     message:
         "Gathering the embeddings of {wildcards.sample}"
     script:
-        "../scripts/gather.py"
+        "../scripts/index_embeddings.py"

@@ -1,13 +1,11 @@
 """Public data: files and the files of bundles, fetched into one folder where a rule needs them."""
 
-import time
-
 FETCHED = PATHS.made["{fetched}"]
-FETCH_FILES, FETCH_BUNDLES = fetch.sources(config["fetch"])
-FETCH_FILES = fetch.targets(FETCH_FILES, FETCH_BUNDLES)
+FETCH_FILES, FETCH_BUNDLES = sources.sources(config["fetch"])
+FETCH_FILES = sources.targets(FETCH_FILES, FETCH_BUNDLES)
 FETCHED_FILES = [f"{FETCHED}/{name}" for name in FETCH_FILES]
-FETCHED_FILES += [f"{FETCHED}/{bundle}/{name}" for bundle in FETCH_BUNDLES for name in places.BUNDLE_FILES]
-HUB_ENCODERS = fetch.hub_encoders(config["encoders"])
+FETCHED_FILES += [f"{FETCHED}/{bundle}/{name}" for bundle in FETCH_BUNDLES for name in BUNDLE_FILES]
+HUB_ENCODERS = sources.hub_encoders(config["encoders"])
 
 
 # Only addresses are parameters: a checksum that is added later, or a changed module, fetches nothing again.
@@ -24,8 +22,8 @@ rule fetch_file:
         env("ingest")
     threads: 1
     resources:
-        mem_mb=sized(500),
-        runtime=sized(720),
+        mem_mb=from_input_size(500),
+        runtime=from_input_size(720),
     params:
         url=lambda w: FETCH_FILES[w.fetched].url,
         folder=lambda w: FETCHED,
@@ -38,7 +36,7 @@ rule fetch_file:
 
 rule fetch_bundle:
     output:
-        files=[f"{FETCHED}/{{bundle}}/{name}" for name in places.BUNDLE_FILES],
+        files=[f"{FETCHED}/{{bundle}}/{name}" for name in BUNDLE_FILES],
     log:
         results("logs/fetch/{bundle}.log"),
     benchmark:
@@ -49,8 +47,8 @@ rule fetch_bundle:
         env("ingest")
     threads: 1
     resources:
-        mem_mb=sized(500),
-        runtime=sized(720),
+        mem_mb=from_input_size(500),
+        runtime=from_input_size(720),
     params:
         url=lambda w: FETCH_BUNDLES[w.bundle].outs.url,
         folder=lambda w: FETCHED,
@@ -74,8 +72,8 @@ rule fetch_weights:
         env("torch")
     threads: 1
     resources:
-        mem_mb=sized(2000),
-        runtime=sized(240),
+        mem_mb=from_input_size(2000),
+        runtime=from_input_size(240),
     params:
         encoder=encoder_config,
         hub=lambda w: [os.environ.get(name) for name in ("HF_HOME", "HF_HUB_CACHE")],
@@ -91,32 +89,3 @@ rule fetch:
         weights=expand(results("embeddings/{encoder}/weights.json"), encoder=HUB_ENCODERS),
     message:
         "Everything is there that the network is needed for"
-
-
-# Said before anything large is done, and anew whenever it is asked for: by the servers, until the files are there.
-rule needs:
-    input:
-        looked_into if all(map(os.path.exists, FETCHED_FILES)) else [],
-    output:
-        needs=results("needs.json"),
-    log:
-        results("logs/needs.log"),
-    benchmark:
-        results("benchmarks/needs.tsv")
-    conda:
-        env("ingest")
-    threads: 1
-    resources:
-        mem_mb=sized(2000),
-        runtime=sized(30),
-    params:
-        asked=time.time(),
-        folder=lambda w: FETCHED,
-        results=lambda w: RESULTS,
-        samples=lambda w: {sample: sample_settings(sample) for sample in SAMPLES},
-        reference=lambda w: REFERENCE,
-        checked=lambda w: checked_config(),
-    message:
-        "Looking what the run will need"
-    script:
-        "../scripts/needs.py"

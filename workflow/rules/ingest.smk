@@ -3,10 +3,10 @@
 
 rule ingest:
     input:
-        bundle=lambda w: [f"{SAMPLES[w.sample]['path']}/{name}" for name in places.BUNDLE_FILES],
+        bundle=bundle_files,
         he_image=he_image,
         alignment=alignment,
-        preflight=ancient(results("preflight.json")),
+        check=results("samples/{sample}/check.json"),
     output:
         done=results("samples/{sample}/ingest.json"),
         store=directory(results("samples/{sample}/sdata.zarr")),
@@ -20,8 +20,8 @@ rule ingest:
         env("ingest")
     threads: 2
     resources:
-        mem_mb=sized(2000, bundle=4, he_image=1),
-        runtime=sized(15, bundle=0.05, he_image=0.05),
+        mem_mb=from_input_size(2000, bundle=4, he_image=1),
+        runtime=from_input_size(15, bundle=0.05, he_image=0.05),
     params:
         bundle=lambda w: SAMPLES[w.sample]["path"],
         code=code("ingest"),
@@ -35,7 +35,7 @@ rule ingest_slide:
     input:
         slide=lambda w: SAMPLES[w.sample]["path"],
         nuclei=lambda w: SAMPLES[w.sample]["nuclei"],
-        preflight=ancient(results("preflight.json")),
+        check=results("samples/{sample}/check.json"),
     output:
         done=results("samples/{sample}/ingest.json"),
         store=directory(results("samples/{sample}/sdata.zarr")),
@@ -49,8 +49,8 @@ rule ingest_slide:
         env("ingest")
     threads: 2
     resources:
-        mem_mb=sized(2000, nuclei=8, slide=1),
-        runtime=sized(15, nuclei=0.05, slide=0.05),
+        mem_mb=from_input_size(2000, nuclei=8, slide=1),
+        runtime=from_input_size(15, nuclei=0.05, slide=0.05),
     params:
         mpp=lambda w: SAMPLES[w.sample]["mpp"],
         code=code("ingest_slide"),

@@ -6,15 +6,16 @@ from shest.run import resources
 BLOCK_MB = config["tiles"]["block_px"] ** 2 * 20 / 1e6  # pixels, windows and their copies, for each thread
 
 
-def sized(base, per_thread=0, **factors):
+def from_input_size(base, per_thread=0, **factors):
     """``base``, and as much for each thread and each MB of what is named: an input, or images, shapes, tables."""
 
     def amount(wildcards, input, attempt, threads):
         def files(name):
-            found = input.get(name, [])
-            return [found] if isinstance(found, str) else list(found)
+            paths = input.get(name, [])
+            return [paths] if isinstance(paths, str) else list(paths)
 
-        return resources.grown(resources.request(base + per_thread * threads, factors, files), attempt)
+        wanted = resources.request_mb(base + per_thread * threads, factors, files)
+        return resources.scale_by_attempt(wanted, attempt)
 
     return amount
 
@@ -25,25 +26,35 @@ def gives_gpu(rule):
     return device.asked_for({name: resource.value for name, resource in given.items()})
 
 
-def encoder_mb(wildcards, attempt, threads):
+def encoder_mb_of(encoder, attempt, threads):
     """Memory to load an encoder."""
-    return resources.grown(resources.encoder_mb(encoder_config(wildcards), threads), attempt)
+    return resources.scale_by_attempt(resources.encoder_mb(encoder_entry(encoder), threads), attempt)
+
+
+def encoder_mb(wildcards, attempt, threads):
+    return encoder_mb_of(wildcards.encoder, attempt, threads)
+
+
+def encoding_minutes_of(encoder, rule, share, input, attempt, threads):
+    """Time to encode a share of a sample's cells."""
+    cells = share * resources.size_mb([input.tiles]) * 1e6 / resources.BYTES_A_CELL
+    spent = resources.encoding_minutes(encoder_entry(encoder), cells, threads, gives_gpu(rule))
+    return resources.scale_by_attempt(spent, attempt)
 
 
 def encoding_minutes(rule, share=1):
-    """Time to encode a share of a sample's cells."""
+    """Time to encode a share of a sample's cells, of rules with the wildcard ``encoder``."""
 
     def amount(wildcards, input, attempt, threads):
-        cells = share * resources.size_mb([input.tiles]) * 1e6 / resources.BYTES_A_CELL
-        return resources.grown(
-            resources.encoding_minutes(encoder_config(wildcards), cells, threads, gives_gpu(rule)),
-            attempt,
-        )
+        return encoding_minutes_of(wildcards.encoder, rule, share, input, attempt, threads)
 
     return amount
 
 
-def training_minutes(wildcards, input, attempt, threads):
-    """Time to train both heads."""
-    spent = resources.training_minutes(input.ingest, resources.LONGEST_EMBEDDING, config["train"], threads, gives_gpu("train"))
-    return resources.grown(spent, attempt)
+def training_minutes(system, input, attempt, threads):
+    """Time to fit a system: no more than two heads with its settings would take."""
+    entry = encoder_entry(system["encoder"]) if system["encoder"] else {}
+    dim = entry.get("features", resources.LONGEST_EMBEDDING)
+    train = config["train"] | system["settings"]
+    spent = resources.training_minutes(input.ingest, dim, train, threads, gives_gpu("fit"))
+    return resources.scale_by_attempt(spent, attempt)

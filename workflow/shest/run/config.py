@@ -3,17 +3,21 @@
 import csv
 import os
 import re
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import yaml
 from jsonschema import Draft202012Validator
 
-from shest.core.errors import nearest
+from shest.core.errors import Findings, did_you_mean
+from shest.encode.spec import complete
+from shest.fetch.sources import published_name, published_parts
+from shest.run import systems
 
-PUBLISHED = {"outs": "outs.zip", "he_image": "he_image.ome.tif", "alignment": "he_imagealignment.csv"}
-"""Files of a published bundle, by the ends of their names."""
+RENAMED = {"figures.encoder": "figures.system"}
+"""Keys of earlier versions, and what stands in their place."""
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 
 
@@ -35,8 +39,8 @@ def with_defaults(value: Any, schema: dict) -> Any:
     return filled
 
 
-def problems(value: Any, schema: dict, where: str) -> list[str]:
-    """List everything in ``value`` that the schema does not allow, one sentence each.
+def check_schema(value: Any, schema: dict, where: str, findings: Findings) -> None:
+    """Note everything in ``value`` that the schema does not allow.
 
     Parameters
     ----------
@@ -45,169 +49,156 @@ def problems(value: Any, schema: dict, where: str) -> list[str]:
     schema
         JSON schema.
     where
-        What is checked, for the messages: ``config/config.yaml``, ``samples.tsv, line 3``.
+        What is checked, for the messages: ``config/config.yaml``, ``samples.tsv, row 3``.
     """
     errors = Draft202012Validator(schema).iter_errors(value)
-    return [f"{where}: {sentence}" for error in sorted(errors, key=_place) for sentence in _sentences(error)]
+    for error in sorted(errors, key=_keys):
+        _note(error, where, findings)
 
 
-def _place(error: Any) -> list[str]:
+def _keys(error: Any) -> list[str]:
     return [str(part) for part in error.absolute_path]
 
 
-def _sentences(error: Any) -> list[str]:
-    place = ".".join(_place(error))
+def _note(error: Any, where: str, findings: Findings) -> None:
+    """Put an error of the schema's validator into words."""
+    place, about = ".".join(_keys(error)), error.schema.get("description", "")
     prefix = f"{place}." if place else ""
+    properties = error.schema.get("properties", {})
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = list(error.schema.get("properties", {}))
-        return [f"unknown key {prefix}{key}. {nearest(key, known)}" for key in error.instance if key not in known]
-    if error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
-        said = re.match(r"'(.+?)' is a required", error.message)
-        key = said.group(1) if said else missing[0]
-        about = error.schema.get("properties", {}).get(key, {}).get("description", "")
-        return [f"{prefix}{key} is missing. {about}".strip()]
-    about = error.schema.get("description", "")
-    if error.validator in ("oneOf", "anyOf"):
-        return [f"{place or 'value'}: {error.instance!r} is not allowed. {about}".strip()]
-    return [f"{place or 'value'}: {error.message}. {about}".strip()]
+        for key in error.instance:
+            if f"{prefix}{key}" in RENAMED:
+                findings.problem(
+                    where, f"{prefix}{key} is a key of an earlier version", f"Use {RENAMED[f'{prefix}{key}']} instead"
+                )
+            elif key not in properties:
+                findings.problem(where, f"unknown key {prefix}{key}", did_you_mean(key, properties))
+    elif error.validator == "required":
+        key = re.match(r"'(.+?)' is a required", error.message)[1]
+        about = properties.get(key, {}).get("description") or "See config/README.md"
+        findings.problem(where, f"{prefix}{key} is missing", about)
+    elif error.validator in ("oneOf", "anyOf"):
+        findings.problem(where, f"{place or 'value'}: {error.instance!r} is not allowed", about)
+    else:
+        findings.problem(where, f"{place or 'value'}: {error.message}", about or "See config/README.md")
 
 
-def check_config(config: dict, where: str) -> tuple[dict, list[str]]:
-    """Fill in the defaults and list the problems of a parsed config."""
-    schema = load_schema("config")
-    found = problems(config, schema, where)
+def check_config(config: dict, where: str, findings: Findings) -> dict:
+    """Return a parsed config with every default filled in and its encoders completed, and note what is wrong with it.
+
+    Parameters
+    ----------
+    where
+        The config's file, for the messages.
+    """
+    schema, known = load_schema("config"), len(findings.problems)
+    check_schema(config, schema, where, findings)
     filled = with_defaults(config, schema)
-    if not found:
-        found += [f"{where}: {sentence}" for sentence in _cross_checks(filled)]
-    return filled, found
+    if len(findings.problems) > known:
+        return filled  # further checks would stumble over the same keys
+    remedy = "Use a known name"
+    entries = [findings.attempt(f"encoders: {entry}", remedy, complete, entry) for entry in filled["encoders"]]
+    filled["encoders"] = [entry for entry in entries if entry is not None]
+    _cross_check(filled, where, findings)
+    _check_fetch(filled["fetch"], where, findings)
+    systems.check(filled, where, findings)
+    if len(findings.problems) == known:
+        filled["systems"] = systems.fill(filled)
+    return filled
 
 
-def _cross_checks(config: dict) -> list[str]:
-    """What a schema cannot say: keys that must agree with each other."""
-    said = []
+def _cross_check(config: dict, where: str, findings: Findings) -> None:
+    """Note what a schema cannot say: keys that must agree with each other."""
     if config["cells"]["min_um"] >= config["cells"]["max_um"]:
-        said.append("cells.min_um must be less than cells.max_um.")
+        findings.problem(where, "cells.min_um must be less than cells.max_um", "Correct one of them")
     owner: dict[str, str] = {}
     for name, entry in config["cell_types"].items():
         for subtype in entry["subtypes"]:
             if subtype in owner:
-                said.append(f"subtype {subtype} belongs to {owner[subtype]} and to {name}. Name it once.")
+                findings.problem(where, f"subtype {subtype} belongs to {owner[subtype]} and to {name}", "Name it once")
             owner[subtype] = name
     for name, entry in config["evaluate"]["comparators"].items():
-        for group, kind in entry["types"].items():
-            if kind is not None and kind not in config["cell_types"]:
-                said.append(
-                    f"evaluate.comparators.{name}.types.{group}: {kind} is not a type of cell_types. "
-                    f"{nearest(kind, config['cell_types'])}"
+        for group, cell_type in entry["types"].items():
+            if cell_type is not None and cell_type not in config["cell_types"]:
+                findings.problem(
+                    where,
+                    f"evaluate.comparators.{name}.types.{group}: {cell_type} is not a type of cell_types",
+                    did_you_mean(cell_type, config["cell_types"]),
                 )
-    names = [encoder if isinstance(encoder, str) else encoder["name"] for encoder in config["encoders"]]
-    said += [f"encoders: {name} stands there twice." for name in sorted({n for n in names if names.count(n) > 1})]
-    return said + _fetch_checks(config["fetch"])
+    for name in _twice(entry["name"] for entry in config["encoders"]):
+        findings.problem(where, f"encoders: {name} stands there twice", "Name it once")
 
 
-def published_name(url: str) -> str:
-    """Return the last part of an address: the name that its file was published under."""
-    return unquote(PurePosixPath(urlsplit(url).path).name)
+def _twice(names: Iterable[str | None]) -> list[str]:
+    """Return the names that are there more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if name and count > 1)
 
 
-def published_parts(entry: dict) -> dict[str, dict]:
-    """Return address and known bytes of each file of a published bundle; one without an address has no ``url``."""
-    start = entry.get("url")
-    guessed = {part: {"url": f"{start}_{ending}"} if start else {} for part, ending in PUBLISHED.items()}
-    return {part: guessed[part] | entry.get(part, {}) for part in PUBLISHED}
-
-
-def _fetch_checks(fetch: dict) -> list[str]:
-    """What the schema cannot say of files to fetch: each has an address, and a name of its own among the downloads."""
-    said, addresses = [], [entry["url"] for entry in fetch["files"].values()]
+def _check_fetch(fetch: dict, where: str, findings: Findings) -> None:
+    """Note files to fetch that have no address, or no name of their own among the downloads."""
+    addresses = [entry["url"] for entry in fetch["files"].values()]
     for name, entry in fetch["bundles"].items():
-        parts = published_parts(entry)
-        said += [
-            f"fetch.bundles.{name}: no address of {part}. Give url, or {part}.url."
-            for part in parts
-            if "url" not in parts[part]
-        ]
-        addresses += [source["url"] for source in parts.values() if "url" in source]
-    names = [published_name(address) for address in dict.fromkeys(addresses)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    said += [f"fetch: two addresses end in {name}. Fetch one of them by hand, under another name." for name in twice]
-    both = sorted(set(fetch["files"]) & set(fetch["bundles"]))
-    return said + [f"fetch: {name} is a file and a bundle. Give each a name of its own." for name in both]
+        for part, source in published_parts(entry).items():
+            if "url" in source:
+                addresses.append(source["url"])
+            else:
+                findings.problem(where, f"fetch.bundles.{name}: no address of {part}", f"Give url, or {part}.url")
+    for name in _twice(published_name(address) for address in dict.fromkeys(addresses)):
+        findings.problem(where, f"fetch: two addresses end in {name}", "Fetch one of them by hand, under another name")
+    for name in sorted(set(fetch["files"]) & set(fetch["bundles"])):
+        findings.problem(where, f"fetch: {name} is a file and a bundle", "Give each a name of its own")
 
 
-def read_sheet(path: Path) -> tuple[list[dict], list[str]]:
-    """Read the sample sheet; return its rows with defaults filled in, and its problems.
-
-    An unreadable or empty sheet gives no rows and one problem.
-    """
+def read_sheet(path: Path, findings: Findings) -> list[dict]:
+    """Read the sample sheet; return its rows with defaults filled in, none where its columns are wrong."""
     if not path.is_file():
-        return [], [f"{path}: the sample sheet is not there. Set samples in the config to the path of a TSV."]
+        findings.problem(path, "the sample sheet is not there", "Set samples in the config to the path of a TSV")
+        return []
     schema = load_schema("samples")
     with open(path, encoding="utf-8-sig", newline="") as handle:
         lines = [line for line in handle if line.strip() and not line.startswith("#")]
     reader = csv.DictReader(lines, delimiter="\t")
-    columns = reader.fieldnames or []
-    known = list(schema["properties"])
-    found = [f"{path}: unknown column {c}. {nearest(c, known)}" for c in columns if c not in known]
-    found += [
-        f"{path}: column {c} is missing. {schema['properties'][c]['description']}"
-        for c in schema["required"]
-        if c not in columns
-    ]
-    if found:
-        return [], found
+    columns, known = reader.fieldnames or [], list(schema["properties"])
+    unknown = [column for column in columns if column not in known]
+    missing = [column for column in schema["required"] if column not in columns]
+    for column in unknown:
+        findings.problem(path, f"unknown column {column}", did_you_mean(column, known))
+    for column in missing:
+        findings.problem(path, f"column {column} is missing", schema["properties"][column]["description"])
+    if unknown or missing:
+        return []
     rows = []
     for number, raw in enumerate(reader, start=2):
         row = {k: v.strip() for k, v in raw.items() if isinstance(v, str) and v.strip()}
-        found += problems(row, schema, f"{path}, row {number}")
+        check_schema(row, schema, f"{path}, row {number}", findings)
         rows.append(with_defaults(row, schema))
     if not rows:
-        found.append(f"{path}: no samples. Write one row a sample below the header.")
-    return rows, found + _sheet_checks(path, rows)
+        findings.problem(path, "no samples", "Write one row a sample below the header")
+    _check_sheet(path, rows, findings)
+    return rows
 
 
-def _sheet_checks(path: Path, rows: list[dict]) -> list[str]:
-    names = [row.get("sample") for row in rows]
-    said = [
-        f"{path}: sample {name} stands there twice. Give every row a name of its own."
-        for name in sorted({n for n in names if n and names.count(n) > 1})
-    ]
-    reserved = {
-        "cache",
-        "embeddings",
-        "models",
-        "refinement",
-        "predictions",
-        "evaluation",
-        "figures",
-        "tables",
-        "logs",
-        "benchmarks",
-        "simulated",
-        "preflight",
-    }
-    said += [
-        f"{path}: sample {name} has the name of a results folder. Choose another." for name in names if name in reserved
-    ]
+def _check_sheet(path: Path, rows: list[dict], findings: Findings) -> None:
+    """Note rows that contradict each other or themselves."""
+    for name in _twice(row.get("sample") for row in rows):
+        findings.problem(path, f"sample {name} stands there twice", "Give every row a name of its own")
     for row in rows:
-        who, slide = f"{path}: sample {row.get('sample')}", row.get("platform") == "slide"
-        if slide and row.get("role") in ("train", "validation"):
-            said.append(f"{who} is a plain slide, without counts to train on or to be scored by. Its role is predict.")
-        foreign = ("he_image", "alignment", "annotation") if slide else ("nuclei", "mpp")
-        said += [
-            f"{who}: column {column} is not used for platform {row.get('platform')}. Leave it empty."
-            for column in foreign
-            if row.get(column)
-        ]
+        who, platform = f"sample {row.get('sample')}", row.get("platform")
+        if platform == "slide" and row.get("role") in ("train", "validation"):
+            findings.problem(
+                path, f"{who} is a plain slide, without counts to train on or to be scored by", "Its role is predict"
+            )
+        foreign = ("he_image", "alignment", "annotation") if platform == "slide" else ("nuclei", "mpp")
+        for column in foreign:
+            if row.get(column):
+                findings.problem(path, f"{who}: column {column} is not used for platform {platform}", "Leave it empty")
     if rows and not any(row.get("role") == "train" and row.get("platform") == "xenium" for row in rows):
-        said.append(f"{path}: no training sample. Give at least one Xenium bundle the role train.")
-    return said
+        findings.problem(path, "no training sample", "Give at least one Xenium bundle the role train")
 
 
 def expand(text: str) -> str:
     """Put environment variables and the home folder into a path; a variable that is not set is a KeyError."""
-    return os.path.expanduser(re.sub(r"\$\{?(\w+)\}?", lambda found: os.environ[found.group(1)], text))
+    return os.path.expanduser(re.sub(r"\$\{?(\w+)\}?", lambda match: os.environ[match.group(1)], text))
 
 
 class Paths:
@@ -240,15 +231,19 @@ class Paths:
                 return folder + text.removeprefix(start)
         return os.path.normpath(os.path.join(self.base, expand(text)))
 
-    def resolve_all(self, texts: dict[str, str], where: str) -> tuple[dict[str, str], list[str]]:
+    def resolve_all(self, texts: dict[str, str], where: str, findings: Findings) -> dict[str, str]:
         """Resolve named paths; a variable that is not set is a problem and leaves the path out."""
-        done, found = {}, []
+        resolved = {}
         for name, text in texts.items():
             try:
-                done[name] = self.resolve(text)
+                resolved[name] = self.resolve(text)
             except KeyError as error:
-                found.append(
-                    f"{where}: {name} needs the environment variable {error.args[0]}, which is not set. "
-                    f"Say: export {error.args[0]}=FOLDER"
-                )
-        return done, found
+                unset(where, name, error.args[0], findings)
+        return resolved
+
+
+def unset(where: str | Path, key: str, variable: str, findings: Findings) -> None:
+    """Note a path that names an environment variable which is not set."""
+    findings.problem(
+        where, f"{key} needs the environment variable {variable}, which is not set", f"Say: export {variable}=FOLDER"
+    )

@@ -1,12 +1,14 @@
 """What a job asks a scheduler for: memory and time, from the size of what it reads."""
 
-import itertools
 import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from shest.core.disk import used_bytes
+from shest.encode.spec import MORPHOMETRICS, local_weights
 from shest.run import estimate
 
 GROWTH = 1.5  # of every request, with each further attempt
@@ -17,14 +19,14 @@ LONGEST_EMBEDDING = 2560  # features, of the encoders that are known
 PARTS = ("images", "shapes", "tables")
 
 
-def grown(amount: float, attempt: int) -> int:
+def scale_by_attempt(amount: float, attempt: int) -> int:
     """Return what the n-th attempt asks for, rounded up: half as much again each time."""
     return math.ceil(amount * GROWTH ** (attempt - 1))
 
 
 def stored_bytes(store: str | Path) -> dict[str, int]:
     """Measure a SpatialData store: bytes on disk of its images, shapes and tables."""
-    return {part: estimate.used_bytes(Path(store) / part) for part in PARTS}
+    return {part: used_bytes(Path(store) / part) for part in PARTS}
 
 
 def size_mb(paths: Sequence[str]) -> float:
@@ -42,8 +44,8 @@ def _read(path: str) -> dict:
         return json.load(handle)
 
 
-def request(base: float, factors: Mapping[str, float], inputs: Callable[[str], Sequence[str]]) -> float:
-    """Return ``base`` and, for each MB of what the factors name, as much as they say.
+def request_mb(base: float, factors: Mapping[str, float], inputs: Callable[[str], Sequence[str]]) -> float:
+    """Return ``base`` MB (or minutes) and, for each MB of what the factors name, as much as they say.
 
     Parameters
     ----------
@@ -64,28 +66,29 @@ def request(base: float, factors: Mapping[str, float], inputs: Callable[[str], S
     return amount
 
 
-def encoder_mb(encoder: str | dict, threads: int) -> float:
-    """Return the memory of a job that loads an encoder, in MB: three times the weights, or processes that measure."""
-    name = encoder if isinstance(encoder, str) else encoder["name"]
-    if name == estimate.MORPHOMETRICS:
+def encoder_mb(entry: Mapping[str, Any], threads: int) -> float:
+    """Return the memory of a job that loads an encoder, in MB: three times the weights, or processes that measure.
+
+    Parameters
+    ----------
+    entry
+        Of the config, completed.
+    """
+    if entry["name"] == MORPHOMETRICS:
         return 1500 + 350 * threads
-    weights = encoder.get("weights", "") if isinstance(encoder, dict) else ""
+    weights = local_weights(entry)
     files = [path for path in (Path(weights), *Path(weights).glob("*")) if path.is_file()] if weights else []
     known = size_mb([str(path) for path in files])
     return 4000 + 3 * known if known else 16_000  # from a hub: room for the largest, of 1.1 thousand million weights
 
 
-def encoding_minutes(encoder: str | dict, cells: float, threads: int, gpu: bool) -> float:
+def encoding_minutes(entry: Mapping[str, Any], cells: float, threads: int, gpu: bool) -> float:
     """Return the time to encode some cells, in minutes; encoding that runs out of it goes on where it stopped."""
-    name = encoder if isinstance(encoder, str) else encoder["name"]
-    if name == estimate.MORPHOMETRICS:
-        rate = estimate.MORPHOMETRICS_RATE * threads
-    else:
-        rate = (estimate.GPU_GFLOPS if gpu else estimate.CPU_GFLOPS * threads) / max(estimate.GFLOP.values())
-    return min(30 + SLACK * cells / rate / 60, LONGEST)
+    gflop = entry.get("gflop") or estimate.LARGEST_GFLOP
+    return min(30 + SLACK * estimate.encoding_seconds(cells, entry["name"], gflop, threads, gpu) / 60, LONGEST)
 
 
-def training_minutes(records: Sequence[str], dim: int, train: Mapping, threads: int, gpu: bool) -> float:
+def training_minutes(records: Sequence[str], dim: int, train: Mapping[str, Any], threads: int, gpu: bool) -> float:
     """Return the time to train on the cells of some samples, in minutes.
 
     Parameters
@@ -98,10 +101,6 @@ def training_minutes(records: Sequence[str], dim: int, train: Mapping, threads: 
         Section of the config.
     """
     facts = [_read(path) for path in records]
+    cells = sum(fact["cells"] for fact in facts)
     genes = sum(fact.get("genes", 0) for fact in facts)  # at most: samples share genes
-    layers = itertools.pairwise([dim, *train["reconstructor_hidden"], 3 * genes])
-    gflop = (
-        6e-9 * sum(a * b for a, b in layers) * sum(fact["cells"] for fact in facts) * train["epochs"] * train["members"]
-    )
-    seconds = gflop / (estimate.GPU_HEAD_GFLOPS if gpu else estimate.CPU_GFLOPS * threads)
-    return min(20 + SLACK * seconds / 60, LONGEST)
+    return min(20 + SLACK * estimate.training_seconds(cells, genes, dim, train, threads, gpu) / 60, LONGEST)

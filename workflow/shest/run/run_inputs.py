@@ -1,33 +1,37 @@
-"""Where a run's input lies: what must be there when the workflow is parsed, before any rule could say it well."""
+"""What a run reads: config, sheet, and where their files lie; all that must be right when the workflow is parsed."""
 
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from shest.core.errors import nearest
+from shest.core.errors import Findings, did_you_mean
+from shest.encode.spec import local_weights
+from shest.fetch.sources import published_name, published_parts
+from shest.io.geojson import NUCLEI_REMEDY
+from shest.io.xenium import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
 from shest.run import config as settings
 
-BUNDLE_FILES = (
-    "experiment.xenium",
-    "cells.parquet",
-    "cells.zarr.zip",
-    "cell_feature_matrix.h5",
-    "nucleus_boundaries.parquet",
-)
-HE_IMAGE, ALIGNMENT = "he_image.ome.tif", "he_imagealignment.csv"
 COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
-NUCLEI_REMEDY = (
-    "Detect cells in QuPath (Analyze > Cell detection, or the StarDist extension) and export them (File > Export "
-    "objects as GeoJSON), or run CellViT with --geojson; name the file in column nuclei"
-)
+IN_BUNDLE = {"he_image": (HE_IMAGE, "H&E image"), "alignment": (ALIGNMENT, "alignment")}
+"""Columns that a bundle fills where the sheet does not: the end of the file's name, and what it is."""
 
 
 @dataclass
-class Run:
-    """Config with defaults, resolver of its paths, rows of the sheet by sample (paths resolved), the reference.
+class RunInputs:
+    """Everything that a run reads, with resolved paths.
 
-    ``comparators``: settings of every comparator that has a file for a sample, its ``path`` resolved, by sample and
-    name.
+    Attributes
+    ----------
+    config
+        With defaults; encoders completed.
+    paths
+        Resolver of the config's paths.
+    samples
+        Rows of the sheet by sample; ``he_image`` and ``alignment`` of every bundle, which may yet be to be made.
+    reference
+        Path of the single-cell reference.
+    comparators
+        Settings of every comparator that has a file for a sample, its ``path`` among them, by sample and name.
     """
 
     config: dict
@@ -36,110 +40,90 @@ class Run:
     reference: str
     comparators: dict[str, dict[str, dict]]
 
+    def files(self, sample: str) -> list[str]:
+        """Paths of the files that are read of a sample but for a pathologist's table: a bundle's, or a slide's."""
+        row = self.samples[sample]
+        if row["platform"] == "slide":
+            return [row["path"], row["nuclei"]]
+        return [row["he_image"], row["alignment"], *(f"{row['path']}/{name}" for name in BUNDLE_FILES)]
 
-def load(config: dict, config_file: Path) -> tuple[Run | None, list[str]]:
-    """Check config, sheet and the places of their files.
 
-    Returns
-    -------
-    run : Run, or None where there is a problem
-    problems : one sentence each; all of them
-    """
-    filled, problems = settings.check_config(config, str(config_file))
-    fetched, more = _fetched_folder(filled, str(config_file))
-    problems += more
-    paths = settings.Paths(config_file.resolve().parent, str(filled.get("results", "results")).rstrip("/"), fetched)
-    reference = filled.get("reference")
-    named = {
-        "samples": filled.get("samples"),
-        "reference.path": reference.get("path") if isinstance(reference, dict) else None,
-    }
-    texts = {name: text for name, text in named.items() if isinstance(text, str)}
-    places, more = paths.resolve_all(texts, str(config_file))
-    problems += more
-    problems += paths.resolve_all(_weights(filled), str(config_file))[1]
-    if "reference.path" in places:
-        text = texts["reference.path"]
-        problems += _unfetched(text, "reference.path", filled)
-        problems += [] if _made(text) else _file(places["reference.path"], "reference.path", "the reference")
-    rows, more = settings.read_sheet(Path(places["samples"])) if "samples" in places else ([], [])
-    problems += more
+def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | None:
+    """Check config, sheet and the places of their files; None where there is a problem, and all are noted."""
+    where, known = str(config_file), len(findings.problems)
+    filled = settings.check_config(config, where, findings)
+    results = str(filled.get("results", "results")).rstrip("/")
+    _check_results(results, findings)
+    fetched = _fetched_folder(filled, where, findings)
+    paths = settings.Paths(config_file.resolve().parent, results, fetched)
+    places = _resolve_own(filled, paths, where, findings)
+    rows = settings.read_sheet(Path(places["samples"]), findings) if "samples" in places else []
     samples = {}
     for row in rows:
         given = _published(row, filled) | {column: row[column] for column in COLUMNS if row.get(column)}
-        found, more = paths.resolve_all(given, f"{places['samples']}, sample {row.get('sample')}")
-        problems += more + _row_problems(row | found, {k: v for k, v in given.items() if k in found}, filled)
-        samples[row.get("sample")] = row | found
-    if problems:
-        return None, problems
-    problems = _figure_problems(filled["figures"], samples)
-    if problems:
-        return None, problems
-    beside, problems = _comparators(filled["evaluate"]["comparators"], samples, paths)
-    if problems:
-        return None, problems
-    return Run(filled, paths, samples, places["reference.path"], beside), []
+        resolved = paths.resolve_all(given, f"{places['samples']}, sample {row.get('sample')}", findings)
+        _check_row(row | resolved, {k: v for k, v in given.items() if k in resolved}, filled, findings)
+        samples[row.get("sample")] = _with_files(row | resolved)
+    if len(findings.problems) > known:
+        return None
+    _check_figures(filled["figures"], samples, findings)
+    comparators = _comparators(filled["evaluate"]["comparators"], samples, paths, findings)
+    if len(findings.problems) > known:
+        return None
+    for entry in filled["encoders"]:
+        if local_weights(entry):
+            entry["weights"] = paths.resolve(entry["weights"])
+    return RunInputs(filled, paths, samples, places["reference.path"], comparators)
 
 
-def _comparators(entries: dict, samples: dict[str, dict], paths: settings.Paths) -> tuple[dict, list[str]]:
-    """Settings of the comparators by sample and name, with defaults and resolved paths, and what is wrong with them."""
-    parts = settings.load_schema("config")["properties"]["evaluate"]["properties"]["comparators"]
-    by_sample: dict[str, dict] = {sample: {} for sample in samples}
-    said = []
-    for name, entry in entries.items():
-        filled = settings.with_defaults(entry, parts["additionalProperties"])
-        common = {key: filled[key] for key in ("format", "radius_um", "scale")}
-        common["types"] = {str(group): kind for group, kind in entry["types"].items()}
-        for sample, text in entry["files"].items():
-            who = f"evaluate.comparators.{name}.files"
-            if sample not in samples:
-                said.append(f"{who}: no sample {sample} in the sheet. {nearest(sample, samples)}")
-            elif samples[sample]["role"] == "predict":
-                said.append(f"{who}: sample {sample} has the role predict and is not scored. Leave it out")
-            else:
-                found, more = paths.resolve_all({sample: text}, who)
-                said += more or ([] if _made(text) else _file(found[sample], f"comparator {name}", f"{who}.{sample}"))
-                by_sample[sample][name] = common | {"path": found.get(sample)}
-    return by_sample, said
+def _check_results(results: str, findings: Findings) -> None:
+    """Note a folder of the results that cannot be one, or that an earlier version has written."""
+    existing = next(path for path in (Path(results), *Path(results).absolute().parents) if path.exists())
+    if not existing.is_dir():
+        findings.problem(results, f"results: {existing} is a file", "Set results to the path of a folder")
+    elif Path(results, "preflight.json").exists():
+        findings.problem(
+            results,
+            "was written by an earlier version with another layout",
+            "Set results to another folder, or move it away",
+        )
 
 
-def _figure_problems(shown: dict, samples: dict[str, dict]) -> list[str]:
-    """List the samples that figures should show and cannot."""
-    wanted = [("training", name, "train") for name in [shown.get("training")] if name]
-    wanted += [("external", name, "validation") for name in shown.get("external", [])]
-    said = []
-    for key, name, role in wanted:
-        if name not in samples:
-            said.append(f"figures.{key}: no sample {name} in the sheet. {nearest(name, samples)}")
-        elif samples[name]["role"] != role:
-            said.append(f"figures.{key}: sample {name} has the role {samples[name]['role']}. Name one of role {role}")
-    return said
-
-
-def _weights(config: dict) -> dict[str, str]:
-    """Paths of local weights of encoders, by what they are."""
-    entries = [entry for entry in config.get("encoders") or [] if isinstance(entry, dict)]
-    given = {f"encoders: {entry.get('name')}": str(entry.get("weights", "hub:")) for entry in entries}
-    return {name: text for name, text in given.items() if not text.startswith(("hub:", "random"))}
-
-
-def _made(text: str) -> bool:
-    """Tell whether a path, as written, is within the results or what is fetched: rules make it."""
-    return text.startswith(("{results}", "{fetched}"))
-
-
-def _fetched_folder(config: dict, where: str) -> tuple[str, list[str]]:
+def _fetched_folder(config: dict, where: str, findings: Findings) -> str:
     """Return the folder of what is fetched, environment variables put in."""
     fetch = config.get("fetch")
     text = fetch.get("dir") if isinstance(fetch, dict) else None
     text = text if isinstance(text, str) else "data"
     try:
-        return settings.expand(text).rstrip("/"), []
+        return settings.expand(text).rstrip("/")
     except KeyError as error:
-        return text, [
-            f"{where}: fetch.dir needs the environment variable {error.args[0]}, which is not set. "
-            f"Say: export {error.args[0]}=FOLDER"
-        ]
+        settings.unset(where, "fetch.dir", error.args[0], findings)
+        return text
+
+
+def _resolve_own(config: dict, paths: settings.Paths, where: str, findings: Findings) -> dict[str, str]:
+    """Resolve the paths that the config itself names, and note a reference that is not there."""
+    reference = config.get("reference")
+    named = {
+        "samples": config.get("samples"),
+        "reference.path": reference.get("path") if isinstance(reference, dict) else None,
+    }
+    texts = {name: text for name, text in named.items() if isinstance(text, str)}
+    places = paths.resolve_all(texts, where, findings)
+    entries = [entry for entry in config.get("encoders") or [] if isinstance(entry, dict)]
+    weights = {f"encoders: {entry.get('name')}": local_weights(entry) for entry in entries}
+    paths.resolve_all({name: text for name, text in weights.items() if text}, where, findings)
+    if "reference.path" in places:
+        text = texts["reference.path"]
+        _check_fetched(text, "reference.path", config, findings)
+        if not _made(text):
+            _check_file(places["reference.path"], "reference.path", "the reference", findings)
+    return places
+
+
+def _made(text: str) -> bool:
+    """Tell whether a path, as written, is within the results or what is fetched: rules make it."""
+    return text.startswith(("{results}", "{fetched}"))
 
 
 def _fetches(config: dict, kind: str) -> dict:
@@ -155,106 +139,151 @@ def _published(row: dict, config: dict) -> dict[str, str]:
     entry = _fetches(config, "bundles").get(name)
     if not isinstance(entry, dict) or not str(row["path"]).startswith("{fetched}/"):
         return {}
-    parts = settings.published_parts(entry)
-    names = {part: settings.published_name(parts[part].get("url", "")) for part in ("he_image", "alignment")}
-    return {part: f"{{fetched}}/{name}/{file}" for part, file in names.items()}
+    parts = published_parts(entry)
+    return {part: f"{{fetched}}/{name}/{published_name(parts[part].get('url', ''))}" for part in IN_BUNDLE}
 
 
-def _unfetched(text: str, who: str, config: dict) -> list[str]:
-    """One problem where a path is in the folder of what is fetched, and nothing of the config fetches it."""
+def _with_files(row: dict) -> dict:
+    """Fill in H&E image and alignment of a bundle: the only match in it, or the name that it will have once made."""
+    if row.get("platform") != "xenium" or "path" not in row:
+        return row
+    bundle = Path(row["path"])
+    for column, (pattern, _) in IN_BUNDLE.items():
+        present = sorted(bundle.glob(f"*{pattern}"))
+        row[column] = row.get(column) or str(present[0] if present else bundle / f"{bundle.name}_{pattern}")
+    return row
+
+
+def _check_figures(figures: dict, samples: dict[str, dict], findings: Findings) -> None:
+    """Note samples that figures should show and cannot."""
+    wanted = [("training", name, "train") for name in [figures.get("training")] if name]
+    wanted += [("external", name, "validation") for name in figures.get("external", [])]
+    for key, name, role in wanted:
+        if name not in samples:
+            findings.problem(f"figures.{key}", f"no sample {name} in the sheet", did_you_mean(name, samples))
+        elif samples[name]["role"] != role:
+            findings.problem(
+                f"figures.{key}", f"sample {name} has the role {samples[name]['role']}", f"Name one of role {role}"
+            )
+
+
+def _comparators(entries: dict, samples: dict[str, dict], paths: settings.Paths, findings: Findings) -> dict:
+    """Settings of the comparators by sample and name, with defaults and resolved paths."""
+    parts = settings.load_schema("config")["properties"]["evaluate"]["properties"]["comparators"]
+    by_sample: dict[str, dict] = {sample: {} for sample in samples}
+    for name, entry in entries.items():
+        filled = settings.with_defaults(entry, parts["additionalProperties"])
+        common = {key: filled[key] for key in ("format", "radius_um", "scale")}
+        common["types"] = {str(group): cell_type for group, cell_type in entry["types"].items()}
+        who = f"evaluate.comparators.{name}.files"
+        for sample, text in entry["files"].items():
+            if sample not in samples:
+                findings.problem(who, f"no sample {sample} in the sheet", did_you_mean(sample, samples))
+            elif samples[sample]["role"] == "predict":
+                findings.problem(who, f"sample {sample} has the role predict and is not scored", "Leave it out")
+            else:
+                path = paths.resolve_all({sample: text}, who, findings).get(sample)
+                if path and not _made(text):
+                    _check_file(path, f"comparator {name}", f"{who}.{sample}", findings)
+                by_sample[sample][name] = common | {"path": path}
+    return by_sample
+
+
+def _check_fetched(text: str, who: str, config: dict, findings: Findings) -> None:
+    """Note a path in the folder of what is fetched that nothing of the config fetches."""
     if not text.startswith("{fetched}"):
-        return []
+        return
     name = text.removeprefix("{fetched}").strip("/")
     known = [*_fetches(config, "files"), *_fetches(config, "bundles")]
     for bundle in _fetches(config, "bundles"):
         known += _published({"path": f"{{fetched}}/{bundle}"}, config).values()
     known = [entry.removeprefix("{fetched}/") for entry in known]
-    if name in known:
-        return []
-    return [
-        f"{text}: {who}: neither fetch.files nor fetch.bundles has {name}. "
-        + (nearest(name, known) if known else "Add it there")
-    ]
+    if name not in known:
+        remedy = did_you_mean(name, known) if known else "Add it there"
+        findings.problem(text, f"{who}: neither fetch.files nor fetch.bundles has {name}", remedy)
 
 
-def _row_problems(row: dict, given: dict, config: dict) -> list[str]:
-    """List what is not where a row of the sheet says."""
+def _check_row(row: dict, given: dict, config: dict, findings: Findings) -> None:
+    """Note what is not where a row of the sheet says.
+
+    Parameters
+    ----------
+    row
+        With resolved paths.
+    given
+        Its paths as they are written.
+    """
     who = f"sample {row.get('sample')}"
-    said = [sentence for text in given.values() for sentence in _unfetched(text, who, config)]
-    for column in ("he_image", "alignment", "annotation", "nuclei"):
+    for text in given.values():
+        _check_fetched(text, who, config, findings)
+    for column in COLUMNS[1:]:
         if column in given and not _made(given[column]):
-            said += _file(row[column], who, f"{column} of the sheet")
+            _check_file(row[column], who, f"{column} of the sheet", findings)
     if "path" not in given:
-        return said
+        return
+    slide = row.get("platform") == "slide"
+    if slide and "nuclei" not in given:
+        findings.problem(row["path"], f"{who} is a plain slide without outlines of nuclei", NUCLEI_REMEDY)
     if _made(given["path"]):
-        return said + _slide_problems(given["path"], who, config)
-    if row.get("platform") == "slide":
-        said += _file(row["path"], who, "the slide")
-        if "nuclei" not in given:
-            said.append(f"{row['path']}: {who} is a plain slide without outlines of nuclei. {NUCLEI_REMEDY}")
-        return said
-    return said + bundle_problems(Path(row["path"]), who, "he_image" in given, "alignment" in given)
+        _check_simulated(given["path"], who, config, findings)
+    elif slide:
+        _check_file(row["path"], who, "the slide", findings)
+    else:
+        check_bundle(Path(row["path"]), who, [column for column in IN_BUNDLE if column in given], findings)
 
 
-def _slide_problems(text: str, who: str, config: dict) -> list[str]:
-    """A path among the simulated slides must name one of them."""
-    if text.startswith("{fetched}"):
-        return []
+def _check_simulated(text: str, who: str, config: dict, findings: Findings) -> None:
+    """Note a path among the simulated slides that names none of them."""
     simulate = config.get("simulate") or {}
     folder = f"{{results}}/{simulate.get('folder', 'simulated')}/"
     slides = list(simulate.get("slides", {}))
     name = text.removeprefix(folder).rstrip("/")
-    if not text.startswith(folder) or name in slides:
-        return []
-    known = nearest(name, slides) if slides else "simulate.slides is empty."
-    return [f"{text}: {who}: no slide {name} in simulate.slides. {known}"]
+    if text.startswith(folder) and name not in slides:
+        remedy = did_you_mean(name, slides) if slides else "simulate.slides is empty"
+        findings.problem(text, f"{who}: no slide {name} in simulate.slides", remedy)
 
 
-def _file(path: str, who: str, what: str) -> list[str]:
-    """One problem where a file is not there, with the nearest name beside it."""
-    place = Path(path)
-    if place.is_file():
-        return []
-    if place.is_dir():
-        return [f"{path}: {who}: {what} is a folder. Name the file"]
-    return [f"{path}: {who}: {what} is not there. {_beside(place)}"]
+def _check_file(path: str, who: str, what: str, findings: Findings) -> None:
+    """Note a file that is not there, with the nearest name in its folder."""
+    if Path(path).is_dir():
+        findings.problem(path, f"{who}: {what} is a folder", "Name the file")
+    elif not Path(path).is_file():
+        findings.problem(path, f"{who}: {what} is not there", _nearest(Path(path)))
 
 
-def _beside(path: Path) -> str:
+def _nearest(path: Path) -> str:
     if not path.parent.is_dir():
         return f"There is no folder {path.parent}"
     close = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1)
     return f"Did you mean {close[0]}?" if close else "Correct the path, or put the file there"
 
 
-def bundle_problems(bundle: Path, who: str, he_given: bool, alignment_given: bool) -> list[str]:
-    """List which files of a bundle are not there, or not there once.
+def check_bundle(bundle: Path, who: str, given: list[str], findings: Findings) -> None:
+    """Note files of a bundle that are not there, or not there once.
 
     Parameters
     ----------
-    he_given, alignment_given
-        Whether the sheet names the H&E image and its alignment; else the bundle must hold one of each.
+    given
+        Which of ``he_image`` and ``alignment`` the sheet names; of the others the bundle must hold one each.
     """
     if not bundle.is_dir():
-        return [f"{bundle}: {who}: no such folder. {_beside(bundle)}"]
+        findings.problem(bundle, f"{who}: no such folder", _nearest(bundle))
+        return
     if not (bundle / BUNDLE_FILES[0]).is_file():
-        return [f"{bundle}: {who}: no Xenium bundle: {BUNDLE_FILES[0]} is not there. Name the folder that holds it"]
-    said = [sentence for name in BUNDLE_FILES for sentence in _file(str(bundle / name), who, "a file of the bundle")]
-    wanted = [(HE_IMAGE, "H&E image", "he_image", he_given), (ALIGNMENT, "alignment", "alignment", alignment_given)]
-    for pattern, what, column, given in wanted:
-        found = sorted(p.name for p in bundle.glob(f"*{pattern}"))
-        if given or len(found) == 1:
+        problem = f"{who}: no Xenium bundle: {BUNDLE_FILES[0]} is not there"
+        findings.problem(bundle, problem, "Name the folder that holds it")
+        return
+    for name in BUNDLE_FILES:
+        _check_file(str(bundle / name), who, "a file of the bundle", findings)
+    for column, (pattern, what) in IN_BUNDLE.items():
+        present = sorted(p.name for p in bundle.glob(f"*{pattern}"))
+        if column in given or len(present) == 1:
             continue
-        if found:
-            said.append(
-                f"{bundle}: {who}: {len(found)} candidates for the {what} ({', '.join(found[:3])}). "
-                f"Name one in column {column} of the sheet"
-            )
+        if present:
+            problem = f"{who}: {len(present)} candidates for the {what} ({', '.join(present[:3])})"
+            findings.problem(bundle, problem, f"Name one in column {column} of the sheet")
         else:
             others = sorted(p.name for p in bundle.glob(f"*{Path(pattern).suffix}"))[:4]
             hint = f" (there are {', '.join(others)})" if others else ""
-            said.append(
-                f"{bundle}: {who}: no {what}: no file named *{pattern}{hint}. "
-                f"Name yours in column {column} of the sheet"
-            )
-    return said
+            problem = f"{who}: no {what}: no file named *{pattern}{hint}"
+            findings.problem(bundle, problem, f"Name yours in column {column} of the sheet")
