@@ -17,8 +17,8 @@ rule cells:
         env("image")
     threads: THREADS
     resources:
-        mem_mb=sized(1500, per_thread=BLOCK_MB, shapes=20),
-        runtime=sized(15, images=0.02, shapes=0.3),
+        mem_mb=from_input_size(1500, per_thread=BLOCK_MB, shapes=20),
+        runtime=from_input_size(15, images=0.02, shapes=0.3),
     params:
         limits=config["cells"],
         window_um=config["tiles"]["window_um"],

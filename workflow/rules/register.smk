@@ -21,8 +21,8 @@ rule register:
         env("image")
     threads: 1
     resources:
-        mem_mb=sized(2000, shapes=20),
-        runtime=sized(10, shapes=0.2),
+        mem_mb=from_input_size(2000, shapes=20),
+        runtime=from_input_size(10, shapes=0.2),
     params:
         code=code("register"),
     message:

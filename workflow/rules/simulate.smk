@@ -25,8 +25,8 @@ for slide, settings_of_slide in SIMULATE.get("slides", {}).items():
             env("ingest")
         threads: 1
         resources:
-            mem_mb=sized(1500 + 0.3 * settings_of_slide.get("cells", 1500)),
-            runtime=sized(15 + 0.002 * settings_of_slide.get("cells", 1500)),
+            mem_mb=from_input_size(1500 + 0.3 * settings_of_slide.get("cells", 1500)),
+            runtime=from_input_size(15 + 0.002 * settings_of_slide.get("cells", 1500)),
         params:
             what="slide",
             name=slide,
@@ -50,8 +50,8 @@ rule simulate_reference:
         env("ingest")
     threads: 1
     resources:
-        mem_mb=sized(1500 + 0.1 * SIMULATE.get("reference", {}).get("cells", 2000)),
-        runtime=sized(15),
+        mem_mb=from_input_size(1500 + 0.1 * SIMULATE.get("reference", {}).get("cells", 2000)),
+        runtime=from_input_size(15),
     params:
         what="reference",
         simulate=SIMULATE,

@@ -18,8 +18,8 @@ rule tiles:
         env("image")
     threads: THREADS
     resources:
-        mem_mb=sized(1500, per_thread=BLOCK_MB, shapes=20),
-        runtime=sized(15, images=0.02, shapes=0.3),
+        mem_mb=from_input_size(1500, per_thread=BLOCK_MB, shapes=20),
+        runtime=from_input_size(15, images=0.02, shapes=0.3),
     params:
         window_um=config["tiles"]["window_um"],
         block_px=config["tiles"]["block_px"],
@@ -49,8 +49,8 @@ rule contact_sheet:
         env("image")
     threads: 1
     resources:
-        mem_mb=sized(2000, index=60, annotation=20),
-        runtime=sized(10, index=1),
+        mem_mb=from_input_size(2000, index=60, annotation=20),
+        runtime=from_input_size(10, index=1),
     params:
         types=list(TYPES),
         code=code("contact_sheet"),
