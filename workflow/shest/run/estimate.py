@@ -77,7 +77,7 @@ def training_seconds(cells: float, genes: int, dim: int, train: Mapping[str, Any
     dim
         Length of an embedding.
     train
-        Section of the config.
+        Settings of the system: ``epochs``, ``members``, ``reconstructor_hidden``.
     """
     gflop = 6e-9 * _weights([dim, *train["reconstructor_hidden"], 3 * genes])  # a cell, both directions
     return cells * gflop * train["epochs"] * train["members"] / (GPU_HEAD_GFLOPS if gpu else CPU_GFLOPS * threads)
@@ -114,8 +114,24 @@ def _genes(samples: Mapping[str, SampleSize]) -> int:
     return max((size.genes for size in samples.values()), default=0)
 
 
+def _readers(encoder: EncoderCost, config: Mapping[str, Any]) -> list[dict]:
+    """Settings of the systems that read the embeddings of an encoder."""
+    return [system["settings"] for system in config["systems"].values() if system["encoder"] == encoder.name]
+
+
+def _config_passes(
+    samples: Mapping[str, SampleSize], encoder: EncoderCost, config: Mapping[str, Any]
+) -> dict[str, int]:
+    """Count the passes that the config asks for; none of an encoder that no system reads."""
+    readers = _readers(encoder, config)
+    if not readers:
+        return {"once": 0, "further": 0, "authors": 0}
+    views = max((str(settings.get("views", 1)) for settings in readers), key=("1", "sampled", "8").index)
+    return passes(samples, encoder, views, config["split"]["fractions"]["test"])
+
+
 def _all_passes(samples: Mapping[str, SampleSize], encoder: EncoderCost, config: Mapping[str, Any]) -> int:
-    counted = passes(samples, encoder, config["train"]["views"], config["split"]["fractions"]["test"])
+    counted = _config_passes(samples, encoder, config)
     return counted["once"] + counted["further"]
 
 
@@ -124,7 +140,7 @@ def disk_bytes(
 ) -> dict[str, int]:
     """Estimate what a run writes, in bytes: stores, tiles, embeddings and predictions."""
     side = {name: config["tiles"]["window_um"] / size.mpp for name, size in samples.items()}
-    runs = len(encoders) * len(config["protocols"])
+    runs = len(config["systems"]) * len(config["protocols"])
     written = {
         "stores": sum(STORE_RATIO * 3 * s.he_shape[0] * s.he_shape[1] + 8 * s.values for s in samples.values()),
         "tiles": sum(s.cells * (3 * side[name] ** 2 + PACKED_MASK) for name, s in samples.items()),
@@ -173,12 +189,16 @@ def run_seconds(
 ) -> int | None:
     """Estimate the time of encoding and training on CPU cores, or on one GPU, in s; None: unknown."""
     total = 30.0 * len(samples)  # start-up of the stages of each sample
-    for encoder in encoders:
+    for encoder in (encoder for encoder in encoders if _readers(encoder, config)):
         tiles = _all_passes(samples, encoder, config)
         encoding = encoding_seconds(tiles, encoder.name, encoder.gflop, threads, gpu)
         if encoding is None:
             return None
-        training = training_seconds(_trained(samples), _genes(samples), encoder.dim, config["train"], threads, gpu)
+        heads = [settings for settings in _readers(encoder, config) if "reconstructor_hidden" in settings]
+        training = sum(
+            training_seconds(_trained(samples), _genes(samples), encoder.dim, settings, threads, gpu)
+            for settings in heads
+        )
         total += encoding + training * len(config["protocols"])
     return round(total)
 
@@ -200,12 +220,11 @@ def run_needs(
         a job; ``seconds`` on its ``cpu`` cores and with a ``gpu``, None where they are unknown.
     """
     threads = min(config["resources"]["threads"], os.cpu_count() or 1)
-    views, test = config["train"]["views"], config["split"]["fractions"]["test"]
     return {
         "cells": sum(size.cells for size in samples.values()),
         "disk": disk_bytes(samples, encoders, config),
         "memory": memory_bytes(samples, encoders, config, threads, reference),
-        "passes": {encoder.name: passes(samples, encoder, views, test) for encoder in encoders},
+        "passes": {encoder.name: _config_passes(samples, encoder, config) for encoder in encoders},
         "threads": threads,
         "seconds": {
             device: run_seconds(samples, encoders, config, threads, device == "gpu") for device in ("cpu", "gpu")
