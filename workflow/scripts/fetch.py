@@ -8,12 +8,12 @@ from shest.fetch import sources
 
 def main(output, params, settings):
     files, bundles = sources.sources(settings)
-    folder, patience = Path(params.folder), sources.patience_of(settings)
+    folder, policy = Path(params.folder), sources.policy_of(settings)
     if "files" in output.keys():  # noqa: SIM118 (Snakemake's named list is no dictionary)
         target = folder / params.name
-        sources.fetch_bundle(bundles[params.name], folder, target, settings["archives"], patience)
+        sources.fetch_bundle(bundles[params.name], folder, target, settings["archives"], policy)
     else:
-        sources.fetch_file(sources.targets(files, bundles)[params.name], folder, Path(output.file), patience)
+        sources.fetch_file(sources.targets(files, bundles)[params.name], folder, Path(output.file), policy)
 
 
 with console.session(snakemake.log[0]):

@@ -17,18 +17,33 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+from urllib.parse import unquote, urlsplit
 
-from shest.core.errors import InputError, brief
+from shest.core.errors import InputError, one_line
 from shest.core.files import atomic_write, read_json, remove, write_json
-from shest.encode import encoders
 from shest.fetch import http
-from shest.fetch.http import Patience, Told
-from shest.run import run_inputs
-from shest.run.config import published_name, published_parts
+from shest.fetch.http import Remote, RemoteFile, RemoteInfo, RetryPolicy
+from shest.io.xenium import ALIGNMENT, BUNDLE_FILES, HE_IMAGE, SPECS
 
 log = logging.getLogger("shest")
 DOWNLOADS = "downloads"
-KNOWN = ("sha256", "md5")
+CHECKSUMS = ("sha256", "md5")
+PUBLISHED = {"outs": "outs.zip", "he_image": HE_IMAGE, "alignment": ALIGNMENT}
+"""Files of a published bundle, by the ends of their names."""
+
+
+def published_name(url: str) -> str:
+    """Return the last part of an address: the name that its file was published under."""
+    return unquote(PurePosixPath(urlsplit(url).path).name)
+
+
+def published_parts(entry: Mapping[str, Any]) -> dict[str, dict]:
+    """Return address and known bytes of each file of a published bundle; one without an address has no ``url``."""
+    start = entry.get("url")
+    return {
+        part: ({"url": f"{start}_{ending}"} if start else {}) | entry.get(part, {})
+        for part, ending in PUBLISHED.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -68,25 +83,17 @@ def targets(files: Mapping[str, Source], bundles: Mapping[str, Bundle]) -> dict[
     return dict(files) | beside
 
 
-def hub_encoders(chosen: list[str | dict]) -> list[str]:
+def hub_encoders(encoders: list[dict]) -> list[str]:
     """Return the names of the encoders whose weights come from the hub."""
-    found = []
-    for encoder in chosen:
-        try:
-            entry = encoders.entry_of(encoder)
-        except InputError:
-            continue  # the preflight says it, with everything else
-        if entry is not None and entry.weights.startswith("hub:"):
-            found.append(entry.name)
-    return found
+    return [encoder["name"] for encoder in encoders if str(encoder.get("weights")).startswith("hub:")]
 
 
-def patience_of(settings: Mapping[str, Any]) -> Patience:
+def policy_of(settings: Mapping[str, Any]) -> RetryPolicy:
     """Return how long the config says to go on."""
-    return Patience(settings["tries"], settings["timeout_s"])
+    return RetryPolicy(settings["tries"], settings["timeout_s"])
 
 
-def by_hand(path: Path) -> str:
+def manual_hint(path: Path) -> str:
     """Say where a file that was fetched by hand belongs."""
     return f"Or fetch it by hand and put it there: {path}"
 
@@ -99,23 +106,28 @@ def record_of(path: Path) -> Path:
 def read_record(path: Path) -> dict:
     """Return a file's record, empty where there is none."""
     try:
-        found = read_json(record_of(path))
+        record = read_json(record_of(path))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
-def digests(path: Path) -> dict[str, str]:
-    """Return SHA-256 and MD5 of a file, in hexadecimal, in one reading."""
-    made = [hashlib.new(name, usedforsecurity=False) for name in KNOWN]
+def _write_record(path: Path, source: Source, facts: Mapping, info: RemoteInfo, fetched: bool) -> None:
+    known = {"url": source.url, "fetched": fetched, "etag": info.etag, "modified": info.modified}
+    write_json(record_of(path), dict(facts) | known | {"recorded": datetime.now(UTC).isoformat(timespec="seconds")})
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return size, SHA-256 and MD5 of a file, in one reading."""
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in CHECKSUMS}
     with open(path, "rb") as handle:
         while piece := handle.read(1 << 22):
-            for one in made:
-                one.update(piece)
-    return {name: one.hexdigest() for name, one in zip(KNOWN, made, strict=True)}
+            for value in hashes.values():
+                value.update(piece)
+        return {"bytes": handle.tell()} | {name: value.hexdigest() for name, value in hashes.items()}
 
 
-def obtain(source: Source, folder: Path, patience: Patience) -> Path:
+def fetch_or_reuse(source: Source, folder: Path, policy: RetryPolicy) -> Path:
     """Return the path of a whole and checked file in ``folder``: as it lies there, or fetched.
 
     The first time its SHA-256 is recorded beside it; every later time the file must agree with that.
@@ -127,62 +139,52 @@ def obtain(source: Source, folder: Path, patience: Patience) -> Path:
     """
     path = folder / source.name
     if path.is_file():
-        _take(source, path, patience)
+        _verify_existing(source, path, policy)
         return path
     part, note = http.part_of(path)
-    told = http.download(source.url, path, source.bytes, patience, by_hand(path))
-    found = _facts(part)
+    info = http.download(Remote(source.url, policy, manual_hint(path)), path, source.bytes)
+    facts = _facts(part)
     remedy = (
         "What came was thrown away. Run again; where it says the same, the published file is another than it "
         f"was: correct the config, or remove {record_of(path)}"
     )
     try:
-        _agree(source.url, found, source, read_record(path), remedy)
+        _verify_checksums(source.url, facts, source, read_record(path), remedy)
     except InputError:
         remove(part)
         remove(note)
         raise
-    _write_record(path, source, found, told, fetched=True)
+    _write_record(path, source, facts, info, fetched=True)
     os.replace(part, path)
     remove(note)
     return path
 
 
-def _facts(path: Path) -> dict:
-    return {"bytes": path.stat().st_size} | digests(path)
-
-
-def _agree(what: str | Path, found: Mapping, source: Source, record: Mapping, remedy: str) -> None:
+def _verify_checksums(what: str | Path, facts: Mapping, source: Source, record: Mapping, remedy: str) -> None:
     """Raise :class:`InputError` where a file differs from what the config, or else its record, says of it."""
-    for key in ("bytes", *KNOWN):
-        said = getattr(source, key)
-        wanted, by = (said, "the config") if said is not None else (record.get(key), "its record")
-        if wanted is not None and str(wanted).lower() != str(found[key]).lower():
-            raise InputError(what, f"{key} is {found[key]}, {by} says {wanted}", remedy)
+    for key in ("bytes", *CHECKSUMS):
+        configured = getattr(source, key)
+        wanted, by = (record.get(key), "its record") if configured is None else (configured, "the config")
+        if wanted is not None and str(wanted).lower() != str(facts[key]).lower():
+            raise InputError(what, f"{key} is {facts[key]}, {by} says {wanted}", remedy)
 
 
-def _write_record(path: Path, source: Source, found: Mapping, told: Told, fetched: bool) -> None:
-    known = {"url": source.url, "fetched": fetched, "etag": told.etag, "modified": told.modified}
-    write_json(record_of(path), dict(found) | known | {"recorded": datetime.now(UTC).isoformat(timespec="seconds")})
-
-
-def _take(source: Source, path: Path, patience: Patience) -> None:
+def _verify_existing(source: Source, path: Path, policy: RetryPolicy) -> None:
     """Check a file that lies there: against config and record, else at least its size against the server's."""
-    record = read_record(path)
-    told = Told()
+    record, info = read_record(path), http.UNKNOWN
     if source.bytes is None and not record:
         try:
-            told = http.ask(source.url, Patience(1, min(patience.timeout_s, 10.0)))
+            info = http.probe(Remote(source.url, RetryPolicy(1, min(policy.timeout_s, 10.0))))
         except InputError as error:
             log.warning(f"WARNING {path}: taken as it lies there; its size could not be asked for ({error.problem})")
-    found = _facts(path)
+    facts = _facts(path)
     remedy = f"Copy it again; or remove it and {record_of(path).name}: then it is fetched"
-    _agree(path, found, source, record, remedy)
-    if told.size not in (None, found["bytes"]):
-        raise InputError(path, f"bytes is {found['bytes']}, the server says {told.size}", remedy)
-    log.info(f"{path}: it lies there, {found['bytes']:,} bytes, SHA-256 {found['sha256'][:12]}…; taken")
+    _verify_checksums(path, facts, source, record, remedy)
+    if info.size not in (None, facts["bytes"]):
+        raise InputError(path, f"bytes is {facts['bytes']}, the server says {info.size}", remedy)
+    log.info(f"{path}: it lies there, {facts['bytes']:,} bytes, SHA-256 {facts['sha256'][:12]}…; taken")
     if not record:
-        _write_record(path, source, found, told, fetched=False)
+        _write_record(path, source, facts, info, fetched=False)
 
 
 def link(path: Path, target: Path) -> None:
@@ -194,12 +196,12 @@ def link(path: Path, target: Path) -> None:
             tmp_path.symlink_to(path.resolve())
 
 
-def fetch_file(source: Source, folder: Path, target: Path, patience: Patience) -> None:
-    """Obtain a file and link it to where the workflow wants it."""
-    link(obtain(source, folder / DOWNLOADS, patience), target)
+def fetch_file(source: Source, folder: Path, target: Path, policy: RetryPolicy) -> None:
+    """Fetch a file, or take it as it lies there, and link it to where the workflow wants it."""
+    link(fetch_or_reuse(source, folder / DOWNLOADS, policy), target)
 
 
-def fetch_bundle(bundle: Bundle, folder: Path, target: Path, archives: str, patience: Patience) -> None:
+def fetch_bundle(bundle: Bundle, folder: Path, target: Path, archives: str, policy: RetryPolicy) -> None:
     """Put the files that the workflow reads of a bundle into ``target``.
 
     Parameters
@@ -210,13 +212,13 @@ def fetch_bundle(bundle: Bundle, folder: Path, target: Path, archives: str, pati
         An archive that lies there is used in any case; one that was put there by hand is never removed.
     """
     path = folder / DOWNLOADS / bundle.outs.name
-    told = None
-    if archives == "members" and not path.is_file() and not (bundle.outs.sha256 or bundle.outs.md5):
-        told = http.ask(bundle.outs.url, patience, by_hand(path))
-    if told is not None and told.ranges:
-        _unpack_remote(bundle.outs, path, told, target, patience)
-        return
-    obtain(bundle.outs, folder / DOWNLOADS, patience)
+    if not path.is_file() and by_members(bundle, archives):
+        remote = Remote(bundle.outs.url, policy, manual_hint(path))
+        info = http.probe(remote)
+        if info.ranges:
+            _unpack_remote(bundle.outs, remote, info, path, target)
+            return
+    fetch_or_reuse(bundle.outs, folder / DOWNLOADS, policy)
     with open(path, "rb") as handle:
         unpack(handle, path, target)
     if archives != "keep" and read_record(path).get("fetched"):
@@ -224,19 +226,18 @@ def fetch_bundle(bundle: Bundle, folder: Path, target: Path, archives: str, pati
         log.info(f"{path}: unpacked and removed; its record stays")
 
 
-def _unpack_remote(source: Source, path: Path, told: Told, target: Path, patience: Patience) -> None:
+def by_members(bundle: Bundle, archives: str) -> bool:
+    """Tell whether single files are read out of a bundle's archive, where its server serves ranges."""
+    return archives == "members" and not (bundle.outs.sha256 or bundle.outs.md5)
+
+
+def _unpack_remote(source: Source, remote: Remote, info: RemoteInfo, path: Path, target: Path) -> None:
     """Unpack from the server, and record what came."""
-    if source.bytes is not None and told.size != source.bytes:
-        raise InputError(
-            source.url,
-            f"the server has {told.size:,} bytes, the config says {source.bytes:,}",
-            "Correct bytes in the config, or the URL",
-        )
-    with remote(source, told, patience, path) as handle:
+    http.check_size(source.url, info, source.bytes)
+    with buffered(remote, info) as handle:
         members = unpack(handle, source.url, target)
-    record = read_record(path)
-    known = {name: told["crc32"] for name, told in record.get("members", {}).items()}
-    if known and known != {name: told["crc32"] for name, told in members.items()}:
+    recorded = {name: member["crc32"] for name, member in read_record(path).get("members", {}).items()}
+    if recorded and recorded != {name: member["crc32"] for name, member in members.items()}:
         for name in members:
             remove(target / name)
         raise InputError(
@@ -244,12 +245,12 @@ def _unpack_remote(source: Source, path: Path, told: Told, target: Path, patienc
             "its files are others than those that were fetched first",
             f"To take the new ones, remove {record_of(path)}",
         )
-    _write_record(path, source, {"bytes": told.size, "members": members}, told, fetched=True)
+    _write_record(path, source, {"bytes": info.size, "members": members}, info, fetched=True)
 
 
-def remote(source: Source, told: Told, patience: Patience, path: Path) -> io.BufferedReader:
+def buffered(remote: Remote, info: RemoteInfo) -> io.BufferedReader:
     """Open a file on its server for reading."""
-    return io.BufferedReader(http.RemoteFile(source.url, told, patience, by_hand(path)), 1 << 16)
+    return io.BufferedReader(RemoteFile(remote, info), 1 << 16)
 
 
 def wanted_members(archive: zipfile.ZipFile, what: str | Path) -> dict[str, zipfile.ZipInfo]:
@@ -261,25 +262,22 @@ def wanted_members(archive: zipfile.ZipFile, what: str | Path) -> dict[str, zipf
         A path in the archive leaves its folder, a wanted file is missing, there twice, no plain file or encrypted.
     """
     infos = archive.infolist()
-    strange = next((i.filename for i in infos if _leaves(i.filename)), None)
+    strange = next((info.filename for info in infos if _leaves(info.filename)), None)
     if strange is not None:
         raise InputError(what, f"holds a path that leaves its folder ({strange})", "Do not trust this archive")
-    specs = [PurePosixPath(i.filename) for i in infos if PurePosixPath(i.filename).name == run_inputs.BUNDLE_FILES[0]]
+    specs = [path for info in infos if (path := PurePosixPath(info.filename)).name == SPECS]
     if len(specs) != 1:
-        raise InputError(
-            what, f"{len(specs)} files {run_inputs.BUNDLE_FILES[0]} in it", "Name the archive of one bundle"
-        )
-    found = {}
-    for name in run_inputs.BUNDLE_FILES:
+        raise InputError(what, f"{len(specs)} files {SPECS} in it", "Name the archive of one bundle")
+    members = {}
+    for name in BUNDLE_FILES:
         wanted = str(specs[0].with_name(name))
-        members = [info for info in infos if info.filename == wanted]
-        if len(members) != 1:
-            raise InputError(what, f"{len(members)} files {wanted} in it", "Name the archive of a whole bundle")
-        kind = stat.S_IFMT(members[0].external_attr >> 16)
-        if kind not in (0, stat.S_IFREG) or members[0].flag_bits & 1:
+        matches = [info for info in infos if info.filename == wanted]
+        if len(matches) != 1:
+            raise InputError(what, f"{len(matches)} files {wanted} in it", "Name the archive of a whole bundle")
+        members[name] = matches[0]
+        if stat.S_IFMT(members[name].external_attr >> 16) not in (0, stat.S_IFREG) or members[name].flag_bits & 1:
             raise InputError(what, f"{wanted} is a link, no plain file, or encrypted", "Do not trust this archive")
-        found[name] = members[0]
-    return found
+    return members
 
 
 def _leaves(name: str) -> bool:
@@ -305,9 +303,9 @@ def unpack(handle: IO[bytes], what: str | Path, target: Path) -> dict[str, dict]
                     _extract(archive, info, target / name, advance)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno in http.NO_ROOM:
-            raise InputError(target, f"no room left ({brief(error)})", "Free some, then run again") from None
+            raise InputError(target, f"no room left ({one_line(error)})", "Free some, then run again") from None
         remedy = "Remove it and its record, then it is fetched again"
-        raise InputError(what, f"cannot be unpacked ({brief(error)})", remedy) from None
+        raise InputError(what, f"cannot be unpacked ({one_line(error)})", remedy) from None
     return {name: {"bytes": i.file_size, "crc32": f"{i.CRC:08x}"} for name, i in members.items()}
 
 
