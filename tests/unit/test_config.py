@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from shest.core.errors import Findings
 from shest.run import config
 
 GOOD = {
@@ -14,37 +15,60 @@ GOOD = {
 }
 
 
+def check(entries):
+    """The filled config and what is wrong with it."""
+    findings = Findings()
+    return config.check_config(entries, "c.yaml", findings), [str(problem) for problem in findings.problems]
+
+
 def test_defaults_are_filled_in_at_every_depth():
-    filled, found = config.check_config(GOOD, "c.yaml")
-    assert found == []
+    filled, problems = check(GOOD)
+    assert problems == []
     assert filled["results"] == "results"
     assert filled["cells"] == {"min_um": 2, "max_um": 16, "max_mean_grey": 230}
     assert filled["reference"]["label_key"] == "cell_type_tumor"
+    assert filled["encoders"] == [{"name": "morphometrics"}]
     assert "cells" not in GOOD
 
 
 def test_all_mistakes_are_said_at_once_with_the_nearest_key():
     bad = GOOD | {"cels": {}, "tiles": {"window": 16, "block_px": "big"}, "protocols": ["strict", "random"]}
-    found = "\n".join(config.check_config(bad, "c.yaml")[1])
-    assert "unknown key cels. Did you mean cells?" in found
-    assert "unknown key tiles.window. Did you mean window_um?" in found
-    assert "tiles.block_px" in found
-    assert "protocols.1" in found
-    assert all(line.startswith("c.yaml: ") for line in found.splitlines())
+    problems = "\n".join(check(bad)[1])
+    assert "unknown key cels. Did you mean cells?" in problems
+    assert "unknown key tiles.window. Did you mean window_um?" in problems
+    assert "tiles.block_px" in problems
+    assert "protocols.1" in problems
+    assert all(line.startswith("c.yaml: ") for line in problems.splitlines())
+
+
+def test_a_key_of_an_earlier_version_is_said_with_its_new_name(monkeypatch):
+    monkeypatch.setattr(config, "RENAMED", {"figures.picture": "figures.system"})
+    problems = check(GOOD | {"figures": {"picture": "morphometrics"}})[1]
+    assert problems == ["c.yaml: figures.picture is a key of an earlier version. Use figures.system instead"]
+
+
+def test_encoders_are_completed_and_unknown_ones_named():
+    chosen = ["resnet50", {"name": "own", "architecture": "vit", "weights": "random", "features": 8, "gflop": 3}]
+    filled, problems = check(GOOD | {"encoders": chosen})
+    assert problems == []
+    assert [entry["features"] for entry in filled["encoders"]] == [2048, 8]
+    assert [entry["gflop"] for entry in filled["encoders"]] == [8.2, 3]
+    problems = check(GOOD | {"encoders": ["h-optimus-1", "morphometrics"]})[1]
+    assert ["h-optimus-1: not a known encoder" in problem for problem in problems] == [True]
 
 
 def test_a_missing_section_is_named_with_what_it_is_for():
-    found = config.check_config({k: v for k, v in GOOD.items() if k != "reference"}, "c.yaml")[1]
-    said = "c.yaml: reference is missing. Labelled single-cell reference that TACCO annotates the cells with."
-    assert found == [said]
+    problems = check({k: v for k, v in GOOD.items() if k != "reference"})[1]
+    expected = "c.yaml: reference is missing. Labelled single-cell reference that TACCO annotates the cells with."
+    assert problems == [expected]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["a"]}}}, "subtype a belongs to A and to B"),
         ({"cells": {"min_um": 20}}, "cells.min_um must be less"),
-        ({"encoders": ["x", {"name": "x"}]}, "encoders: x stands there twice"),
+        ({"encoders": ["resnet50", {"name": "resnet50"}]}, "encoders: resnet50 stands there twice"),
         (
             {"evaluate": {"comparators": {"H": {"format": "csv", "files": {"a": "x"}, "types": {1: "AA", 2: None}}}}},
             "evaluate.comparators.H.types.1: AA is not a type of cell_types. Did you mean A?",
@@ -55,19 +79,20 @@ def test_a_missing_section_is_named_with_what_it_is_for():
         ),
     ],
 )
-def test_keys_that_contradict_each_other(change, said):
-    assert said in "\n".join(config.check_config(GOOD | change, "c.yaml")[1])
+def test_keys_that_contradict_each_other(change, message):
+    assert message in "\n".join(check(GOOD | change)[1])
 
 
 def sheet(tmp_path, text):
     path = tmp_path / "samples.tsv"
     path.write_text(text)
-    return config.read_sheet(path)
+    findings = Findings()
+    return config.read_sheet(path, findings), [str(problem) for problem in findings.problems]
 
 
 def test_sheet_rows_get_defaults_and_empty_cells_mean_the_default(tmp_path):
-    rows, found = sheet(tmp_path, "# a comment\nsample\trole\tpath\tannotation\n\na\ttrain\tx\t\n")
-    assert found == []
+    rows, problems = sheet(tmp_path, "# a comment\nsample\trole\tpath\tannotation\n\na\ttrain\tx\t\n")
+    assert problems == []
     assert rows == [
         {
             "sample": "a",
@@ -85,7 +110,7 @@ def test_sheet_rows_get_defaults_and_empty_cells_mean_the_default(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("sample\trole\tpaht\na\ttrain\tx\n", "unknown column paht. Did you mean path?"),
         ("sample\trole\na\ttrain\n", "column path is missing"),
@@ -93,22 +118,20 @@ def test_sheet_rows_get_defaults_and_empty_cells_mean_the_default(tmp_path):
         ("sample\trole\tpath\n../a\ttrain\tx\n", "sample: '../a' does not match"),
         ("sample\trole\tpath\na\tvalidation\tx\n", "no training sample"),
         ("sample\trole\tpath\na\ttraining\tx\n", "'training' is not one of"),
-        ("sample\trole\tpath\nmodels\ttrain\tx\n", "name of a results folder"),
         ("sample\trole\tpath\n", "no samples"),
         ("sample\trole\tplatform\tpath\na\tvalidation\tslide\tx\n", "sample a is a plain slide, without counts"),
         ("sample\trole\tpath\tmpp\na\ttrain\tx\t0.25\n", "column mpp is not used for platform xenium"),
         ("sample\trole\tplatform\tpath\tmpp\na\tpredict\tslide\tx\t40x\n", "mpp: '40x' does not match"),
     ],
 )
-def test_mistakes_in_the_sheet(tmp_path, text, said):
-    assert said in "\n".join(sheet(tmp_path, text)[1])
+def test_mistakes_in_the_sheet(tmp_path, text, message):
+    assert message in "\n".join(sheet(tmp_path, text)[1])
 
 
 def test_a_missing_sheet_is_one_problem(tmp_path):
-    rows, found = config.read_sheet(tmp_path / "none.tsv")
-    assert rows == []
-    assert len(found) == 1
-    assert "not there" in found[0]
+    findings = Findings()
+    assert config.read_sheet(tmp_path / "none.tsv", findings) == []
+    assert ["not there" in str(problem) for problem in findings.problems] == [True]
 
 
 def test_paths_start_from_the_configs_folder_results_or_the_environment(tmp_path, monkeypatch):
@@ -119,12 +142,11 @@ def test_paths_start_from_the_configs_folder_results_or_the_environment(tmp_path
     assert paths.resolve("../a") == str(tmp_path.parent / "a")
     assert paths.resolve("{results}/simulated/x") == "out/simulated/x"
     assert paths.resolve("$DATA/x") == paths.resolve("${DATA}/x") == "/d/x"
-    done, found = paths.resolve_all({"path": "$NOWHERE/x", "other": "/y"}, "sheet")
-    assert done == {"other": "/y"}
-    assert "NOWHERE, which is not set" in found[0]
+    findings = Findings()
+    assert paths.resolve_all({"path": "$NOWHERE/x", "other": "/y"}, "sheet", findings) == {"other": "/y"}
+    assert ["NOWHERE, which is not set" in str(problem) for problem in findings.problems] == [True]
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "config").glob("*.yaml")), ids=lambda p: p.name)
 def test_the_projects_own_configs_are_right(path):
-    _, found = config.check_config(yaml.safe_load(path.read_text()), path.name)
-    assert found == []
+    assert check(yaml.safe_load(path.read_text()))[1] == []

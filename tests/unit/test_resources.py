@@ -7,8 +7,10 @@ import pytest
 
 from shest.core.errors import InputError
 from shest.encode import device
-from shest.run import resources
+from shest.encode.spec import complete
+from shest.run import estimate, resources
 
+MORPHOMETRICS = complete("morphometrics")
 TRAIN = {"reconstructor_hidden": [2048, 4096], "epochs": 40, "members": 3}
 
 
@@ -18,8 +20,8 @@ def write_record(path, cells=1000, genes=300, **stored):
 
 
 def test_an_attempt_asks_for_half_as_much_again():
-    assert [resources.grown(1000, n) for n in (1, 2, 3)] == [1000, 1500, 2250]
-    assert resources.grown(0.2, 1) == 1
+    assert [resources.scale_by_attempt(1000, n) for n in (1, 2, 3)] == [1000, 1500, 2250]
+    assert resources.scale_by_attempt(0.2, 1) == 1
 
 
 def test_a_request_grows_with_the_named_inputs_and_the_store(tmp_path):
@@ -27,18 +29,18 @@ def test_a_request_grows_with_the_named_inputs_and_the_store(tmp_path):
     (tmp_path / "b").write_bytes(bytes(1_000_000))
     record = write_record(tmp_path / "ingest.json", tables=5_000_000, shapes=2_000_000)
     files = {"parts": [str(tmp_path / "a"), str(tmp_path / "b")], "none": [], "ingest": [record, record]}
-    assert resources.request(100, {}, files.get) == 100
-    assert resources.request(100, {"parts": 2}, files.get) == pytest.approx(108)
-    assert resources.request(100, {"none": 2}, files.get) == 100
-    assert resources.request(100, {"tables": 10, "shapes": 1}, files.get) == pytest.approx(204)
-    assert resources.request(100, {"images": 10}, files.get) == 100, "a store without that part, or of an older run"
+    assert resources.request_mb(100, {}, files.get) == 100
+    assert resources.request_mb(100, {"parts": 2}, files.get) == pytest.approx(108)
+    assert resources.request_mb(100, {"none": 2}, files.get) == 100
+    assert resources.request_mb(100, {"tables": 10, "shapes": 1}, files.get) == pytest.approx(204)
+    assert resources.request_mb(100, {"images": 10}, files.get) == 100, "a store without that part, or of an older run"
 
 
 def test_a_file_that_is_not_there_yet_is_said_by_its_name(tmp_path):
     # Snakemake takes exactly this error, with this name, for: not known yet
     for factor, name in (({"parts": 1}, "parts"), ({"tables": 1}, "ingest")):
         with pytest.raises(FileNotFoundError) as error:
-            resources.request(1, factor, {name: [str(tmp_path / "later")]}.get)
+            resources.request_mb(1, factor, {name: [str(tmp_path / "later")]}.get)
         assert error.value.filename == str(tmp_path / "later")
 
 
@@ -53,19 +55,29 @@ def test_a_store_is_measured_by_its_parts(tmp_path):
 def test_an_encoder_asks_for_room_for_its_weights(tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(bytes(10_000_000))
-    assert resources.encoder_mb({"name": "own", "weights": str(tmp_path)}, 4) == pytest.approx(4030)
-    assert resources.encoder_mb({"name": "own", "weights": str(weights)}, 4) == pytest.approx(4030)
-    assert resources.encoder_mb("h-optimus-0", 4) > 3 * 4500
-    assert resources.encoder_mb("morphometrics", 8) > resources.encoder_mb("morphometrics", 1)
+    for path in (tmp_path, weights):
+        own = complete({"name": "own", "architecture": "vit", "features": 8, "weights": str(path)})
+        assert resources.encoder_mb(own, 4) == pytest.approx(4030)
+    assert resources.encoder_mb(complete("h-optimus-0"), 4) > 3 * 4500
+    assert resources.encoder_mb(MORPHOMETRICS, 8) > resources.encoder_mb(MORPHOMETRICS, 1)
 
 
 def test_encoding_takes_less_on_a_gpu_and_never_more_than_a_day():
-    own = {"name": "own", "architecture": "vit"}
+    own = complete({"name": "own", "architecture": "vit", "features": 8, "weights": "random"})
     cpu, gpu_ = (resources.encoding_minutes(own, 20_000, 8, on) for on in (False, True))
     assert gpu_ < cpu
     assert gpu_ > 30
     assert resources.encoding_minutes(own, 1e9, 8, False) == resources.LONGEST
-    assert resources.encoding_minutes("morphometrics", 1e6, 8, False) < resources.encoding_minutes(own, 1e6, 8, False)
+    assert resources.encoding_minutes(MORPHOMETRICS, 1e6, 8, False) < resources.encoding_minutes(own, 1e6, 8, False)
+    assert resources.encoding_minutes(own | {"gflop": 1}, 20_000, 8, False) < cpu
+
+
+def test_a_request_is_the_estimate_with_slack(tmp_path):
+    record = write_record(tmp_path / "a.json", cells=100_000, genes=5000)
+    spent = estimate.training_seconds(100_000, 5000, 1536, TRAIN, 8, False)
+    assert resources.training_minutes([record], 1536, TRAIN, 8, False) == 20 + resources.SLACK * spent / 60
+    spent = estimate.encoding_seconds(20_000, "h-optimus-0", 608, 8, True)
+    assert resources.encoding_minutes(complete("h-optimus-0"), 20_000, 8, True) == 30 + resources.SLACK * spent / 60
 
 
 def test_training_time_follows_cells_genes_members_and_device(tmp_path):
@@ -108,7 +120,7 @@ def rules(root):
 
 
 def test_every_rule_asks_for_memory_and_time_that_grow(root):
-    makers = ("sized(", "encoder_mb", "encoding_minutes(", "training_minutes")
+    makers = ("from_input_size(", "encoder_mb", "encoding_minutes(", "lambda w, attempt", "further_views", "fit_minutes")
     found = list(rules(root))
     assert len(found) > 20
     for name, body in found:

@@ -1,0 +1,93 @@
+"""What a run reads: every path resolved, and what is wrong with places before any rule is read."""
+
+import pytest
+import yaml
+
+from shest.core.errors import Findings
+from shest.run import run_inputs
+
+ENTRY = {"format": "hovernet", "files": {"b": "b.json"}, "types": {0: None, 1: "A"}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "reference.h5ad").touch()
+    (tmp_path / "b.json").write_text("{}")
+    simulated = "{results}/simulated"
+    rows = [
+        f"{name}\t{role}\t{simulated}/{name}" for name, role in (("a", "train"), ("b", "validation"), ("c", "predict"))
+    ]
+    (tmp_path / "samples.tsv").write_text("\n".join(["sample\trole\tpath", *rows]) + "\n")
+    return tmp_path
+
+
+def load(folder, change=None, **comparators):
+    config = {
+        "samples": "samples.tsv",
+        "reference": {"path": "reference.h5ad"},
+        "cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["b"]}},
+        "simulate": {"slides": {name: {} for name in "abc"}},
+        "evaluate": {"comparators": comparators},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | (change or {})))
+    findings = Findings()
+    run = run_inputs.load(yaml.safe_load((folder / "config.yaml").read_text()), folder / "config.yaml", findings)
+    return run, [str(problem) for problem in findings.problems]
+
+
+def test_comparators_get_defaults_and_resolved_paths_by_sample(folder):
+    run, problems = load(folder, Hover=ENTRY, Other=ENTRY | {"radius_um": 3, "scale": 0.5, "format": "csv"})
+    assert problems == []
+    path = str(folder / "b.json")
+    types = {"0": None, "1": "A"}
+    assert run.comparators == {
+        "a": {},
+        "b": {
+            "Hover": {"format": "hovernet", "radius_um": 5, "scale": 1, "types": types, "path": path},
+            "Other": {"format": "csv", "radius_um": 3, "scale": 0.5, "types": types, "path": path},
+        },
+        "c": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"bb": "b.json"}, "evaluate.comparators.Hover.files: no sample bb in the sheet. Did you mean b?"),
+        ({"c": "b.json"}, "sample c has the role predict and is not scored"),
+        ({"b": "bb.json"}, "evaluate.comparators.Hover.files.b is not there. Did you mean b.json?"),
+        ({"b": "$NOWHERE/b.json"}, "needs the environment variable NOWHERE"),
+    ],
+)
+def test_files_that_cannot_be_used_are_named(folder, files, message, monkeypatch):
+    monkeypatch.delenv("NOWHERE", raising=False)
+    run, problems = load(folder, Hover=ENTRY | {"files": files})
+    assert run is None
+    assert [message in problem for problem in problems] == [True]
+
+
+def test_every_bundle_has_an_image_and_an_alignment_and_weights_start_from_the_configs_folder(folder):
+    own = {"name": "own", "architecture": "vit", "features": 8, "weights": "w"}
+    run, problems = load(folder, {"encoders": [own, "morphometrics", "resnet50"]})
+    assert problems == []
+    assert run.samples["a"]["he_image"] == "results/simulated/a/a_he_image.ome.tif"
+    assert run.samples["a"]["alignment"] in run.files("a")
+    weights = [entry.get("weights") for entry in run.config["encoders"]]
+    assert weights == [str(folder / "w"), None, "hub:timm/resnet50.a1_in1k"]
+
+
+def test_results_that_are_a_file_or_in_one(folder):
+    (folder / "out").touch()
+    for path in (folder / "out", folder / "out/deeper"):
+        run, problems = load(folder, {"results": str(path)})
+        assert run is None
+        assert problems == [f"{path}: results: {folder}/out is a file. Set results to the path of a folder"]
+
+
+def test_results_of_an_earlier_version_are_not_mixed_with_new_ones(folder):
+    (folder / "out").mkdir()
+    assert load(folder, {"results": str(folder / "out")})[1] == []
+    (folder / "out/preflight.json").write_text("{}")
+    run, problems = load(folder, {"results": str(folder / "out")})
+    assert run is None
+    assert ["was written by an earlier version with another layout" in problem for problem in problems] == [True]
