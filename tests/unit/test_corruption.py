@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from support import bundles
 
 from shest.core.errors import Findings, InputError
-from shest.io import ingest, store
-from shest.io import xenium as heads
+from shest.io import ingest, sample_checks, store
+from shest.io.header import SampleHeader
 
 FILES = (
     "experiment.xenium",
@@ -70,12 +70,12 @@ def spoil(bundle: Path, other: Path, kind: str, name: str, how) -> None:
         bundles.overwrite(path, (other / name).read_bytes())
 
 
-def check(bundle: Path) -> tuple[heads.Heads, Findings]:
-    found = Findings()
-    return heads.check(bundle, bundles.he_image(bundle), bundles.alignment(bundle), found), found
+def check(bundle: Path) -> tuple[SampleHeader, Findings]:
+    findings = Findings()
+    return sample_checks.check_bundle(bundle, bundles.he_image(bundle), bundles.alignment(bundle), findings), findings
 
 
-def same(one: heads.Heads, two: heads.Heads) -> bool:
+def same(one: SampleHeader, two: SampleHeader) -> bool:
     return all(np.array_equal(getattr(one, name), getattr(two, name)) for name in vars(one))
 
 
@@ -85,11 +85,11 @@ def test_what_is_cut_dropped_or_swapped_is_refused_or_was_not_needed(good, other
     with tempfile.TemporaryDirectory() as folder:
         bundle = bundles.copy(good, Path(folder))
         spoil(bundle, other, *harm)
-        head, found = check(bundle)
-        for problem in found.problems:
+        header, findings = check(bundle)
+        for problem in findings.problems:
             assert str(folder) in problem.path
             assert "\n" not in str(problem)
-        assert found.problems or (harm[0] == "cut" and same(head, check(good)[0]))
+        assert findings.problems or (harm[0] == "cut" and same(header, check(good)[0]))
 
 
 @settings(max_examples=80, **QUIET)
@@ -110,6 +110,7 @@ def test_ingest_refuses_in_a_sentence_or_writes_a_whole_store(good, other, harm)
         bundle, path = bundles.copy(good, Path(folder)), Path(folder) / "out" / "sdata.zarr"
         spoil(bundle, other, *harm)
         try:
+            check(bundle)[1].stop()
             sdata, facts = ingest.read_bundle(bundle, bundles.he_image(bundle), bundles.alignment(bundle))
             ingest.write_store(sdata, path)
         except InputError:

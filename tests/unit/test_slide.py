@@ -13,8 +13,8 @@ from support import slides
 
 from shest.core.errors import Findings, InputError
 from shest.core.files import write_json
-from shest.io import ingest, slide, store
-from shest.run import checks
+from shest.io import ingest, sample_checks, slide, store
+from shest.io.registration import Registration
 from shest.tiles import quadruple
 from shest.tissue import cells, register
 
@@ -60,15 +60,15 @@ def test_the_real_slide_with_found_nuclei_is_stored_as_a_bundle_is(real, tmp_pat
     ingest.write_store(sdata, tmp_path / "s.zarr")
     write_json(tmp_path / "ingest.json", facts)
     assert (facts["platform"], facts["cells"], facts["genes"]) == ("slide", len(found), 0)
-    place = register.registration(facts["he_to_morphology"], facts["pixel_size_um"])
-    assert place["he_to_um"] == [[0.499, 0, 0], [0, 0.499, 0], [0, 0, 1]]
-    assert (place["mpp_x"], place["mpp_y"], place["rotation"], place["mirror"]) == (0.499, 0.499, 0, False)
+    frame = Registration.of_alignment(facts["he_to_morphology"], facts["pixel_size_um"])
+    assert frame.he_to_um.tolist() == [[0.499, 0, 0], [0, 0.499, 0], [0, 0, 1]]
+    assert (frame.mpp_x, frame.mpp_y, frame.rotation, frame.mirror) == (0.499, 0.499, 0, False)
     scales = store.image_scales(tmp_path / "s.zarr")
     assert [level.shape for level in scales] == [(3, 2967, 2220), (3, 741, 555), (3, 185, 138)]
     assert scales[0].chunks == (3, 512, 512)
     ids, outlines = store.read_nuclei(tmp_path / "s.zarr")
     assert sorted(store.read_cell_ids(tmp_path / "s.zarr")) == sorted(ids)
-    back = store.transform_outlines(outlines, np.array(place["um_to_he"]))
+    back = store.transform_outlines(outlines, frame.um_to_he)
     assert np.allclose(shapely.get_coordinates(back[0]), found[0], atol=1e-9)
     overview, factor = store.overview(tmp_path / "s.zarr")
     assert register.share_on_tissue(shapely.get_coordinates(shapely.centroid(back)), overview, factor) > 0.9
@@ -80,7 +80,7 @@ def test_the_real_slide_with_found_nuclei_is_stored_as_a_bundle_is(real, tmp_pat
     opened = spatialdata.read_zarr(tmp_path / "s.zarr")
     assert opened.tables["table"].shape == (len(found), 0)
     window = spatialdata.transformations.get_transformation(opened.images["he_image"], "global")
-    assert np.allclose(window.to_affine_matrix(("x", "y"), ("x", "y")), place["he_to_um"])
+    assert np.allclose(window.to_affine_matrix(("x", "y"), ("x", "y")), frame.he_to_um)
 
 
 @pytest.mark.parametrize(
@@ -257,12 +257,12 @@ def test_crossing_outlines_are_repaired_and_those_without_area_keep_their_cell(t
 def test_ids_that_name_no_single_cell_become_numbers_and_are_warned_of(tmp_path, ids):
     path = qupath(tmp_path, [slides.feature(r, number=i) for i, r in zip(ids, slides.rings(*PLACES), strict=True)])
     assert nuclei(path).cell_id.tolist() == ["1", "2", "3", "4"]
-    found = Findings()
+    findings = Findings()
     row = {"path": str(slides.tiff(tmp_path / "s.tif")), "nuclei": str(path), "platform": "slide", "role": "predict"}
-    head = checks.check_slide(row, found)
-    assert found.problems == []
-    assert ["share them" in str(warning) for warning in found.warnings] == [True]
-    assert (head.nuclei, head.mpp, head.he_shape) == (4, pytest.approx((0.25, 0.25)), (300, 400))
+    header = sample_checks.check_sample(row, findings)
+    assert findings.problems == []
+    assert ["share them" in str(warning) for warning in findings.warnings] == [True]
+    assert (header.nuclei, header.mpp, header.he_shape) == (4, pytest.approx((0.25, 0.25)), (300, 400))
 
 
 def scaled(factor):

@@ -5,6 +5,7 @@ Files that the run itself makes are estimated from their settings; files that ar
 """
 
 import argparse
+import logging
 import os
 import sys
 import warnings
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
 
 from shest.core.disk import free_bytes, total_memory, used_bytes
@@ -168,7 +168,8 @@ def check_tables(inputs: RunInputs, headers: Mapping[str, SampleHeader], finding
         path = inputs.samples[name]["annotation"]
         if path and is_present([path]):
             groups = checks.check_table(path, header.cell_ids, types, findings)
-            counts[name] = pd.Series(dtype=int) if groups is None else groups
+            if groups is not None:
+                counts[name] = groups
     trained = [name for name, row in inputs.samples.items() if row["role"] == "train" and row["platform"] == "xenium"]
     if trained and set(trained) <= set(counts):
         tables = {inputs.samples[name]["annotation"]: counts[name] for name in trained}
@@ -262,7 +263,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("config", type=Path, help="config file, as snakemake is given it")
     path = parser.parse_args().config
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # of libraries: what they warn of is checked here, or no concern of a user
+    logging.disable()
     findings = Findings()
     config = read_config(path, findings)
     inputs = run_inputs.load(config, path, findings) if config else None

@@ -1,19 +1,29 @@
 """Bad input: each kind is named in one sentence, all at once, and nothing that came before is harmed."""
 
 import json
+import re
+import shutil
+import subprocess
+import sys
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import yaml
 from scipy import sparse
 from support import bundles, slides
 
 from shest.core.errors import Findings, InputErrors
-from shest.io import xenium as heads
-from shest.run import checks, estimate
+from shest.core.units import format_seconds
+from shest.encode.spec import complete
+from shest.io import detections, ingest, sample_checks, store
+from shest.io.xenium import BUNDLE_FILES
+from shest.labels import checks
+from shest.run import check, estimate, run_inputs
 from shest.run import config as settings
+from shest.simulate.spec import BUNDLE_FILES as SIMULATED_FILES
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +44,9 @@ def bundle(good, tmp_path):
 
 
 def checked(bundle, he=None, alignment=None):
-    found = Findings()
-    head = heads.check(bundle, he or bundles.he_image(bundle), alignment or bundles.alignment(bundle), found)
-    return head, found
+    findings = Findings()
+    arguments = he or bundles.he_image(bundle), alignment or bundles.alignment(bundle), findings
+    return sample_checks.check_bundle(bundle, *arguments), findings
 
 
 def run_config(**change):
@@ -46,8 +56,9 @@ def run_config(**change):
         "cell_types": {name: {"subtypes": members} for name, members in bundles.SUBTYPES.items()},
         "train": {"min_cells": 5},
     }
-    filled, problems = settings.check_config(config | change, "c.yaml")
-    assert problems == []
+    findings = Findings()
+    filled = settings.check_config(config | change, "c.yaml", findings)
+    assert findings.problems == []
     return filled
 
 
@@ -65,19 +76,19 @@ def sample(bundle, **change):
     return {"a": row | change}
 
 
-def test_a_good_bundle_has_no_problem_and_its_heads_are_right(good):
-    head, found = checked(good)
-    assert (found.problems, found.warnings) == ([], [])
+def test_a_good_bundle_has_no_problem_and_its_header_is_right(good):
+    header, findings = checked(good)
+    assert (findings.problems, findings.warnings) == ([], [])
     cells = pd.read_parquet(good / "cells.parquet")
-    assert head.cell_ids.tolist() == cells["cell_id"].tolist()
-    assert len(head.genes) == 80
-    assert head.nuclei == pd.read_parquet(good / "nucleus_boundaries.parquet")["label_id"].nunique()
-    assert head.cells_with_nucleus == (cells["nucleus_count"] > 0).sum()
+    assert header.cell_ids.tolist() == cells["cell_id"].tolist()
+    assert len(header.genes) == 80
+    assert header.nuclei == pd.read_parquet(good / "nucleus_boundaries.parquet")["label_id"].nunique()
+    assert header.cells_with_nucleus == (cells["nucleus_count"] > 0).sum()
     truth = json.loads((good / "truth/truth.json").read_text())
-    assert head.he_shape == tuple(truth["he_shape"][:2])
-    assert head.mpp == pytest.approx(truth["mpp"])
-    assert head.version == (3, 0, 0)
-    assert head.share_inside > 0.95
+    assert header.he_shape == tuple(truth["he_shape"][:2])
+    assert header.mpp == pytest.approx(truth["mpp"])
+    assert header.version == (3, 0, 0)
+    assert header.share_inside > 0.95
 
 
 def remove(name):
@@ -195,15 +206,15 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_each_bad_file_is_named_in_one_sentence(bundle, kind):
-    spoil, said = BAD[kind]
+    spoil, message = BAD[kind]
     spoil(bundle)
-    _, found = checked(bundle)
-    with pytest.raises(InputErrors, match=said):
-        found.stop()
-    names = {problem.path for problem in found.problems}
-    assert len(found.problems) == len(names) == 1, found.problems
+    _, findings = checked(bundle)
+    with pytest.raises(InputErrors, match=message):
+        findings.stop()
+    names = {problem.path for problem in findings.problems}
+    assert len(findings.problems) == len(names) == 1, findings.problems
     assert str(bundle) in names.pop()
-    assert all("\n" not in str(problem) and problem.remedy for problem in found.problems)
+    assert all("\n" not in str(problem) and problem.remedy for problem in findings.problems)
 
 
 def test_cells_in_another_order_are_said_for_both_other_files(bundle):
@@ -225,8 +236,8 @@ def test_the_inverse_alignment_is_recognised(bundle):
 
 def test_an_odd_scale_and_a_version_to_come_are_warnings(bundle):
     bundles.set_specs(bundle, analysis_sw_version="xenium-7.1.0", pixel_size=2.125)
-    _, found = checked(bundle)
-    said = "\n".join(map(str, found.warnings))
+    _, findings = checked(bundle)
+    said = "\n".join(map(str, findings.warnings))
     assert "Xenium Onboard Analysis 7.1.0 is newer than 4.x" in said
     assert "makes an H&E pixel 2.74 by 2.73 µm" in said
 
@@ -245,14 +256,12 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_is_read_with_the_right_cell_for_each_nucleus(bundle, layout, tmp_path):
-    from shest.io import ingest, store
-
     owners = pd.read_parquet(bundle / "nucleus_boundaries.parquet").drop_duplicates("label_id")
     cells = pd.read_parquet(bundle / "cells.parquet")["cell_id"].to_numpy()
     LAYOUTS[layout](bundle)
-    head, found = checked(bundle)
-    assert found.problems == []
-    assert bool(found.warnings) == ("R&D" in layout)
+    header, findings = checked(bundle)
+    assert findings.problems == []
+    assert bool(findings.warnings) == ("R&D" in layout)
     sdata, facts = ingest.read_bundle(bundle, bundles.he_image(bundle), bundles.alignment(bundle))
     ingest.write_store(sdata, tmp_path / "sdata.zarr")
     if layout.startswith("1."):
@@ -261,7 +270,7 @@ def test_every_layout_is_read_with_the_right_cell_for_each_nucleus(bundle, layou
     if layout == "1.0":
         number = dict(zip(cells, np.arange(1, 121).astype(str), strict=True))
         expected, cells = [number[c] for c in expected], list(number.values())
-    assert store.read_cell_ids(tmp_path / "sdata.zarr").tolist() == list(cells) == head.cell_ids.tolist()
+    assert store.read_cell_ids(tmp_path / "sdata.zarr").tolist() == list(cells) == header.cell_ids.tolist()
     ids, outlines = store.read_nuclei(tmp_path / "sdata.zarr")
     assert ids.tolist() == list(expected)
     assert (facts["cells"], facts["genes"], facts["nuclei"]) == (120, 80, len(expected))
@@ -303,9 +312,9 @@ def as_layer(data):
     ],
 )
 def test_counts_of_a_reference_are_found_where_they_are(reference, tmp_path, change, where):
-    path, found = change_reference(reference, tmp_path, change), Findings()
-    known = checks.read_reference(path, run_config()["reference"] | {"counts": where}, found)
-    assert found.problems == []
+    path, findings = change_reference(reference, tmp_path, change), Findings()
+    known = checks.read_reference(path, run_config()["reference"] | {"counts": where}, findings)
+    assert findings.problems == []
     assert known.values > 0
     assert known.subtypes["Macrophage"] > 0
 
@@ -319,7 +328,7 @@ def labels(values):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda d: setattr(d, "X", d.X.log1p()), "no whole numbers"),
         (lambda d: setattr(d, "X", d.X.log1p().toarray()), "no whole numbers"),
@@ -333,17 +342,17 @@ def labels(values):
         (lambda d: d.var.__setitem__("feature_name", "G1"), "stand there twice: G1"),
     ],
 )
-def test_bad_references_are_named(reference, tmp_path, change, said):
-    path, found = change_reference(reference, tmp_path, change), Findings()
-    checks.read_reference(path, run_config()["reference"], found)
-    assert len(found.problems) == (said is not None)  # by column, with cells left out, nothing can be told
-    assert said is None or said in str(found.problems[0])
+def test_bad_references_are_named(reference, tmp_path, change, message):
+    path, findings = change_reference(reference, tmp_path, change), Findings()
+    checks.read_reference(path, run_config()["reference"], findings)
+    assert len(findings.problems) == (message is not None)  # by column, with cells left out, nothing can be told
+    assert message is None or message in str(findings.problems[0])
 
 
 def test_values_by_column_are_looked_at_where_no_cell_is_left_out(reference, tmp_path):
-    path, found = change_reference(reference, tmp_path, lambda d: setattr(d, "X", d.X.log1p().tocsc())), Findings()
-    checks.read_reference(path, run_config()["reference"] | {"exclude": {}}, found)
-    assert "no whole numbers" in str(found.problems[0])
+    path, findings = change_reference(reference, tmp_path, lambda d: setattr(d, "X", d.X.log1p().tocsc())), Findings()
+    checks.read_reference(path, run_config()["reference"] | {"exclude": {}}, findings)
+    assert "no whole numbers" in str(findings.problems[0])
 
 
 def test_all_problems_of_a_reference_are_said_at_once(reference, tmp_path):
@@ -352,57 +361,65 @@ def test_all_problems_of_a_reference_are_said_at_once(reference, tmp_path):
         rename("obs", "cell_type_tumor")(data)
         rename("var", "feature_name")(data)
 
-    found = Findings()
-    checks.read_reference(change_reference(reference, tmp_path, spoil), run_config()["reference"], found)
-    assert len(found.problems) == 3
+    findings = Findings()
+    checks.read_reference(change_reference(reference, tmp_path, spoil), run_config()["reference"], findings)
+    assert len(findings.problems) == 3
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"), [(lambda p: p.unlink(), "is not there"), (lambda p: bundles.truncate(p, 0.7), "no AnnData file")]
+    ("spoil", "message"),
+    [(lambda p: p.unlink(), "is not there"), (lambda p: bundles.truncate(p, 0.7), "no AnnData file")],
 )
-def test_a_reference_that_is_missing_or_broken(reference, tmp_path, spoil, said):
-    path, found = tmp_path / "r.h5ad", Findings()
+def test_a_reference_that_is_missing_or_broken(reference, tmp_path, spoil, message):
+    path, findings = tmp_path / "r.h5ad", Findings()
     path.write_bytes(reference.read_bytes())
     spoil(path)
-    checks.read_reference(path, run_config()["reference"], found)
-    assert len(found.problems) == 1
-    assert said in str(found.problems[0])
+    checks.read_reference(path, run_config()["reference"], findings)
+    assert len(findings.problems) == 1
+    assert message in str(findings.problems[0])
+
+
+def inputs_of(bundle, h5ad, tmp_path, **change):
+    paths = settings.Paths(tmp_path, str(tmp_path / "out"), str(tmp_path / "data"))
+    return run_inputs.RunInputs(run_config(**change), paths, sample(bundle), str(h5ad), {"a": {}})
 
 
 def run(bundle, h5ad, tmp_path, **change):
-    return checks.check_run(sample(bundle), str(h5ad), run_config(**change), str(tmp_path / "out"))
+    findings = Findings()
+    return check.check_run(inputs_of(bundle, h5ad, tmp_path, **change), findings), findings
 
 
 def test_a_good_run_says_what_it_needs(good, reference, tmp_path):
-    record, found = run(good, reference, tmp_path)
-    assert found.problems == []
-    need = record["needs"]
+    findings, lines = Findings(), []
+    checked_run = check.check_run(inputs_of(good, reference, tmp_path), findings, lines.append)
+    assert findings.problems == []
+    need = checked_run.needs
     once = need["passes"]["morphometrics"]["once"]
-    assert once == record["samples"]["a"]["nuclei"] - 2  # two cells have two nuclei
+    assert once == checked_run.headers["a"].nuclei - 2  # two cells have two nuclei
     assert need["disk"]["tiles"] / once == pytest.approx(3 * (16 / 0.2738) ** 2 + 1568, rel=0.01)
     assert need["memory"]["blocks"] > 1e9
-    lines = "\n".join(checks.describe(record, str(tmp_path)))
+    lines = "\n".join([*lines, *check.describe_needs(need, str(tmp_path))])
     for word in ("120 cells", "reference: ", "disk: about", "memory: about", "passes through", "CPU cores", "a GPU"):
         assert word in lines
 
 
 def test_too_few_shared_genes(good, reference, tmp_path):
-    _, found = run(good, reference, tmp_path, reference={"path": "r", "symbol_key": "index"})
-    assert len(found.problems) == 1
-    assert "shares 0 of 80 genes with sample a" in str(found.problems[0])
-    assert "ENSGSIM" in str(found.problems[0])
+    _, findings = run(good, reference, tmp_path, reference={"path": "r", "symbol_key": "index"})
+    assert len(findings.problems) == 1
+    assert "shares 0 of 80 genes with sample a" in str(findings.problems[0])
+    assert "ENSGSIM" in str(findings.problems[0])
 
 
 def test_subtypes_that_the_reference_does_not_have(good, reference, tmp_path):
     types = {name: {"subtypes": list(members)} for name, members in bundles.SUBTYPES.items()}
     types["Macrophage"]["subtypes"] = ["Macrophages"]
     types["Lymphocyte"]["subtypes"].append("B cells")
-    _, found = run(good, reference, tmp_path, cell_types=types, annotate={"prior": {"B cell": 1, "Plasma": 2}})
-    said = "\n".join(map(str, found.problems))
+    _, findings = run(good, reference, tmp_path, cell_types=types, annotate={"prior": {"B cell": 1, "Plasma": 2}})
+    said = "\n".join(map(str, findings.problems))
     assert "cell_types.Macrophage: the reference has none of its subtypes (Macrophages). Did you mean Macroph" in said
     assert "annotate.prior: the reference has no subtype Plasma. Did you mean Plasma cell?" in said
-    assert len(found.problems) == 2
-    assert "has no subtype B cells. Did you mean B cell?" in str(found.warnings[0])
+    assert len(findings.problems) == 2
+    assert "has no subtype B cells. Did you mean B cell?" in str(findings.warnings[0])
 
 
 def write_table(bundle, change):
@@ -411,7 +428,7 @@ def write_table(bundle, change):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda t: t.rename(columns={"group": "type"}), "no column group"),
         (lambda t: pd.concat([t, t.iloc[:2]]), "2 cells stand there twice"),
@@ -421,10 +438,10 @@ def write_table(bundle, change):
         (lambda t: t.iloc[:0], "fewer than two types with 5 cells"),
     ],
 )
-def test_bad_tables_are_named(bundle, reference, tmp_path, change, said):
+def test_bad_tables_are_named(bundle, reference, tmp_path, change, message):
     write_table(bundle, change)
-    _, found = run(bundle, reference, tmp_path)
-    assert [said in str(problem) for problem in found.problems] == [True]
+    _, findings = run(bundle, reference, tmp_path)
+    assert [message in str(problem) for problem in findings.problems] == [True]
 
 
 def test_cells_without_a_group_are_no_problem(bundle, reference, tmp_path):
@@ -433,10 +450,10 @@ def test_cells_without_a_group_are_no_problem(bundle, reference, tmp_path):
 
 
 def test_too_little_disk_counts_what_is_there(good, reference, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "free_bytes", lambda folder: 1000)
-    _, found = run(good, reference, tmp_path)
-    assert len(found.problems) == 1
-    assert "the run will write about" in str(found.problems[0])
+    monkeypatch.setattr(check, "free_bytes", lambda folder: 1000)
+    _, findings = run(good, reference, tmp_path)
+    assert len(findings.problems) == 1
+    assert "the run will write about" in str(findings.problems[0])
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "tiles").write_bytes(bytes(20_000_000))
     assert run(good, reference, tmp_path)[1].problems == []
@@ -446,45 +463,46 @@ def test_encoders_without_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     own = {"name": "own", "architecture": "resnet50", "features": 2048, "weights": str(tmp_path)}
-    chosen = ["morphometrics", "h-optimus-0", own, "h-optimus-1", own | {"name": "gone", "weights": "/no/file"}]
-    found = Findings()
-    costs = checks.check_encoders(chosen, found)
-    said = [str(problem) for problem in found.problems]
-    assert len(said) == 3
-    assert "no model.safetensors in this folder" in said[0]
-    assert "h-optimus-1: not a known encoder" in said[1]
-    assert "/no/file: the weights of gone are not there" in said[2]
-    assert ["H-optimus-0" in str(w) and "HF_TOKEN" in str(w) for w in found.warnings] == [True]
+    chosen = ["morphometrics", "h-optimus-0", own, own | {"name": "gone", "weights": "/no/file"}]
+    findings = Findings()
+    costs = check.check_encoders([complete(entry) for entry in chosen], findings)
+    problems = [str(problem) for problem in findings.problems]
+    assert len(problems) == 2
+    assert "no model.safetensors in this folder" in problems[0]
+    assert "/no/file: the weights of gone are not there" in problems[1]
+    assert ["H-optimus-0" in str(w) and "HF_TOKEN" in str(w) for w in findings.warnings] == [True]
     assert [cost.name for cost in costs] == ["morphometrics", "h-optimus-0", "own", "gone"]
+    assert [cost.dim for cost in costs] == [87, 1536, 2048, 2048]
+    assert [cost.gflop for cost in costs] == [None, 608, 8.2, 8.2]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    found = Findings()
-    checks.check_encoders(["h-optimus-0"], found)
-    assert "HF_HUB_OFFLINE is set" in str(found.problems[0])
+    findings = Findings()
+    check.check_encoders([complete("h-optimus-0")], findings)
+    assert "HF_HUB_OFFLINE is set" in str(findings.problems[0])
     file = tmp_path / "hub/models--bioptimus--H-optimus-0/snapshots/abc/model.safetensors"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"x" * 10)
-    found = Findings()
-    assert checks.check_encoders(["h-optimus-0"], found)[0].weights_bytes == 10
-    assert (found.problems, found.warnings) == ([], [])
+    findings = Findings()
+    assert check.check_encoders([complete("h-optimus-0")], findings)[0].weights_bytes == 10
+    assert (findings.problems, findings.warnings) == ([], [])
 
 
 def test_other_systems_labels_are_read_and_their_classes_held_against_the_config(tmp_path):
     (tmp_path / "good.csv").write_text("x,y,class\n1,2,tumor\n3,4,other\n")
     (tmp_path / "bad.csv").write_text("x,y\n1,2\n")
     common = {"format": "csv", "scale": 1, "radius_um": 5}
-    chosen = {
-        "a": {
-            "one": common | {"path": str(tmp_path / "good.csv"), "types": {"tumor": "A", "other": None}},
-            "two": common | {"path": str(tmp_path / "good.csv"), "types": {"tumour": "A"}},
-        },
-        "b": {"one": common | {"path": str(tmp_path / "bad.csv"), "types": {"tumor": "A"}}},
+    good = common | {"path": str(tmp_path / "good.csv")}
+    comparators = {
+        "one": good | {"types": {"tumor": "A", "other": None}},
+        "two": good | {"types": {"tumour": "A"}},
+        "three": common | {"path": str(tmp_path / "bad.csv"), "types": {"tumor": "A"}},
     }
-    found = Findings()
-    checks.check_comparators(chosen, found)
-    said = [str(problem) for problem in found.problems]
-    assert len(said) == 2
-    assert "'tumor', 'other', which evaluate.comparators.two.types does not map" in said[0]
-    assert "bad.csv: no column class" in said[1]
+    findings = Findings()
+    counts = detections.check(comparators, findings)
+    problems = [str(problem) for problem in findings.problems]
+    assert counts["one"] == {"cells": {"other": 1, "tumor": 1}}
+    assert len(problems) == 2
+    assert "'tumor', 'other', which evaluate.comparators.two.types does not map" in problems[0]
+    assert "bad.csv: no column class" in problems[1]
 
 
 def slide(tmp_path, nuclei):
@@ -504,20 +522,20 @@ POLYGON = '{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[
 
 @pytest.mark.parametrize("nuclei", [f'{{"type": "FeatureCollection", "features": [{POLYGON}]}}', f"[{POLYGON}]"])
 def test_a_plain_slide_with_outlines_is_right(tmp_path, nuclei):
-    found = Findings()
-    head = checks.check_slide(slide(tmp_path, nuclei), found)
-    assert found.problems == []
-    assert (head.he_shape, head.nuclei) == ((300, 200), 1)
+    findings = Findings()
+    header = sample_checks.check_sample(slide(tmp_path, nuclei), findings)
+    assert findings.problems == []
+    assert (header.he_shape, header.nuclei) == ((300, 200), 1)
 
 
 @pytest.mark.parametrize(
-    ("nuclei", "said"),
+    ("nuclei", "message"),
     [(None, "without outlines"), ("{", "no GeoJSON"), ("[]", "no polygons among its 0"), ("[3]", "no GeoJSON")],
 )
-def test_a_plain_slide_without_outlines_says_how_to_make_them(tmp_path, nuclei, said):
-    found = Findings()
-    checks.check_slide(slide(tmp_path, nuclei), found)
-    assert [said in str(p) and "QuPath" in str(p) for p in found.problems] == [True]
+def test_a_plain_slide_without_outlines_says_how_to_make_them(tmp_path, nuclei, message):
+    findings = Findings()
+    sample_checks.check_sample(slide(tmp_path, nuclei), findings)
+    assert [message in str(p) and "QuPath" in str(p) for p in findings.problems] == [True]
 
 
 def test_several_problems_of_several_files_are_all_said(bundle, reference, tmp_path):
@@ -526,31 +544,124 @@ def test_several_problems_of_several_files_are_all_said(bundle, reference, tmp_p
     drop("cells.parquet", "y_centroid")(bundle)
     write_table(bundle, lambda t: t.assign(group="Macrofage"))
     path = change_reference(reference, tmp_path, lambda d: setattr(d, "X", d.X.log1p()))
-    _, found = run(bundle, path, tmp_path, encoders=["h-optimus-1"])
+    own = {"name": "own", "architecture": "vit", "features": 8, "weights": "/no/file"}
+    _, findings = run(bundle, path, tmp_path, encoders=[own])
     with pytest.raises(InputErrors) as raised:
-        found.stop()
+        findings.stop()
     message = str(raised.value)
-    for word in ("he_image.ome.tif", "not 3 by 3", "y_centroid", "Macrofage", "no whole numbers", "h-optimus-1"):
+    for word in ("he_image.ome.tif", "not 3 by 3", "y_centroid", "Macrofage", "no whole numbers", "weights of own"):
         assert word in message
-    assert message.startswith(f"{len(found.problems)} problems in the input:\n  1. ")
+    assert message.startswith(f"{len(findings.problems)} problems in the input:\n  1. ")
 
 
-def test_needs_follow_the_formulas():
-    sizes = {"a": estimate.Size("train", 1000, 50, 9000, (1000, 2000), 0.25), "b": estimate.Size("validation", 500)}
-    vit = estimate.Encoder("vit", 1536, 608.0)
+def test_the_estimate_follows_the_formulas():
+    sizes = {
+        "a": estimate.SampleSize("train", 1000, 50, 9000, (1000, 2000), 0.25),
+        "b": estimate.SampleSize("validation", 500),
+    }
+    vit, own = estimate.EncoderCost("vit", 1536, 608.0), estimate.EncoderCost("own", 10)
     assert estimate.passes(sizes, vit, 1, 0.2) == {"once": 1500, "further": 0, "authors": 40 * 1000}
     assert estimate.passes(sizes, vit, "sampled", 0.2)["further"] == 700
     assert estimate.passes(sizes, vit, 8, 0.2)["further"] == 5600
-    assert estimate.passes(sizes, estimate.Encoder("morphometrics", 90), 8, 0.2)["further"] == 0
-    config = run_config(train={"views": 8}, protocols=["strict"])
-    assert estimate.disk_bytes(sizes, [vit], config)["embeddings"] == 2 * 1536 * 7100
-    cpu, gpu = estimate.seconds(sizes, [vit], config, 2).values()
-    assert cpu > 7100 * 608 / 100 / 2 > gpu
-    assert estimate.seconds(sizes, [estimate.Encoder("own", 10)], config, 2) == {"cpu": None, "gpu": None}
-    assert estimate.say_bytes(4.5e9) == "4.5 GB"
-    assert [estimate.say_seconds(s) for s in (50, 600, 20000, None)] == [
-        "50 s",
-        "10 min",
-        "6 h",
-        estimate.say_seconds(None),
+    assert estimate.passes(sizes, estimate.encoder_cost(complete("morphometrics")), 8, 0.2)["further"] == 0
+    entries = [
+        {"name": "vit", "architecture": "vit", "weights": "random", "features": 1536},
+        {"name": "own", "architecture": "vit", "weights": "random", "features": 10},
     ]
+    config = run_config(train={"views": 8}, protocols=["strict"], encoders=entries)
+    assert estimate.disk_bytes(sizes, [vit, own], config)["embeddings"] == 2 * 1536 * 7100, "no system reads own"
+    cpu, gpu = (estimate.run_seconds(sizes, [vit, own], config, 2, device) for device in (False, True))
+    assert cpu > 7100 * 608 / 100 / 2 > gpu
+    one = run_config(train={"views": 8}, protocols=["strict"], encoders=entries[1:])
+    assert estimate.run_seconds(sizes, [own], one, 2, True) is None
+    assert "unknown" in format_seconds(None)
+
+
+def write_run(folder, **change):
+    """Config and sheet of a run with the simulated bundle and reference of ``folder``."""
+    config = {
+        "results": str(folder / "results"),
+        "samples": "samples.tsv",
+        "cell_types": {name: {"subtypes": members} for name, members in bundles.SUBTYPES.items()},
+        "train": {"min_cells": 5},
+        "reference": {"path": str(folder / "reference.h5ad"), "exclude": {"platform": ["Smart-seq2"]}},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | change))
+    (folder / "samples.tsv").write_text(
+        f"sample\trole\tpath\tannotation\na\ttrain\t{folder}/a\t{folder}/a/he_annotation.csv\n"
+    )
+    return folder / "config.yaml"
+
+
+def command(config):
+    """``make check``: exit status and what it printed, errors of Python among it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "shest.run.check", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode, done.stdout.splitlines()
+
+
+OWN_LINES = (
+    r"(\w+ \(train, .*\): |reference|disk: |memory: |passes through |time: |WARNING |PROBLEM |"
+    r"no problem$|problems: \d+$)"
+)
+
+
+def test_the_command_prints_its_own_lines_and_writes_nothing(bundle, reference, tmp_path):
+    shutil.copy(reference, tmp_path / "reference.h5ad")
+    config = write_run(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    status, lines = command(config)
+    assert (status, lines[-1]) == (0, "no problem")
+    assert lines[0].startswith("a (train, Xenium 3.0.0): 120 cells, ")
+    assert all(re.match(OWN_LINES, line) for line in lines)
+    bundles.truncate(bundles.he_image(bundle), 0.5)
+    (tmp_path / "reference.h5ad").write_bytes(b"")
+    status, lines = command(config)
+    assert (status, lines[-1]) == (1, "problems: 2")
+    assert [line.split(":")[0].rpartition("/")[2] for line in lines if line.startswith("PROBLEM")] == [
+        "a_he_image.ome.tif",
+        "reference.h5ad",
+    ]
+    assert all(re.match(OWN_LINES, line) for line in lines)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_command_says_what_is_wrong_with_the_config_itself(tmp_path):
+    assert command(tmp_path / "none.yaml")[0] == 1
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    assert command(tmp_path / "list.yaml")[1] == [
+        f"PROBLEM {tmp_path}/list.yaml: no config: it has no keys. Start from config/template.yaml",
+        "problems: 1",
+    ]
+    status, lines = command(write_run(tmp_path, cels={}))
+    assert status == 1
+    assert any("unknown key cels. Did you mean cells?" in line for line in lines)
+
+
+def test_what_the_run_makes_itself_is_estimated_and_no_problem(tmp_path):
+    simulate = {"slides": {"a": {"cells": 500, "genes": 80}}, "reference": {"cells": 800}}
+    config = write_run(tmp_path, simulate=simulate, reference={"path": "{results}/simulated/reference.h5ad"})
+    (tmp_path / "samples.tsv").write_text("sample\trole\tpath\na\ttrain\t{results}/simulated/a\n")
+    status, lines = command(config)
+    assert (status, lines[-1]) == (0, "no problem")
+    assert "a (train, made by the run): 500 cells, 80 genes" in lines
+    assert any(line.startswith("reference (made by the run): 800 cells") for line in lines)
+    assert any(line.startswith("time: roughly") for line in lines)
+
+
+def test_a_simulated_sample_is_about_as_large_as_estimated(good, tmp_path):
+    slide = {"cells": 120, "genes": 80, "defects": 2}
+    inputs = inputs_of(good, "r.h5ad", tmp_path, simulate={"slides": {"a": slide}})
+    inputs.samples["a"]["path"] = str(tmp_path / "out/simulated/a")
+    size, header = check._size_to_come(inputs, "a", {}), checked(good)[0]
+    assert (size.cells, size.genes) == (120, 80)
+    assert 0.5 < size.values / header.values < 2
+    assert 0.5 < size.he_shape[0] * size.he_shape[1] / np.prod(header.he_shape) < 2
+
+
+def test_the_files_of_a_bundle_are_named_once(good):
+    assert set(BUNDLE_FILES) < set(SIMULATED_FILES)
