@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import random
 import shutil
 import signal
@@ -17,14 +16,16 @@ from pathlib import Path
 import pytest
 from support import webserver
 
+from shest.core import disk
 from shest.core.errors import Findings, InputError
 from shest.fetch import http, plan, sources
-from shest.fetch.http import Patience
+from shest.fetch.http import RetryPolicy
 from shest.fetch.sources import Bundle, Source
+from shest.io.xenium import BUNDLE_FILES
 from shest.run import config as settings
-from shest.run import estimate, run_inputs
+from shest.run import fetch_estimate, run_inputs
 
-QUICK = Patience(tries=3, timeout_s=1.0, pause_s=0.01)
+QUICK = RetryPolicy(tries=3, timeout_s=1.0, pause_s=0.01)
 CONTENT = random.Random(1).randbytes(3_000_000)
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
@@ -56,18 +57,18 @@ def starts(web) -> list[str | None]:
 
 def test_a_file_is_fetched_once_checked_and_recorded(web, tmp_path):
     source = Source(web.add("a.bin", CONTENT), len(CONTENT), sha(CONTENT))
-    path = sources.obtain(source, tmp_path, QUICK)
+    path = sources.fetch_or_reuse(source, tmp_path, QUICK)
     assert path.read_bytes() == CONTENT
     assert names(tmp_path) == {"a.bin", "a.bin.json"}
     record = json.loads((tmp_path / "a.bin.json").read_text())
     assert (record["bytes"], record["sha256"], record["fetched"]) == (len(CONTENT), sha(CONTENT), True)
-    sources.obtain(source, tmp_path, QUICK)
+    sources.fetch_or_reuse(source, tmp_path, QUICK)
     assert len(web.asked) == 1
 
 
 def test_dropped_connections_go_on_where_they_ended(web, tmp_path):
     drops = [("drop", 700_000), ("drop", 1), ("drop", 900_000), ("drop", 0)]
-    path = sources.obtain(Source(web.add("a.bin", CONTENT, *drops)), tmp_path, QUICK)
+    path = sources.fetch_or_reuse(Source(web.add("a.bin", CONTENT, *drops)), tmp_path, QUICK)
     assert path.read_bytes() == CONTENT
     assert starts(web) == [None, "bytes=700000-", "bytes=700001-", "bytes=1600001-", "bytes=1600001-"]
     assert all(asked[2] for asked in web.asked[1:])
@@ -76,24 +77,24 @@ def test_dropped_connections_go_on_where_they_ended(web, tmp_path):
 def test_attempts_that_bring_nothing_are_counted_and_then_it_is_said(web, tmp_path):
     url = web.add("a.bin", CONTENT, ("drop", 5000), *[("drop", 0)] * 9)
     with pytest.raises(InputError, match=r"3 attempts in a row brought nothing.*ended at byte 5,000 of 3,000,000"):
-        sources.obtain(Source(url), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(url), tmp_path, QUICK)
     assert len(web.asked) == 4
     assert not (tmp_path / "a.bin").exists()
     web.faults["a.bin"].clear()
-    assert sources.obtain(Source(url), tmp_path, QUICK).read_bytes() == CONTENT
+    assert sources.fetch_or_reuse(Source(url), tmp_path, QUICK).read_bytes() == CONTENT
     assert starts(web)[-1] == "bytes=5000-"
 
 
 def test_a_server_that_ignores_ranges_starts_anew(web, tmp_path):
     web.ranges = False
-    path = sources.obtain(Source(web.add("a.bin", CONTENT, ("drop", 700_000))), tmp_path, QUICK)
+    path = sources.fetch_or_reuse(Source(web.add("a.bin", CONTENT, ("drop", 700_000))), tmp_path, QUICK)
     assert path.read_bytes() == CONTENT
     assert starts(web) == [None, "bytes=700000-"]
 
 
 def test_a_file_without_validators_starts_anew(web, tmp_path):
     web.etags = web.dates = False
-    path = sources.obtain(Source(web.add("a.bin", CONTENT, ("drop", 700_000))), tmp_path, QUICK)
+    path = sources.fetch_or_reuse(Source(web.add("a.bin", CONTENT, ("drop", 700_000))), tmp_path, QUICK)
     assert path.read_bytes() == CONTENT
     assert starts(web) == [None, None]
 
@@ -102,7 +103,9 @@ def test_a_file_without_validators_starts_anew(web, tmp_path):
 def test_a_file_that_changes_between_attempts_is_all_of_one_state(web, tmp_path, tags):
     web.etags = tags
     other = random.Random(2).randbytes(2_000_000)
-    path = sources.obtain(Source(web.add("a.bin", CONTENT, ("drop", 700_000), ("change", other))), tmp_path, QUICK)
+    path = sources.fetch_or_reuse(
+        Source(web.add("a.bin", CONTENT, ("drop", 700_000), ("change", other))), tmp_path, QUICK
+    )
     assert path.read_bytes() == other
 
 
@@ -110,7 +113,7 @@ def test_a_server_that_resumes_another_state_is_not_believed(web, tmp_path):
     web.dates = False
     other = random.Random(2).randbytes(len(CONTENT))
     lies = ("headers", {"ETag": '"another"'})
-    path = sources.obtain(Source(web.add("a.bin", CONTENT, ("drop", 700_000), lies)), tmp_path, QUICK)
+    path = sources.fetch_or_reuse(Source(web.add("a.bin", CONTENT, ("drop", 700_000), lies)), tmp_path, QUICK)
     assert path.read_bytes() == CONTENT
     assert starts(web) == [None, "bytes=700000-", None]
     assert path.read_bytes() != other
@@ -119,14 +122,14 @@ def test_a_server_that_resumes_another_state_is_not_believed(web, tmp_path):
 def test_a_part_of_another_address_is_not_gone_on_with(web, tmp_path):
     fetch_part(web, tmp_path, "one/a.bin", 700_000)
     other = CONTENT[::-1]
-    assert sources.obtain(Source(web.add("two/a.bin", other)), tmp_path, QUICK).read_bytes() == other
+    assert sources.fetch_or_reuse(Source(web.add("two/a.bin", other)), tmp_path, QUICK).read_bytes() == other
 
 
 def fetch_part(web, folder, path, count):
     """Leave a part of a file behind, as a process that was killed does."""
     url = web.add(path, CONTENT, ("drop", count), *[("drop", 0)] * 3)
     with pytest.raises(InputError):
-        sources.obtain(Source(url), folder, QUICK)
+        sources.fetch_or_reuse(Source(url), folder, QUICK)
     web.faults[path].clear()
     return url
 
@@ -134,7 +137,7 @@ def fetch_part(web, folder, path, count):
 def test_another_size_than_the_configs_is_said_before_a_byte_is_kept(web, tmp_path):
     url = web.add("a.bin", CONTENT)
     with pytest.raises(InputError, match="the server has 3,000,000 bytes, the config says 5"):
-        sources.obtain(Source(url, bytes=5), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(url, bytes=5), tmp_path, QUICK)
     assert not (tmp_path / "a.bin").exists()
     assert len(web.asked) == 1
 
@@ -142,7 +145,7 @@ def test_another_size_than_the_configs_is_said_before_a_byte_is_kept(web, tmp_pa
 def test_another_size_is_found_where_the_server_says_none(web, tmp_path):
     web.lengths = False
     with pytest.raises(InputError, match="bytes is 3000000, the config says 5"):
-        sources.obtain(Source(web.add("a.bin", CONTENT), bytes=5), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(web.add("a.bin", CONTENT), bytes=5), tmp_path, QUICK)
     assert names(tmp_path) == set()
 
 
@@ -150,25 +153,25 @@ def test_another_size_is_found_where_the_server_says_none(web, tmp_path):
 def test_wrong_bytes_are_thrown_away(web, tmp_path, known):
     source = Source(web.add("a.bin", CONTENT), **known)
     with pytest.raises(InputError, match=f"{next(iter(known))} is .*, the config says 0000"):
-        sources.obtain(source, tmp_path, QUICK)
+        sources.fetch_or_reuse(source, tmp_path, QUICK)
     assert names(tmp_path) == set()
 
 
 def test_a_file_fetched_again_must_be_what_its_record_says(web, tmp_path):
     url = web.add("a.bin", CONTENT)
-    sources.obtain(Source(url), tmp_path, QUICK).unlink()
+    sources.fetch_or_reuse(Source(url), tmp_path, QUICK).unlink()
     web.files["a.bin"] = CONTENT[::-1]
     with pytest.raises(InputError, match=r"sha256 is .*, its record says .*remove .*a\.bin\.json"):
-        sources.obtain(Source(url), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(url), tmp_path, QUICK)
     (tmp_path / "a.bin.json").unlink()
-    assert sources.obtain(Source(url), tmp_path, QUICK).read_bytes() == CONTENT[::-1]
+    assert sources.fetch_or_reuse(Source(url), tmp_path, QUICK).read_bytes() == CONTENT[::-1]
 
 
 @pytest.mark.parametrize(("state", "word"), [(404, "Correct the URL"), (403, "licence or a token"), (401, "licence")])
 def test_refusals_are_one_error_without_another_attempt(web, tmp_path, state, word):
     url = web.add("a.bin", CONTENT, state)
     with pytest.raises(InputError, match=f"the server answers {state} .*{word}.*by hand and put it there"):
-        sources.obtain(Source(url), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(url), tmp_path, QUICK)
     assert len(web.asked) == 1
 
 
@@ -176,7 +179,7 @@ def test_refusals_are_one_error_without_another_attempt(web, tmp_path, state, wo
 def test_a_server_that_is_busy_is_asked_again(web, tmp_path, state):
     began = time.monotonic()
     url = web.add("a.bin", CONTENT, state, state)
-    assert sources.obtain(Source(url), tmp_path, QUICK).read_bytes() == CONTENT
+    assert sources.fetch_or_reuse(Source(url), tmp_path, QUICK).read_bytes() == CONTENT
     assert len(web.asked) == 3
     assert isinstance(state, int) or time.monotonic() - began >= 2
 
@@ -184,7 +187,7 @@ def test_a_server_that_is_busy_is_asked_again(web, tmp_path, state):
 @pytest.mark.parametrize("fault", [("silent", 3), ("trickle", 0.2)])
 def test_a_connection_that_gives_next_to_nothing_is_opened_again(web, tmp_path, fault):
     began = time.monotonic()
-    path = sources.obtain(Source(web.add("a.bin", CONTENT, fault)), tmp_path, QUICK)
+    path = sources.fetch_or_reuse(Source(web.add("a.bin", CONTENT, fault)), tmp_path, QUICK)
     assert path.read_bytes() == CONTENT
     assert time.monotonic() - began < 5
     assert len(web.asked) == 2
@@ -194,63 +197,45 @@ def test_nothing_listens(tmp_path):
     with webserver.serving() as web:
         url = web.url + "/a.bin"
     with pytest.raises(InputError, match=r"3 attempts in a row brought nothing.*refused.*HTTPS_PROXY"):
-        sources.obtain(Source(url), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(url), tmp_path, QUICK)
 
 
 def test_a_proxy_is_asked_and_no_proxy_is_honoured(web, tmp_path, monkeypatch):
     web.add("a.bin", CONTENT)
     monkeypatch.setenv("HTTP_PROXY", web.url)
-    path = sources.obtain(Source("http://published.invalid/a.bin"), tmp_path / "one", QUICK)
+    path = sources.fetch_or_reuse(Source("http://published.invalid/a.bin"), tmp_path / "one", QUICK)
     assert path.read_bytes() == CONTENT
     assert web.asked[0][0] == "http://published.invalid/a.bin"
     with webserver.serving() as other:
         url = other.add("a.bin", CONTENT)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        sources.obtain(Source(url), tmp_path / "two", QUICK)
+        sources.fetch_or_reuse(Source(url), tmp_path / "two", QUICK)
         assert [asked[0] for asked in other.asked] == ["a.bin"]
 
 
 def test_https_goes_through_its_proxy(web, tmp_path, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", web.url)
     with pytest.raises(InputError, match="502"):
-        sources.obtain(Source("https://published.invalid/a.bin"), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source("https://published.invalid/a.bin"), tmp_path, QUICK)
     assert web.asked == [("published.invalid:443", "CONNECT", None)] * 3
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
 def test_a_certificate_of_nobody_is_not_trusted_until_it_is_named(web, tmp_path, monkeypatch):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            key,
-            "-out",
-            certificate,
-            "-subj",
-            "/CN=127.0.0.1",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-days",
-            "2",
-        ],
-        check=True,
-        capture_output=True,
+    request = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
     )
+    subprocess.run([*request.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     web.server.socket = context.wrap_socket(web.server.socket, server_side=True)
     web.url = web.url.replace("http:", "https:")
     source = Source(web.add("a.bin", CONTENT))
     with pytest.raises(InputError, match=r"certificate is not trusted.*SSL_CERT_FILE"):
-        sources.obtain(source, tmp_path / "d", QUICK)
+        sources.fetch_or_reuse(source, tmp_path / "d", QUICK)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    assert sources.obtain(source, tmp_path / "d", QUICK).read_bytes() == CONTENT
+    assert sources.fetch_or_reuse(source, tmp_path / "d", QUICK).read_bytes() == CONTENT
 
 
 def test_a_process_that_is_killed_in_the_middle_loses_nothing(web, tmp_path):
@@ -258,33 +243,30 @@ def test_a_process_that_is_killed_in_the_middle_loses_nothing(web, tmp_path):
     web.pause = 0.02
     url = web.add("a.bin", content)
     code = (
-        "import sys, pathlib; from shest import fetch; from shest.fetch.http import Patience; "
-        "sources.obtain(sources.Source(sys.argv[1]), pathlib.Path(sys.argv[2]), Patience())"
+        "import sys, pathlib; from shest.fetch import sources; from shest.fetch.http import RetryPolicy; "
+        "sources.fetch_or_reuse(sources.Source(sys.argv[1]), pathlib.Path(sys.argv[2]), RetryPolicy())"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, url, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(Path(sources.__file__).parents[1])},
-    )
+    process = subprocess.Popen([sys.executable, "-c", code, url, str(tmp_path)])
     part = tmp_path / "a.bin.part"
     deadline = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size > 1_000_000) and time.monotonic() < deadline:
         time.sleep(0.02)
     with pytest.raises(InputError, match="another process is fetching this file"):
-        sources.obtain(Source(url), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(url), tmp_path, QUICK)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    there = part.stat().st_size
-    assert 1_000_000 < there < len(content)
+    size = part.stat().st_size
+    assert 1_000_000 < size < len(content)
     assert not (tmp_path / "a.bin").exists()
     web.pause = 0.0
-    assert sources.obtain(Source(url), tmp_path, QUICK).read_bytes() == content
-    assert starts(web)[-1] == f"bytes={there}-"
+    assert sources.fetch_or_reuse(Source(url), tmp_path, QUICK).read_bytes() == content
+    assert starts(web)[-1] == f"bytes={size}-"
 
 
 def test_a_disk_without_room_is_said_before_it_is_filled(web, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "free_bytes", lambda folder: 1_000_000)
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 1_000_000)
     with pytest.raises(InputError, match=r"needs 3\.0 MB, and 1\.0 MB are free"):
-        sources.obtain(Source(web.add("a.bin", CONTENT)), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(web.add("a.bin", CONTENT)), tmp_path, QUICK)
     assert (tmp_path / "a.bin.part").stat().st_size == 0
 
 
@@ -294,7 +276,7 @@ def test_a_disk_that_fills_up_is_no_reason_to_try_again(web, tmp_path, monkeypat
 
     monkeypatch.setattr(http, "_append", full)
     with pytest.raises(InputError, match="no room left"):
-        sources.obtain(Source(web.add("a.bin", CONTENT)), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(web.add("a.bin", CONTENT)), tmp_path, QUICK)
     assert len(web.asked) == 1
 
 
@@ -302,12 +284,12 @@ def test_files_placed_by_hand_are_taken_without_a_network(tmp_path, caplog):
     (tmp_path / "a.bin").write_bytes(CONTENT)
     source = Source("http://127.0.0.1:9/a.bin")
     with caplog.at_level("INFO", logger="shest"):
-        sources.obtain(source, tmp_path, QUICK)
+        sources.fetch_or_reuse(source, tmp_path, QUICK)
     assert "its size could not be asked for" in caplog.text
     assert f"it lies there, {len(CONTENT):,} bytes" in caplog.text
     assert not sources.read_record(tmp_path / "a.bin")["fetched"]
     caplog.clear()
-    sources.obtain(Source(source.url, len(CONTENT), sha(CONTENT)), tmp_path, QUICK)
+    sources.fetch_or_reuse(Source(source.url, len(CONTENT), sha(CONTENT)), tmp_path, QUICK)
     assert "could not" not in caplog.text
 
 
@@ -315,14 +297,14 @@ def test_a_file_placed_by_hand_is_held_against_config_record_and_server_and_neve
     url, path = web.add("a.bin", CONTENT), tmp_path / "a.bin"
     path.write_bytes(CONTENT[:-1])
     with pytest.raises(InputError, match="bytes is 2999999, the server says 3000000"):
-        sources.obtain(Source(url), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(url), tmp_path, QUICK)
     with pytest.raises(InputError, match="bytes is 2999999, the config says 3000000"):
-        sources.obtain(Source(url, 3_000_000), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(url, 3_000_000), tmp_path, QUICK)
     path.write_bytes(CONTENT)
-    sources.obtain(Source(url), tmp_path, QUICK)
+    sources.fetch_or_reuse(Source(url), tmp_path, QUICK)
     path.write_bytes(CONTENT[:-1] + b"x")
     with pytest.raises(InputError, match=r"sha256 is .*, its record says"):
-        sources.obtain(Source(url), tmp_path, QUICK)
+        sources.fetch_or_reuse(Source(url), tmp_path, QUICK)
     assert path.stat().st_size == len(CONTENT)
 
 
@@ -337,7 +319,7 @@ def test_a_link_costs_no_room_and_a_lost_link_no_download(web, tmp_path):
 
 # --- bundles ---
 
-MEMBERS = {name: random.Random(number).randbytes(400_000) for number, name in enumerate(run_inputs.BUNDLE_FILES)}
+MEMBERS = {name: random.Random(number).randbytes(400_000) for number, name in enumerate(BUNDLE_FILES)}
 MANIFEST = {
     "num_cells": 1000,
     "panel_num_targets_predesigned": 377,
@@ -397,6 +379,13 @@ def requests_of_a_clean_run(web, folder) -> int:
 
 def test_an_archive_that_changes_while_it_is_read_is_refused(web, tmp_path):
     faults = [None] * (requests_of_a_clean_run(web, tmp_path) - 1) + [("change", archive(root="outs/"))]
+    with pytest.raises(InputError, match="has changed while it was read"):
+        sources.fetch_bundle(bundle_at(web, archive(), *faults), tmp_path / "d", tmp_path / "d/x", "members", QUICK)
+
+
+def test_a_server_that_goes_on_with_another_state_of_an_archive_is_not_believed(web, tmp_path):
+    lies = ("headers", {"ETag": '"another"'})
+    faults = [None] * (requests_of_a_clean_run(web, tmp_path) - 1) + [lies]
     with pytest.raises(InputError, match="has changed while it was read"):
         sources.fetch_bundle(bundle_at(web, archive(), *faults), tmp_path / "d", tmp_path / "d/x", "members", QUICK)
 
@@ -501,7 +490,7 @@ def test_a_member_with_a_wrong_byte_is_not_written(web, tmp_path):
 
 
 def test_an_archive_that_does_not_fit_unpacked_is_refused(web, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "free_bytes", lambda folder: 1_000_000)
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 1_000_000)
     with pytest.raises(InputError, match=r"unpacking .* needs 1\.6 MB, and 1\.0 MB are free"):
         sources.fetch_bundle(bundle_at(web, archive()), tmp_path, tmp_path / "x", "members", QUICK)
 
@@ -518,40 +507,40 @@ def settings_for(web, **change) -> dict:
         "fetch": fetched,
         "cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["b"]}},
     }
-    filled, problems = settings.check_config(minimal, "c")
-    assert problems == []
+    findings = Findings()
+    filled = settings.check_config(minimal, "c", findings)
+    assert findings.problems == []
     return filled
 
 
 def test_the_plan_asks_for_little_and_knows_cells_genes_and_sizes(web, tmp_path):
     bundle_at(web, archive())
     web.add("r/1.h5ad", CONTENT)
-    config, found = settings_for(web), Findings()
-    planned = plan.plan(config["fetch"], tmp_path, found)
-    assert found.problems == []
+    config, findings = settings_for(web), Findings()
+    planned = plan.plan(config["fetch"], tmp_path, findings)
+    assert findings.problems == []
     assert set(planned) == {"luca.h5ad", "x/X_he_image.ome.tif", "x/X_he_imagealignment.csv", "x"}
-    assert planned["luca.h5ad"] == {"transfer": 3_000_000, "disk": 3_000_000, "there": False}
+    assert planned["luca.h5ad"] == {"transfer": 3_000_000, "disk": 3_000_000, "present": False}
     assert planned["x"]["disk"] == sum(map(len, MEMBERS.values()))
     assert 1_600_000 < planned["x"]["transfer"] < 1_700_000
     assert (planned["x"]["cells"], planned["x"]["genes"], planned["x"]["values"]) == (1000, 380, 90_500)
-    costs = [estimate.Encoder("morphometrics", 90)]
-    need = plan.needed(planned, {"x": {"path": str(tmp_path / "x"), "role": "train"}}, costs, config, tmp_path)
-    assert need["passes"]["morphometrics"]["once"] == 1000
-    said = "\n".join(plan.describe(planned, need, tmp_path, str(tmp_path)))
-    assert "to be fetched: 4.6 MB: 0 s at 10 MB/s" in said
-    assert "time of the run: roughly" in said
+    row = {"path": str(tmp_path / "x"), "role": "train"}
+    size = fetch_estimate.size(planned, row, config["fetch"], tmp_path)
+    assert (size.cells, size.genes, size.values) == (1000, 380, 90_500)
+    lines = "\n".join(plan.describe(planned, tmp_path))
+    assert "to be fetched: 4.6 MB: 0 s at 10 MB/s" in lines
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_plan_counts_what_is_there_and_names_every_address_that_fails(web, tmp_path):
     bundle = bundle_at(web, archive())
-    config, found = settings_for(web, files={"luca.h5ad": {"url": f"{web.url}/none.h5ad"}}), Findings()
+    config, findings = settings_for(web, files={"luca.h5ad": {"url": f"{web.url}/none.h5ad"}}), Findings()
     sources.fetch_file(bundle.alignment, tmp_path, tmp_path / "x/X_he_imagealignment.csv", QUICK)
     sources.fetch_bundle(bundle, tmp_path, tmp_path / "x", "drop", QUICK)
     del web.files["X_he_image.ome.tif"]
-    planned = plan.plan(config["fetch"], tmp_path, found)
-    assert [planned[name]["there"] for name in ("x/X_he_imagealignment.csv", "x")] == [True, True]
-    assert [Path(problem.path).name for problem in found.problems] == ["none.h5ad", "X_he_image.ome.tif"]
+    planned = plan.plan(config["fetch"], tmp_path, findings)
+    assert [planned[name]["present"] for name in ("x/X_he_imagealignment.csv", "x")] == [True, True]
+    assert [Path(problem.path).name for problem in findings.problems] == ["none.h5ad", "X_he_image.ome.tif"]
 
 
 def test_the_plan_of_an_archive_placed_by_hand_is_to_unpack_it(web, tmp_path):
@@ -560,7 +549,7 @@ def test_the_plan_of_an_archive_placed_by_hand_is_to_unpack_it(web, tmp_path):
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads/X_outs.zip").write_bytes(archive())
     planned = plan.plan(settings_for(web)["fetch"], tmp_path, Findings())
-    assert (planned["x"]["transfer"], planned["x"]["there"], planned["x"]["cells"]) == (0, True, 1000)
+    assert (planned["x"]["transfer"], planned["x"]["present"], planned["x"]["cells"]) == (0, True, 1000)
     assert planned["x"]["disk"] == sum(map(len, MEMBERS.values()))
     assert "X_outs.zip" not in {asked[0] for asked in web.asked}
 
@@ -568,11 +557,11 @@ def test_the_plan_of_an_archive_placed_by_hand_is_to_unpack_it(web, tmp_path):
 def test_the_plan_says_a_disk_that_is_too_small(web, tmp_path, monkeypatch):
     bundle_at(web, archive())
     web.add("r/1.h5ad", CONTENT)
-    monkeypatch.setattr(estimate, "free_bytes", lambda folder: 4_000_000)
-    config, found = settings_for(web, archives="keep"), Findings()
-    planned = plan.plan(config["fetch"], tmp_path, found)
-    plan.check_disk(planned, tmp_path, found)
-    assert "fetching needs 9.2 MB, and 4.0 MB are free" in str(found.problems[0])
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 4_000_000)
+    config, findings = settings_for(web, archives="keep"), Findings()
+    planned = plan.plan(config["fetch"], tmp_path, findings)
+    plan.check_disk(planned, tmp_path, findings)
+    assert "fetching needs 9.2 MB, and 4.0 MB are free" in str(findings.problems[0])
 
 
 # --- config and sheet ---
@@ -586,7 +575,9 @@ def load(folder: Path, fetched: dict, path: str = "{fetched}/x", reference: str 
         "fetch": fetched,
         "cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["b"]}},
     }
-    return run_inputs.load(config, folder / "c.yaml")
+    findings = Findings()
+    run = run_inputs.load(config, folder / "c.yaml", findings)
+    return run, [str(problem) for problem in findings.problems]
 
 
 GOOD = {"bundles": {"x": {"url": "https://h/p/X"}}, "files": {"r.h5ad": {"url": "https://h/7f.h5ad"}}}
@@ -624,5 +615,6 @@ def test_a_variable_that_is_not_set_is_one_problem_and_not_a_missing_folder_as_w
 
 
 def test_hub_encoders_are_those_whose_weights_are_on_the_hub():
-    chosen = ["morphometrics", "h-optimus-0", {"name": "resnet50", "weights": "/models/r"}, "unknown"]
-    assert sources.hub_encoders(chosen) == ["h-optimus-0"]
+    weights = {"h-optimus-0": "hub:bioptimus/H-optimus-0", "resnet50": "/models/r", "densenet121": "random"}
+    encoders = [{"name": "morphometrics"}, *({"name": name, "weights": text} for name, text in weights.items())]
+    assert sources.hub_encoders(encoders) == ["h-optimus-0"]

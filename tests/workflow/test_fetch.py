@@ -48,29 +48,28 @@ def write_config(folder: Path, url: str, **change) -> None:
     (folder / "samples.tsv").write_text("sample\trole\tpath\na\ttrain\t{fetched}/lung\n")
 
 
-def call(folder: Path, root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    command = [
-        "snakemake",
-        *arguments,
-        "--snakefile",
-        str(root / "Snakefile"),
-        "--directory",
-        str(folder),
-        "--cores",
-        "1",
-        "--configfile",
-        str(folder / "config.yaml"),
-    ]
+def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"} | variables
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    return subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+def call(folder: Path, root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    options = ["--snakefile", str(root / "Snakefile"), "--cores", "1", "--configfile", "config.yaml"]
+    return run(folder, "snakemake", *arguments, *options, **variables)
+
+
+def check(folder: Path) -> subprocess.CompletedProcess:
+    return run(folder, sys.executable, "-m", "shest.run.check", "config.yaml")
 
 
 @pytest.fixture(scope="module")
 def fetched(published, tmp_path_factory, root):
-    """A folder into which the public data were fetched, and ingested."""
+    """A folder into which the public data were fetched, and the bundle ingested."""
     folder = tmp_path_factory.mktemp("fetched")
     write_config(folder, published[0].url)
-    done = call(folder, root, f"{R}/a/ingest.json")
+    done = call(folder, root, f"{R}/samples/a/ingest.json", "public/reference.h5ad")
     assert done.returncode == 0, done.stdout[-5000:]
     return folder
 
@@ -100,32 +99,32 @@ def test_nothing_is_fetched_again_and_a_checksum_that_comes_later_redoes_nothing
     known = {"sha256": sha256(fetched / "public/lung/X_he_image.ome.tif")}
     lung = {"url": f"{published[0].url}/p/X", "he_image": known}
     write_config(fetched, published[0].url, tries=3, bundles={"lung": lung})
-    assert "Nothing to be done" in call(fetched, root, f"{R}/a/ingest.json", "--dry-run").stdout
+    assert "Nothing to be done" in call(fetched, root, f"{R}/samples/a/ingest.json", "--dry-run").stdout
     done = call(fetched, root, "fetch")
     assert done.returncode == 0, done.stdout[-3000:]
     assert "7f.h5ad: it lies there" in done.stdout
     assert len(published[0].asked) == asked
 
 
-def test_what_is_needed_is_said_before_anything_is_fetched(published, tmp_path, root):
+def test_what_is_needed_is_said_before_anything_is_fetched(published, tmp_path):
     write_config(tmp_path, published[0].url)
-    done = call(tmp_path, root, "needs")
+    done = check(tmp_path)
     assert done.returncode == 0, done.stdout[-3000:]
     for word in (
         "lung/X_he_image.ome.tif: to be fetched",
         "to be fetched: ",
         "s at 10 MB/s",
         "disk for it: ",
-        "disk for the run: about",
+        "disk: about",
         "passes through morphometrics: 120",
-        "time of the run: rough",
+        "time: rough",
     ):
         assert word in done.stdout, word
     assert not (tmp_path / "public").exists()
 
 
-def test_what_is_needed_is_looked_up_in_the_files_once_they_are_there(fetched, root):
-    done = call(fetched, root, "needs")
+def test_what_is_needed_is_looked_up_in_the_files_once_they_are_there(fetched):
+    done = check(fetched)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "a (train, Xenium 3.0.0): 120 cells" in done.stdout
     assert "to be fetched" not in done.stdout
@@ -133,12 +132,12 @@ def test_what_is_needed_is_looked_up_in_the_files_once_they_are_there(fetched, r
 
 def test_an_address_that_is_wrong_is_one_sentence_and_nothing_runs(published, tmp_path, root):
     write_config(tmp_path, published[0].url + "/none")
-    done = call(tmp_path, root, f"{R}/a/ingest.json")
+    done = call(tmp_path, root, f"{R}/samples/a/ingest.json")
     assert done.returncode != 0
     assert "none/" in done.stdout
     assert "the server answers 404 Not Found. Correct the URL. Or fetch it by hand and put it there: " in done.stdout
     assert "Traceback" not in done.stdout
-    assert not (tmp_path / R / "a").exists()
+    assert not (tmp_path / R / "samples/a").exists()
 
 
 def test_weights_of_the_hub_are_fetched_ahead_of_the_run(published, fetched, root, tmp_path):
@@ -164,22 +163,12 @@ def test_the_papers_run_is_planned_without_data_and_without_a_network(root, tmp_
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse; "
         "from snakemake.cli import main; main(sys.argv[1:])"
     )
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "-n",
-        "--snakefile",
-        str(root / "Snakefile"),
-        "--directory",
-        str(tmp_path),
-        "--configfile",
-        str(root / "config/paper.yaml"),
-    ]
+    options = ["-n", "--snakefile", root / "Snakefile", "--directory", tmp_path]
+    command = [sys.executable, "-c", code, *options, "--configfile", root / "config/paper.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | DEAD_END)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     for sample in ("prime_lung", "v1_lung_io", "v1_lung"):
-        assert f"results/paper/predictions/h-optimus-0/strict/{sample}.h5ad" in done.stdout + done.stderr
+        assert f"results/paper/predictions/shest/strict/{sample}.cells.h5ad" in done.stdout + done.stderr
     counts = dict(line.split() for line in (done.stdout + done.stderr).splitlines() if len(line.split()) == 2)
     assert (counts["fetch_bundle"], counts["fetch_file"], counts["ingest"]) == ("3", "7", "3")
     assert not (tmp_path / "data").exists()
