@@ -1,13 +1,12 @@
 import os
-import sys
 
 from snakemake.utils import min_version
 
 min_version("9.0")
 
-# Scripts run from copies elsewhere, in this or another environment: they find the library by this path.
-sys.path.insert(0, os.path.join(workflow.basedir, "workflow"))
-os.environ.update(PYTHONPATH=os.path.join(workflow.basedir, "workflow"))
+# The library is installed beside Snakemake; rules in conda environments of their own find it by this path.
+LIBRARY = os.path.join(workflow.basedir, "workflow")
+os.environ.update(PYTHONPATH=os.pathsep.join([LIBRARY, *filter(None, [os.environ.get("PYTHONPATH")])]))
 
 # Threads that wait for each other sleep: where jobs share cores, spinning threads slow each other down many times.
 os.environ.update(OMP_WAIT_POLICY="passive")

@@ -94,3 +94,25 @@ def changed(root, tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def rules(root, tmp_path_factory):
+    """The rules as Snakemake knows them once config/tiny.yaml is read."""
+    from snakemake.api import SnakemakeApi
+    from snakemake.settings.types import ConfigSettings, ResourceSettings
+
+    before, variables = Path.cwd(), dict(os.environ)
+    try:
+        with SnakemakeApi() as api:
+            read = api.workflow(
+                resource_settings=ResourceSettings(cores=1),
+                config_settings=ConfigSettings(configfiles=[root / "config/tiny.yaml"]),
+                snakefile=root / "Snakefile",
+                workdir=tmp_path_factory.mktemp("rules"),
+            )
+            return list(read._workflow.rules)
+    finally:
+        os.chdir(before)
+        os.environ.clear()
+        os.environ.update(variables)

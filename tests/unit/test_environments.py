@@ -69,17 +69,11 @@ def reach(root: Path, script: Path, functions: bool) -> set[str]:
     return found
 
 
-def scripts(root: Path) -> list[tuple[str, str]]:
-    """Environment and script of every rule."""
-    text = "\n".join(path.read_text() for path in sorted((root / "workflow/rules").glob("*.smk")))
-    return sorted(set(re.findall(r'env\("(\w+)"\).*?"\.\./scripts/(\w+\.py)"', text, flags=re.S)))
-
-
-def test_every_script_finds_what_it_imports_in_its_environment(root):
-    found = scripts(root)
-    assert len(found) > 20
-    assert {path.name for path in (root / "workflow/scripts").glob("*.py")} == {script for _, script in found}
-    for name, script in found:
+def test_every_script_finds_what_it_imports_in_its_environment(root, rules):
+    used = {(Path(rule.conda_env).stem, Path(rule.script).name) for rule in rules if rule.script}
+    assert len(used) > 20
+    assert {path.name for path in (root / "workflow/scripts").glob("*.py")} == {script for _, script in used}
+    for name, script in sorted(used):
         held = set(pins(root, name))
         start, later = (reach(root, root / "workflow/scripts" / script, functions) for functions in (False, True))
         assert start <= held, f"{script} does not start in envs/{name}.yaml: {sorted(start - held)} are not in it"

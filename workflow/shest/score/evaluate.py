@@ -201,7 +201,7 @@ def scored_rows(table: pd.DataFrame, role: str, refined: pd.Series | None) -> tu
     Parameters
     ----------
     table
-        Indexed by cell_id: cell_type (missing where there is no label) and part.
+        Indexed by cell_id: label (missing where there is no label) and part.
     role
         Of the sample: train or validation.
     refined
@@ -211,7 +211,7 @@ def scored_rows(table: pd.DataFrame, role: str, refined: pd.Series | None) -> tu
     -------
     (n,) bool, and in words which cells these are.
     """
-    labelled = table["cell_type"].notna().to_numpy()
+    labelled = table["label"].notna().to_numpy()
     if role != "train":
         return labelled, "all labelled cells of a sample that nothing was fitted on"
     test = labelled & (table["part"] == "test").to_numpy()

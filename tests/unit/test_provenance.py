@@ -1,0 +1,110 @@
+"""What a rule's digest of code covers: the modules that its script really imports, and no others."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+
+from shest.core import provenance
+from shest.systems import base
+
+NOT_DIGESTED = {"embed", "embed_views", "index_embeddings", "fetch", "fetch_weights", "resolve_encoder"}
+"""Scripts without a digest: what is encoded is named by its fingerprint, what is fetched by its address."""
+
+SHOW = """
+import sys
+from pathlib import Path
+from shest.core.provenance import code_digest
+for script in sorted(Path(sys.argv[1]).glob("*.py")):
+    print(script.stem, code_digest(script.resolve()))
+"""
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return grimp.build_graph("shest")
+
+
+def reached(graph, file: Path) -> set[str]:
+    """Modules that a script imports by an independent reading of the import graph, packages of each included."""
+    found = set()
+    for module in graph.modules:
+        if any(f"{word} {module}" in text for text in file.read_text().split("\n") for word in ("from", "import")):
+            found |= {module}
+    for line in file.read_text().split("\n"):
+        words = line.strip().replace(",", " ").split()
+        if words[:1] == ["from"] and words[1].startswith("shest"):
+            found |= {f"{words[1]}.{name}" for name in words[3:] if f"{words[1]}.{name}" in graph.modules}
+    everything = set(found)
+    for module in found:
+        everything |= graph.find_upstream_modules(module)
+    parents = {".".join(name.split(".")[:end]) for name in everything for end in range(1, name.count(".") + 1)}
+    return everything | parents | {m for parent in parents for m in graph.find_upstream_modules(parent)}
+
+
+def named(path: Path) -> str:
+    parts = path.relative_to(provenance.ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_the_closure_is_what_the_import_graph_says(root, graph):
+    scripts = sorted((root / "workflow/scripts").glob("*.py"))
+    assert len(scripts) > 25
+    for script in scripts:
+        assert {named(path) for path in provenance.closure(script)} == reached(graph, script), script.name
+
+
+def test_a_changed_module_changes_the_digests_of_those_that_import_it_and_of_no_others(root, graph, tmp_path):
+    copy = tmp_path / "workflow"
+    shutil.copytree(root / "workflow", copy, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def digests() -> dict[str, str]:
+        code = f"import sys; sys.path.insert(0, {str(copy)!r})\n{SHOW}"
+        done = subprocess.run([sys.executable, "-c", code, str(copy / "scripts")], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return dict(line.split() for line in done.stdout.splitlines())
+
+    before = digests()
+    importers = {s: reached(graph, root / f"workflow/scripts/{s}.py") for s in before}
+    for module in sorted(graph.modules):
+        path = copy.joinpath(*module.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        text = path.read_text()
+        path.write_text(text + "\n# changed\n")
+        changed = {s for s, digest in digests().items() if digest != before[s]}
+        path.write_text(text)
+        assert changed == {s for s, modules in importers.items() if module in modules}, module
+
+
+def test_every_rule_that_computes_carries_the_digest_of_its_own_script(root, rules):
+    for rule in rules:
+        script = Path(rule.script).stem if rule.script else None
+        if script is None or script in NOT_DIGESTED:
+            assert "code" not in rule.params.keys(), rule.name  # noqa: SIM118 (Snakemake's named list)
+            continue
+        assert "code" in rule.params.keys(), f"{rule.name} would not run again when the library changes"  # noqa: SIM118
+        if not callable(rule.params.code):
+            assert rule.params.code == provenance.code_digest(root / f"workflow/scripts/{script}.py"), rule.name
+
+
+def test_the_code_of_a_system_is_part_of_its_rules(root):
+    fit = root / "workflow/scripts/fit.py"
+    files = {kind: provenance.module_file(spec.module) for kind, spec in base.kinds().items()}
+    digests = {kind: provenance.code_digest(fit, file) for kind, file in files.items()}
+    assert len(set(digests.values())) == len(digests)
+    assert not any(file in provenance.closure(fit) for file in files.values())
+    inside = {named(path) for path in provenance.closure(fit, files["shest"])}
+    assert {"shest.systems.shest.training", "shest.systems.zinb"} <= inside
+    assert not any(name.startswith("shest.systems.linear") for name in inside)
+
+
+def test_the_linter_knows_every_system(root):
+    import tomllib
+
+    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    listed = next(c["modules"] for c in contracts if c["type"] == "independence")
+    own = [f"shest.systems.{p.parent.name}" for p in (root / "workflow/shest/systems").glob("*/__init__.py")]
+    assert sorted(listed) == sorted(own)
