@@ -1,8 +1,8 @@
 """Bad input through snakemake: every problem in one message, no traceback, nothing that was there harmed."""
 
 import hashlib
-import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -34,15 +34,18 @@ def write_config(folder: Path, **change) -> None:
     (folder / "samples.tsv").write_text("\n".join(["sample\trole\tpath\tannotation", *rows]) + "\n")
 
 
+TARGETS = tuple(f"{R}/samples/{name}/ingest.json" for name in "ab")
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, root):
-    """A folder in which preflight and ingest of both samples are done."""
+    """A folder in which both samples are checked and read."""
     folder = tmp_path_factory.mktemp("prepared")
     for name in ("a", "b"):
         bundles.simulate(folder / "data", name)
     bundles.simulate_reference(folder / "data" / "reference.h5ad")
     write_config(folder)
-    done = call(folder, root, f"{R}/a/ingest.json", f"{R}/b/ingest.json")
+    done = call(folder, root, *TARGETS, "check")
     assert done.returncode == 0, done.stdout[-5000:]
     return folder
 
@@ -66,40 +69,51 @@ def call(folder: Path, root: Path, *arguments: str) -> subprocess.CompletedProce
         str(folder),
         "--cores",
         "1",
-        "--rerun-triggers",
-        "mtime",
         "--configfile",
         str(folder / "config.yaml"),
     ]
+    command += [] if "--rerun-triggers" in arguments else ["--rerun-triggers", "mtime"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Digests of everything but logs, snakemake's own notes, and the record of the checks that failed."""
-    left_out = (".snakemake", f"{R}/logs", f"{R}/benchmarks", f"{R}/preflight.json")
+def digests(folder: Path, *left_out: str) -> dict[str, str]:
+    """Digests of everything but snakemake's own notes."""
     names = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
-    kept = [name for name in names if not name.startswith(left_out)]
+    kept = [name for name in names if not name.startswith((".snakemake", *left_out))]
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in kept}
 
 
 def refused(folder: Path, root: Path, *arguments: str) -> str:
     """Run, see that it is refused without a traceback and that every other file is as it was; return the output."""
-    before = digests(folder)
+    checks = [f"{R}/samples/{name}/{check}.json" for name in "ab" for check in ("check", "check_table")]
+    left_out = (f"{R}/logs", f"{R}/benchmarks", f"{R}/check/reference.json", *checks)
+    before = digests(folder, *left_out)
     done = call(folder, root, *arguments)
     assert done.returncode != 0
     assert "Traceback" not in done.stdout
-    assert digests(folder) == before
-    assert not (folder / R / "report.html").exists()
+    assert digests(folder, *left_out) == before
     return done.stdout
 
 
-def test_one_bad_file_is_one_sentence(run, root):
+def planned(folder: Path, root: Path, *arguments: str) -> dict[str, int]:
+    """Jobs that a dry run lists, by rule; it writes nothing."""
+    before = digests(folder)
+    done = call(folder, root, "--dry-run", *arguments)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert digests(folder) == before
+    jobs = re.findall(r"^(\w+) +(\d+)$", done.stdout.partition("Job stats:")[2], flags=re.M)
+    return {rule: int(count) for rule, count in jobs if rule not in ("total", "check")}
+
+
+def test_one_bad_file_is_one_sentence_and_the_other_sample_goes_on(run, root):
     path = run / "data/a/a_he_imagealignment.csv"
     path.write_text("1,0,0\n0,1,0\n0,1,1\n")
-    output = refused(run, root)
+    output = refused(run, root, *TARGETS, "--keep-going")
     assert f"ERROR {path}: not affine: the last line is [0.0, 1.0, 1.0]. Export the alignment" in output
-    assert not (run / R / "preflight.json").exists()
+    assert not (run / R / "samples/a/check.json").exists()
+    assert (run / R / "samples/b/check.json").exists()
+    assert "Reading the bundle" not in output
 
 
 def test_problems_of_several_files_are_said_in_one_run(run, root):
@@ -112,9 +126,10 @@ def test_problems_of_several_files_are_said_in_one_run(run, root):
     config["reference"]["label_key"] = "label"
     own = {"name": "own", "architecture": "resnet50", "features": 2048, "weights": "weights"}
     write_config(run, reference=config["reference"], encoders=[own])
-    output = refused(run, root)
-    assert "ERROR 6 problems in the input:" in output
+    encoder = f"{R}/embeddings/own/encoder.json"
+    output = refused(run, root, *TARGETS, "check", encoder, "--keep-going", "--forcerun", "check_reference")
     for word in (
+        "ERROR 2 problems in the input:\n  1. ",
         "a_he_image.ome.tif",
         "cells.zarr.zip: truncated",
         "no column x_centroid",
@@ -123,7 +138,15 @@ def test_problems_of_several_files_are_said_in_one_run(run, root):
         f"{run}/weights: the weights of own are not there",
     ):
         assert word in output, word
-    assert not any(f"Rule: {rule}" in output for rule in ("ingest", "annotate", "encoder"))
+    assert "Reading the bundle" not in output
+
+
+def test_other_programs_labels_are_checked_before_they_are_scored(run, root):
+    (run / "data/labels.csv").write_text("x,y,class\n1,2,tumor\n")
+    entry = {"format": "csv", "files": {"b": str(run / "data/labels.csv")}, "types": {"other": None}}
+    write_config(run, evaluate={"comparators": {"Own": entry}})
+    output = refused(run, root, f"{R}/samples/b/check_comparators.json")
+    assert "labels.csv: has the class 'tumor', which evaluate.comparators.Own.types does not map" in output
 
 
 def test_files_that_are_not_there_are_said_before_any_rule_runs(run, root):
@@ -163,40 +186,60 @@ def test_a_slide_without_nuclei_and_a_misspelt_simulated_slide(run, root):
     assert "sample d: no slide dd in simulate.slides. Did you mean dd1?" in output
 
 
-def test_checks_that_were_repeated_or_lost_redo_nothing_else(run, root):
-    record, target = run / R / "preflight.json", (f"{R}/a/ingest.json", f"{R}/b/ingest.json")
-    content = record.read_text()
-    assert json.loads(content)["samples"]["b"]["cells"] == 120
-    record.unlink()
-    done = call(run, root, *target, "--forcerun", "preflight")
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert "Looking into every input file" in done.stdout
-    assert "Reading the bundle" not in done.stdout
-    assert record.read_text() == content
-    record.unlink()
-    assert "Nothing to be done" in call(run, root, *target, "--dry-run").stdout
-    assert record.read_text() == content
+def test_a_dry_run_lists_what_will_run_and_writes_nothing(run, root):
+    assert planned(run, root, *TARGETS, "check") == {}
+    fresh = run.parent / "fresh"
+    fresh.mkdir()
+    shutil.copytree(run / "data", fresh / "data")
+    write_config(fresh)
+    whole = {"check_reference": 1, "check_sample": 2, "check_table": 2, "ingest": 2}
+    assert planned(fresh, root, *TARGETS, "check") == whole
+    (run / "data/b/b_he_imagealignment.csv").touch()
+    assert planned(run, root, *TARGETS, "check") == {"check_sample": 1, "ingest": 1}
+    (run / "data/reference.h5ad").touch()
+    assert planned(run, root, *TARGETS, "check") == {"check_sample": 1, "ingest": 1, "check_reference": 1}
+
+
+def test_a_lost_check_is_made_again_where_it_is_asked_for_and_nowhere_else(run, root):
+    (run / R / "samples/a/check.json").unlink()
+    assert planned(run, root, *TARGETS) == {}
+    assert planned(run, root, "check") == {"check_sample": 1}
+
+
+def test_a_lost_store_is_read_again(run, root):
+    shutil.rmtree(run / R / "samples/a/sdata.zarr")
+    assert planned(run, root, f"{R}/samples/a/sdata.zarr") == {"ingest": 1}
+    assert planned(run, root, f"{R}/samples/a/registration.json") == {"ingest": 1, "register": 1}
+
+
+def test_a_change_of_the_config_elsewhere_repeats_no_check(prepared, root):
+    write_config(prepared, train={"min_cells": 7}, cells={"min_um": 3})
+    triggers = ("--rerun-triggers", "mtime", "params", "input", "code")
+    assert planned(prepared, root, *TARGETS, "check", *triggers) == {}
+    config = yaml.safe_load((prepared / "config.yaml").read_text())
+    write_config(prepared, reference=config["reference"] | {"min_shared_genes": 40})
+    assert planned(prepared, root, *TARGETS, "check", *triggers) == {}
+    write_config(prepared, cell_types=config["cell_types"] | {"More": {"subtypes": ["NK cell LUAD"]}})
+    assert planned(prepared, root, *TARGETS, "check", *triggers) == {"check_reference": 1, "check_table": 2}
 
 
 def test_after_a_problem_is_mended_no_other_sample_is_read_again(run, root):
-    path, target = run / "data/b/b_he_imagealignment.csv", (f"{R}/a/ingest.json", f"{R}/b/ingest.json")
+    path = run / "data/b/b_he_imagealignment.csv"
     content = path.read_bytes()
     path.write_text("1,2\n")
-    refused(run, root)
+    refused(run, root, *TARGETS)
     path.write_bytes(content)
-    done = call(run, root, *target)
+    assert planned(run, root, *TARGETS) == {"check_sample": 1, "ingest": 1}
+    done = call(run, root, *TARGETS)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "Looking into every input file" in done.stdout
-    assert "Reading the bundle of a" not in done.stdout
-    assert "Nothing to be done" in call(run, root, *target, "--dry-run").stdout
-
-
-def test_only_the_sample_whose_file_changed_is_read_again_in_the_same_run(run, root):
-    path, target = run / "data/b/b_he_imagealignment.csv", (f"{R}/a/ingest.json", f"{R}/b/ingest.json")
-    path.write_text(path.read_text().replace("188.", "187."))
-    done = call(run, root, *target)
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert "Looking into every input file" in done.stdout
     assert "Reading the bundle of b" in done.stdout
     assert "Reading the bundle of a" not in done.stdout
-    assert "Nothing to be done" in call(run, root, *target, "--dry-run").stdout
+    assert planned(run, root, *TARGETS) == {}
+
+
+def test_results_that_are_a_file_or_of_an_earlier_version_are_refused_in_a_sentence(run, root):
+    (run / R / "preflight.json").write_text("{}")
+    output = refused(run, root)
+    assert f"{R}: was written by an earlier version with another layout. Set results to another folder" in output
+    write_config(run, results="samples.tsv")
+    assert "samples.tsv: results: samples.tsv is a file. Set results to the path of a folder" in refused(run, root)

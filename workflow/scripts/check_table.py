@@ -11,7 +11,8 @@ from shest.labels.checks import check_table
 def main(input, output, params):
     findings = Findings()
     cells = findings.attempt(input.cells, COPY, read_cells, Path(input.cells).parent)
-    counts = check_table(input.table[0], None if cells is None else cells["cell_id"].to_numpy(), params.types, findings)
+    cell_ids = None if cells is None else cells["cell_id"].to_numpy()
+    counts = check_table(input.table[0], cell_ids, params.types, findings)
     check_record.write(output.record, {} if counts is None else counts.to_dict(), findings)
 
 
