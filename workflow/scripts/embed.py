@@ -4,16 +4,16 @@ from pathlib import Path
 
 from shest.core import console, files
 from shest.encode import device, runner
-from shest.tiles import quadruple
+from shest.tiles import shards
 
 
 def main(input, output, params, wildcards, threads):
     record = files.read_json(input.record)
     part, parts = int(wildcards.part), int(wildcards.parts)
-    shards = quadruple.read_index(input.tiles)["shards"][part - 1 :: parts]
-    work = [(shard, 0, None) for shard in shards]
+    entries = shards.read_index(input.tiles)["shards"][part - 1 :: parts]
+    work = [(shard, 0, None) for shard in entries]
     encoded = runner.run(record, work, Path(input.tiles).parent, params.cache, threads)
-    files.write_json(output.part, {"fingerprint": record["fingerprint"], "encoded": encoded, "shards": len(shards)})
+    files.write_json(output.part, {"fingerprint": record["fingerprint"], "encoded": encoded, "shards": len(entries)})
 
 
 with console.session(snakemake.log[0]):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from shest.core import console, files
 from shest.encode import device, runner
-from shest.tiles import quadruple
+from shest.tiles import shards
 
 
 def main(input, output, params, wildcards, threads):
@@ -15,7 +15,7 @@ def main(input, output, params, wildcards, threads):
     plan = pd.read_parquet(input.plan)
     plan = plan[plan["sample"] == wildcards.sample]
     work = []
-    for shard in quadruple.read_index(input.tiles)["shards"]:
+    for shard in shards.read_index(input.tiles)["shards"]:
         row = pd.Series(np.arange(len(shard["cells"])), index=shard["cells"])
         for view, part in plan[plan["cell_id"].isin(row.index)].groupby("view"):
             work.append((shard, int(view), np.sort(row[part["cell_id"]].to_numpy(np.int32))))

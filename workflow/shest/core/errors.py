@@ -68,7 +68,7 @@ class Findings:
         except InputError as error:
             self.problems.append(error)
         except Exception as error:
-            self.problems.append(InputError(path, f"cannot be read ({brief(error)})", remedy))
+            self.problems.append(InputError(path, f"cannot be read ({one_line(error)})", remedy))
         return None
 
     def problem(self, path: str | Path, problem: str, remedy: str) -> None:
@@ -85,13 +85,13 @@ class Findings:
             raise InputErrors(self.problems)
 
 
-def brief(error: BaseException, longest: int = 200) -> str:
+def one_line(error: BaseException, longest: int = 200) -> str:
     """Say an exception in one line: its type and the start of its message."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:longest]}" if text else type(error).__name__
 
 
-def nearest(key: str, known: Iterable[str]) -> str:
+def did_you_mean(key: str, known: Iterable[str]) -> str:
     """Return the sentence that names the nearest known name, or all of them."""
     known = [str(name) for name in known]
     close = difflib.get_close_matches(str(key), known, n=1)
