@@ -19,7 +19,7 @@ from shest.core.errors import Findings, InputErrors
 from shest.core.units import format_seconds
 from shest.encode.spec import complete
 from shest.io import detections, ingest, sample_checks, store
-from shest.io.xenium import BUNDLE_FILES
+from shest.io.xenium_files import BUNDLE_FILES
 from shest.labels import checks
 from shest.run import check, estimate, run_inputs
 from shest.run import config as settings

@@ -21,7 +21,7 @@ from shest.core.errors import Findings, InputError
 from shest.fetch import http, plan, sources
 from shest.fetch.http import RetryPolicy
 from shest.fetch.sources import Bundle, Source
-from shest.io.xenium import BUNDLE_FILES
+from shest.io.xenium_files import BUNDLE_FILES
 from shest.run import config as settings
 from shest.run import fetch_estimate, run_inputs
 

@@ -8,6 +8,7 @@ import pytest
 from shest.core.errors import InputError
 from shest.encode import device
 from shest.encode.spec import complete
+from shest.io.store import stored_bytes
 from shest.run import estimate, resources
 
 MORPHOMETRICS = complete("morphometrics")
@@ -49,7 +50,7 @@ def test_a_store_is_measured_by_its_parts(tmp_path):
     (tmp_path / "images/he/0").write_bytes(bytes(70))
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables/x").write_bytes(bytes(5))
-    assert resources.stored_bytes(tmp_path) == {"images": 70, "shapes": 0, "tables": 5}
+    assert stored_bytes(tmp_path) == {"images": 70, "shapes": 0, "tables": 5}
 
 
 def test_an_encoder_asks_for_room_for_its_weights(tmp_path):
@@ -120,7 +121,7 @@ def rules(root):
 
 
 def test_every_rule_asks_for_memory_and_time_that_grow(root):
-    makers = ("from_input_size(", "encoder_mb", "encoding_minutes(", "lambda w, attempt", "further_views", "fit_minutes")
+    makers = ("from_input_size(", "encoder_mb", "encoding_minutes(", "lambda w, attempt", "further_views_m", "fit_min")
     found = list(rules(root))
     assert len(found) > 20
     for name, body in found:

@@ -1,6 +1,6 @@
 """Every input file is checked before it is read: all that is wrong with it at once, and before anything else runs."""
 
-from shest.io.xenium import CELLS
+from shest.io.xenium_files import CELLS
 
 SUBTYPES = {name: entry["subtypes"] for name, entry in TYPES.items()}
 WITH_TABLE = [name for name, row in SAMPLES.items() if row["annotation"]]

@@ -9,7 +9,7 @@ from shest.fetch import sources
 from shest.core.errors import Findings
 from shest.core.files import sha256
 from shest.core.provenance import code_digest
-from shest.io.xenium import BUNDLE_FILES
+from shest.io.xenium_files import BUNDLE_FILES
 from shest.run import run_inputs
 
 CONFIG_FILE = Path((workflow.overwrite_configfiles or [Path(workflow.basedir) / "config" / "config.yaml"])[-1])
@@ -31,10 +31,6 @@ ENCODERS = [entry["name"] for entry in config["encoders"]]
 THREADS = config["resources"]["threads"]
 TYPES = config["cell_types"]
 CACHE = config["cache"]["dir"]
-SHOWN = {
-    "encoder": config["figures"].get("encoder", ENCODERS[0]),
-    "protocol": config["figures"].get("protocol", config["protocols"][0]),
-}
 
 
 wildcard_constraints:
@@ -75,25 +71,6 @@ def on_platform(platform):
 
 
 LABELLED = with_role("train", "validation")
-TRAINING = config["figures"].get("training", next(iter(with_role("train")), None))
-EXTERNAL = config["figures"].get("external", with_role("validation")[:2])
-FIGURES = ["2", "4", "5", "6", "7", "8", "S1", "S2", "S3", "S4"]
-TABLES = ["1", "S1"]
-# What figures read of a sample.
-RESULT_PATHS = {
-    "scores": "evaluation/{encoder}/{protocol}/{sample}.json",
-    "genes": "evaluation/{encoder}/{protocol}/{sample}.genes.csv",
-    "markers": "evaluation/{encoder}/{protocol}/{sample}.markers.csv",
-    "scored": "evaluation/{encoder}/{protocol}/{sample}.cells.parquet",
-    "predictions": "predictions/{encoder}/{protocol}/{sample}.h5ad",
-    "refinements": "refinement/{encoder}/{protocol}/{sample}.parquet",
-    "embeddings": "embeddings/{encoder}/{sample}/embeddings.json",
-    "annotations": "samples/{sample}/annotation.parquet",
-    "registrations": "samples/{sample}/registration.json",
-    "cells": "samples/{sample}/cells.parquet",
-    "tiles": "samples/{sample}/tiles/tiles.json",
-    "ingests": "samples/{sample}/ingest.json",
-}
 
 
 def bundle_files(wildcards):
@@ -144,28 +121,3 @@ def label_checks(wildcards):
     """The checks of what a sample's cells are labelled by: the reference, and a pathologist's table where one is given."""
     table = [results("samples/{sample}/check_table.json")] if SAMPLES[wildcards.sample]["annotation"] else []
     return [results("check/reference.json"), *table]
-
-
-def figure(number):
-    """Outputs of a figure."""
-    return {
-        "png": report(results(f"figures/figure_{number}.png"), caption="../report/figure.rst", category="Figures"),
-        "pdf": results(f"figures/figure_{number}.pdf"),
-        "data": directory(results(f"figures/source_data/figure_{number}")),
-    }
-
-
-def shown(samples, *kinds):
-    """Inputs of a figure: each kind of result of the shown encoder and protocol, in the order of the samples."""
-    return {kind: [results(RESULT_PATHS[kind].format(sample=sample, **SHOWN)) for sample in samples] for kind in kinds}
-
-
-def drawn(samples, *modules):
-    """Parameters of a figure: its samples and their stores, the types and how they are coloured, the code."""
-    return {
-        "samples": samples,
-        "stores": [results(f"samples/{sample}/sdata.zarr") for sample in samples],
-        "types": TYPES,
-        "palette": config["figures"]["palette"],
-        "code": code("figures", "panels", *modules),
-    }

@@ -20,7 +20,7 @@ from shest.core.units import format_bytes, format_seconds
 from shest.fetch import http, sources
 from shest.fetch.http import Remote, RetryPolicy
 from shest.fetch.sources import DOWNLOADS, Bundle, Source
-from shest.io.xenium import BUNDLE_FILES, SPECS
+from shest.io.xenium_files import BUNDLE_FILES, SPECS
 
 AT_ONCE = 8  # servers that are asked side by side
 RATES = (10, 100)  # MB/s that the time of a download is said for

@@ -23,7 +23,7 @@ from shest.core.errors import InputError, one_line
 from shest.core.files import atomic_write, read_json, remove, write_json
 from shest.fetch import http
 from shest.fetch.http import Remote, RemoteFile, RemoteInfo, RetryPolicy
-from shest.io.xenium import ALIGNMENT, BUNDLE_FILES, HE_IMAGE, SPECS
+from shest.io.xenium_files import ALIGNMENT, BUNDLE_FILES, HE_IMAGE, SPECS
 
 log = logging.getLogger("shest")
 DOWNLOADS = "downloads"

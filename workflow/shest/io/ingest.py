@@ -23,10 +23,11 @@ from spatialdata.transformations import Affine, Identity
 from xarray import DataArray, DataTree
 
 from shest.core.errors import InputError, one_line
-from shest.core.files import atomic_write
-from shest.io import slide, xenium
+from shest.core.files import atomic_write, remove, write_json
+from shest.core.provenance import versions
+from shest.io import slide, xenium, xenium_files
 from shest.io.image import CHUNKS, read_he
-from shest.io.store import IMAGE, NUCLEI, TABLE
+from shest.io.store import IMAGE, NUCLEI, TABLE, stored_bytes
 
 PYRAMID = (4, 4)  # further scales of the stored image, for pictures and viewers
 ASSUMED = {"polygon_sets": "xenium-4.0.0", "seg_mask_value": "xenium-1.9.0", "integers": "xenium-1.0.0"}
@@ -158,11 +159,11 @@ def _readable(bundle: Path, specs: dict) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="shest-") as folder:
         tmp_path = Path(folder)
-        for name in (xenium.CELLS, xenium.NUCLEI, xenium.MATRIX, xenium.ZARR):
+        for name in (xenium_files.CELLS, xenium_files.NUCLEI, xenium_files.MATRIX, xenium_files.ZARR):
             (tmp_path / name).symlink_to((bundle / name).resolve())
         layout = xenium.read_zarr(bundle).layout
         specs = {k: v for k, v in specs.items() if k != "xenium_ranger"} | {"analysis_sw_version": ASSUMED[layout]}
-        (tmp_path / xenium.SPECS).write_text(json.dumps(specs))
+        (tmp_path / xenium_files.SPECS).write_text(json.dumps(specs))
         yield tmp_path
 
 
@@ -170,7 +171,14 @@ def _check_values(bundle: str | Path, sdata: SpatialData) -> None:
     """Refuse counts that are none."""
     values = sdata.tables[TABLE].X.data
     if not (np.isfinite(values).all() and np.array_equal(values, np.rint(values)) and (values >= 0).all()):
-        raise InputError(Path(bundle) / xenium.MATRIX, "its values are no counts", xenium.COPY)
+        raise InputError(Path(bundle) / xenium_files.MATRIX, "its values are no counts", xenium.COPY)
+
+
+def write_sample(sdata: SpatialData, facts: dict, store: str | Path, record: str | Path, threads: int) -> None:
+    """Write the store, then ``ingest.json``, which says that the store is whole and how large its parts are."""
+    remove(record)
+    write_store(sdata, store, threads)
+    write_json(record, facts | {"stored_bytes": stored_bytes(store), "versions": versions()})
 
 
 def write_store(sdata: SpatialData, path: str | Path, threads: int = 1) -> None:

@@ -12,12 +12,7 @@ from shest.io.geojson import NUCLEI_REMEDY
 from shest.io.header import FEW_INSIDE, LEAST_INSIDE, MPP_RANGE, SampleHeader, share_inside
 from shest.io.image import AGAIN, read_he
 from shest.io.xenium import (
-    CELLS,
     COPY,
-    MATRIX,
-    NUCLEI,
-    SPECS,
-    ZARR,
     CellArchive,
     CountMatrix,
     NucleusOwners,
@@ -29,6 +24,7 @@ from shest.io.xenium import (
     read_zarr,
     version_of,
 )
+from shest.io.xenium_files import CELLS, MATRIX, NUCLEI, SPECS, ZARR
 
 LATEST = (4,)
 

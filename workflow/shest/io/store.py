@@ -8,7 +8,14 @@ import numpy as np
 import shapely
 import zarr
 
+from shest.core.disk import used_bytes
+
 IMAGE, NUCLEI, TABLE = "he_image", "nucleus_boundaries", "table"
+
+
+def stored_bytes(store: str | Path) -> dict[str, int]:
+    """Measure a store: bytes on disk of its images, shapes and tables."""
+    return {part: used_bytes(Path(store) / part) for part in ("images", "shapes", "tables")}
 
 
 def image_scales(store: str | Path) -> list[zarr.Array]:

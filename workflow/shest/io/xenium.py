@@ -1,4 +1,4 @@
-"""Reader of a Xenium bundle: names and keys of its files, and what is in them.
+"""Reader of a Xenium bundle: what is in its files.
 
 Layouts by version of Xenium Onboard Analysis (XOA), as the reader of spatialdata-io knows them: up to 1.2 cell ids are
 integers; from 1.3 they are strings, and ``cells.zarr.zip`` holds ``seg_mask_value``; from 2.0 it holds
@@ -18,13 +18,8 @@ import pyarrow.parquet as pq
 import zarr
 
 from shest.core.errors import InputError, did_you_mean, one_line
+from shest.io.xenium_files import CELLS, MATRIX, NUCLEI, SPECS, ZARR
 
-SPECS, CELLS, NUCLEI = "experiment.xenium", "cells.parquet", "nucleus_boundaries.parquet"
-MATRIX, ZARR = "cell_feature_matrix.h5", "cells.zarr.zip"
-BUNDLE_FILES = (SPECS, CELLS, ZARR, MATRIX, NUCLEI)
-"""Files of a bundle that are read, the one that tells a bundle first."""
-HE_IMAGE, ALIGNMENT = "he_image.ome.tif", "he_imagealignment.csv"
-"""What the names of the H&E image and of its alignment end in."""
 GENE = "Gene Expression"
 COPY = "Copy the file from the instrument's output again"
 

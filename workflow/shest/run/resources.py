@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shest.core.disk import used_bytes
 from shest.encode.spec import MORPHOMETRICS, local_weights
 from shest.run import estimate
 
@@ -15,18 +14,13 @@ GROWTH = 1.5  # of every request, with each further attempt
 BYTES_A_CELL = 17  # of a JSON that lists cells: tiles.json, embeddings.json
 SLACK = 4  # of a time, over the estimate: slow disks, busy nodes, old processors
 LONGEST = 24 * 60  # minutes that are asked for at most, as many partitions give no more
+PARTS = ("images", "shapes", "tables")  # of a store, as ingest.json measures them
 LONGEST_EMBEDDING = 2560  # features, of the encoders that are known
-PARTS = ("images", "shapes", "tables")
 
 
 def scale_by_attempt(amount: float, attempt: int) -> int:
     """Return what the n-th attempt asks for, rounded up: half as much again each time."""
     return math.ceil(amount * GROWTH ** (attempt - 1))
-
-
-def stored_bytes(store: str | Path) -> dict[str, int]:
-    """Measure a SpatialData store: bytes on disk of its images, shapes and tables."""
-    return {part: used_bytes(Path(store) / part) for part in PARTS}
 
 
 def size_mb(paths: Sequence[str]) -> float:

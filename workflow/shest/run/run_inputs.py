@@ -8,7 +8,7 @@ from shest.core.errors import Findings, did_you_mean
 from shest.encode.spec import local_weights
 from shest.fetch.sources import published_name, published_parts
 from shest.io.geojson import NUCLEI_REMEDY
-from shest.io.xenium import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
+from shest.io.xenium_files import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
 from shest.run import config as settings
 
 COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
