@@ -60,7 +60,7 @@ def results_of(folder: Path) -> dict[str, Path]:
     for path in sorted((folder / R).rglob("*")):
         name = path.relative_to(folder / R).as_posix()
         apart = name.startswith(("logs/", "benchmarks/")) or "/parts/" in name or path.suffix in (".pdf", ".html")
-        if path.is_file() and not apart and name not in ("preflight.json",):
+        if path.is_file() and not apart:
             found[name] = path
     return found
 

@@ -208,7 +208,7 @@ def test_the_engine_needs_no_zarr_spatialdata_snakemake_or_anndata(root):
 
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['zarr', 'spatialdata', 'snakemake', 'anndata', 'pandas']));"
-        "import shest.encode.runner, shest.encode.timm_encoder, shest.encode.spec, shest.encode.weights, shest.encode.cache;"
+        "import shest.encode.runner, shest.encode.timm_encoder, shest.encode.weights, shest.encode.cache;"
         "import shest.tiles.quadruple, shest.tiles.shards"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=root / "workflow", capture_output=True, text=True)

@@ -13,7 +13,7 @@ def main(input, output, params):
     cells = findings.attempt(input.cells, COPY, read_cells, Path(input.cells).parent)
     cell_ids = None if cells is None else cells["cell_id"].to_numpy()
     counts = check_table(input.table[0], cell_ids, params.types, findings)
-    check_record.write(output.record, {} if counts is None else counts.to_dict(), findings)
+    check_record.write(output.record, {} if counts is None else {"cells": counts.to_dict()}, findings)
 
 
 with console.session(snakemake.log[0]):

@@ -58,15 +58,15 @@ def missing_rows(cache: str | Path, fingerprint: str, shard: str, view: int, row
     """Return those of the shard's ``rows`` that no part of this view holds yet, ascending."""
     if part_path(cache, fingerprint, shard, view).is_file():
         return np.empty(0, np.int32)
-    held = [np.load(rows_path(part)) for part in _parts(cache, fingerprint, shard, view)]
-    return np.setdiff1d(np.asarray(rows, np.int32), np.concatenate(held) if held else np.empty(0, np.int32))
+    present = [np.load(rows_path(part)) for part in _parts(cache, fingerprint, shard, view)]
+    return np.setdiff1d(np.asarray(rows, np.int32), np.concatenate([np.empty(0, np.int32), *present]))
 
 
 def _parts(cache: str | Path, fingerprint: str, shard: str, view: int) -> list[Path]:
     """Return the partial parts of a view that are whole."""
     whole = part_path(cache, fingerprint, shard, view)
-    found = sorted(whole.parent.glob(f"{whole.stem}.*.npy"))
-    return [path for path in found if not path.name.endswith(".rows.npy") and rows_path(path).is_file()]
+    paths = sorted(whole.parent.glob(f"{whole.stem}.*.npy"))
+    return [path for path in paths if not path.name.endswith(".rows.npy") and rows_path(path).is_file()]
 
 
 def parts_for(cache: str | Path, fingerprint: str, shard: str, view: int, rows: np.ndarray | None) -> list[Path]:
@@ -134,10 +134,6 @@ class Embeddings:
 
     def __len__(self) -> int:
         return len(self._file)
-
-    def has(self, view: int = IDENTITY) -> np.ndarray:
-        """Tell for which cells the view is there, (n,) bool."""
-        return self._file[:, 0 if self.orientation_invariant else view] >= 0
 
     def take(self, cells: np.ndarray, views: np.ndarray | int = IDENTITY) -> np.ndarray:
         """Read embeddings.

@@ -8,24 +8,27 @@ import numpy as np
 from shest.core.files import read_json
 
 
-def held(cache: Path) -> dict[str, dict]:
+def contents(cache: Path) -> dict[str, dict]:
     """Sum up a cache by fingerprint: parts, embeddings, length of an embedding, bytes; whole parts only."""
-    found: dict[str, dict] = {}
+    by_fingerprint: dict[str, dict] = {}
     for path in sorted(cache.glob("*/*.npy")):
         if path.name.endswith(".rows.npy") or path.name.startswith("."):
             continue
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        entry = found.setdefault(path.parent.name, {"parts": 0, "embeddings": 0, "dim": array.shape[1], "bytes": 0})
+        entry = by_fingerprint.setdefault(
+            path.parent.name, {"parts": 0, "embeddings": 0, "dim": array.shape[1], "bytes": 0}
+        )
         entry["parts"] += 1
         entry["embeddings"] += len(array)
         entry["bytes"] += path.stat().st_size
-    return found
+    return by_fingerprint
 
 
 def used(results: Path) -> list[dict]:
-    """List what a run uses: encoder, sample, view and the cache files by ``embeddings.json``."""
+    """List what a run uses: encoder, sample and cache files, by its indices of embeddings and of further views."""
     rows = []
-    for path in sorted(results.glob("embeddings/*/*/*.json")):
+    indices = [*results.glob("embeddings/*/*/embeddings.json"), *results.glob("models/*/*/*/views/*.json")]
+    for path in sorted(indices):
         index = read_json(path)
         files = {part["file"] for shard in index["shards"] for part in shard["parts"]}
         rows.append(
@@ -42,11 +45,11 @@ def used(results: Path) -> list[dict]:
 
 
 def report(cache: Path, runs: list[Path]) -> str:
-    """Write the listing."""
-    there, uses = held(cache), [row for run in runs for row in used(run)]
+    """Return the lines of both, as one text."""
+    cached, uses = contents(cache), [row for run in runs for row in used(run)]
     names = {row["fingerprint"]: row["encoder"] for row in uses}
-    lines = [f"{cache}: {len(there)} encoders, {sum(e['bytes'] for e in there.values()) / 1e6:,.1f} MB"]
-    for fingerprint, entry in there.items():
+    lines = [f"{cache}: {len(cached)} encoders, {sum(e['bytes'] for e in cached.values()) / 1e6:,.1f} MB"]
+    for fingerprint, entry in cached.items():
         needed = set().union(*(row["files"] for row in uses if row["fingerprint"] == fingerprint))
         name = names.get(fingerprint, "(no run here uses it)")
         lines.append(
