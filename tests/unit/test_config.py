@@ -93,20 +93,9 @@ def sheet(tmp_path, text):
 def test_sheet_rows_get_defaults_and_empty_cells_mean_the_default(tmp_path):
     rows, problems = sheet(tmp_path, "# a comment\nsample\trole\tpath\tannotation\n\na\ttrain\tx\t\n")
     assert problems == []
-    assert rows == [
-        {
-            "sample": "a",
-            "role": "train",
-            "path": "x",
-            "platform": "xenium",
-            "he_image": None,
-            "alignment": None,
-            "annotation": None,
-            "nuclei": None,
-            "mpp": None,
-            "organ": None,
-        }
-    ]
+    given = {"sample": "a", "role": "train", "path": "x"}
+    empty = dict.fromkeys(config.load_schema("samples")["properties"])
+    assert rows == [empty | given | {"platform": "xenium"}]
 
 
 @pytest.mark.parametrize(
