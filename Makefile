@@ -37,9 +37,8 @@ check: .venv/installed  ## look into every input file of CONFIG, say all problem
 fetch: .venv/installed  ## fetch the public data and the weights that CONFIG names
 	snakemake fetch --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
 
-DRAWN := tables $(addprefix figure_,2 4 5 6 7 8 S1 S2 S3 S4)
 figures: .venv/installed  ## draw all figures and tables of CONFIG again, from the results that are there
-	snakemake figures --allowed-rules figures $(DRAWN) --forcerun $(DRAWN) --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
+	snakemake figures --allowed-rules figures figure tables --forcerun figure tables --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
 
 CACHE ?= results/cache
 cache-info: .venv/installed  ## list what the embedding cache holds and which run uses it

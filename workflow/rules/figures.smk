@@ -1,224 +1,101 @@
-"""The paper's figures and tables, each with the data it shows."""
+"""The paper's figures and tables, each with the data it shows: of one system and protocol, and of every F1."""
+
+from shest.draw.figure_list import FIGURES, TABLES
+
+SYSTEM_SHOWN = config["figures"].get("system", next(iter(SYSTEMS)))
+PROTOCOL_SHOWN = config["figures"].get("protocol", config["protocols"][0])
+SHOWN = {
+    "system": SYSTEM_SHOWN,
+    "protocol": PROTOCOL_SHOWN,
+    "fold": DEPLOYED[PROTOCOL_SHOWN],
+    "encoder": encoder_of(SYSTEM_SHOWN),
+    "unit": UNIT,
+}
+EXTERNAL = config["figures"].get("external", with_role("validation")[:2])
+FIGURE_SAMPLES = {
+    "training": [config["figures"]["training"]] if "training" in config["figures"] else TRAIN_SAMPLES[:1],
+    "train": TRAIN_SAMPLES,
+    "external": EXTERNAL,
+    "first": EXTERNAL[:1],
+    "second": EXTERNAL[1:],
+}
+# What figures read of a sample, by the word in their list.
+RESULT_PATHS = {
+    "scores": "evaluation/{system}/{protocol}/{sample}.{unit}.json",
+    "genes": "evaluation/{system}/{protocol}/{sample}.{unit}.genes.csv",
+    "markers": "evaluation/{system}/{protocol}/{sample}.{unit}.markers.csv",
+    "scored": "evaluation/{system}/{protocol}/{sample}.{unit}.scored.parquet",
+    "predictions": "predictions/{system}/{protocol}/{sample}.{unit}.h5ad",
+    "refinements": "refinement/{encoder}/{protocol}/{sample}.parquet",
+    "embeddings": "embeddings/{encoder}/{sample}/embeddings.json",
+    "annotations": "samples/{sample}/annotation.parquet",
+    "registrations": "samples/{sample}/registration.json",
+    "cells": "samples/{sample}/cells.parquet",
+    "tiles": "samples/{sample}/tiles/tiles.json",
+    "stores": "samples/{sample}/sdata.zarr",
+}
 
 
-rule figure_2:
+wildcard_constraints:
+    number="|".join(FIGURES),
+
+
+def figure_samples(wildcards):
+    return FIGURE_SAMPLES[FIGURES[wildcards.number].samples]
+
+
+def figure_inputs(wildcards):
+    """Each kind of result that a figure reads, in the order of its samples; scores of every system where it asks so."""
+    samples, reads = figure_samples(wildcards), FIGURES[wildcards.number].reads
+    paths = {name: expand(results(path), sample=samples, **SHOWN) for name, path in RESULT_PATHS.items()}
+    paths["evaluations"] = evaluations(samples=samples)
+    return {name: paths[name] for name in reads}
+
+
+def figure_script(wildcards):
+    """Number of the script that draws a figure; one that says in every panel that there is no sample to draw."""
+    return (FIGURES[wildcards.number].like or wildcards.number) if figure_samples(wildcards) else "placeholder"
+
+
+rule figure:
     input:
-        **shown([TRAINING] if TRAINING else [], "cells", "annotations", "refinements", "tiles"),
+        unpack(figure_inputs),
     output:
-        **figure("2"),
+        png=report(results("figures/figure_{number}.png"), caption="../report/figure.rst", category="Figures"),
+        pdf=results("figures/figure_{number}.pdf"),
+        data=directory(results("figures/source_data/figure_{number}")),
     log:
-        results("logs/figures/figure_2.log"),
+        results("logs/figures/figure_{number}.log"),
     benchmark:
-        results("benchmarks/figures/figure_2.tsv")
+        results("benchmarks/figures/figure_{number}.tsv")
     conda:
         env("analysis")
     threads: 1
     resources:
-        mem_mb=sized(3000, cells=30, annotations=30, refinements=30, tiles=60),
-        runtime=sized(15, cells=0.5, tiles=1),
+        mem_mb=from_input_size(4000, cells=30, scored=30, genes=30, tiles=60, predictions=3, embeddings=2500),
+        runtime=from_input_size(20, cells=0.5, genes=1, tiles=1, predictions=0.05, embeddings=60),
     params:
-        **drawn([TRAINING] if TRAINING else [], "contact"),
-        protocol=SHOWN["protocol"],
-    message:
-        "Figure 2: nuclei, tiles, and the cells before and after refinement"
-    script:
-        "../scripts/figure_2.py"
-
-
-rule figure_4:
-    input:
-        **shown(with_role("train"), "scores", "genes", "markers", "scored", "predictions", "registrations"),
-        every=[
-            results(f"evaluation/{SHOWN['encoder']}/{protocol}/{sample}.json")
-            for sample in with_role("train")
-            for protocol in config["protocols"]
-        ],
-    output:
-        **figure("4"),
-    log:
-        results("logs/figures/figure_4.log"),
-    benchmark:
-        results("benchmarks/figures/figure_4.tsv")
-    conda:
-        env("analysis")
-    threads: 1
-    resources:
-        mem_mb=sized(3000, predictions=3, scored=30, genes=30),
-        runtime=sized(15, predictions=0.05, genes=1),
-    params:
-        **drawn(with_role("train"), "shown", "markers"),
-    message:
-        "Figure 4: internal test"
-    script:
-        "../scripts/figure_4.py"
-
-
-rule figure_5:
-    input:
-        **shown(EXTERNAL[:1], "scores", "scored", "embeddings", "registrations"),
-    output:
-        **figure("5"),
-    log:
-        results("logs/figures/figure_5.log"),
-    benchmark:
-        results("benchmarks/figures/figure_5.tsv")
-    conda:
-        env("analysis")
-    threads: 1
-    resources:
-        mem_mb=sized(4000, embeddings=2500, scored=30),
-        runtime=sized(20, embeddings=60),
-    params:
-        **drawn(EXTERNAL[:1], "cache", "metrics", "refine"),
-    message:
-        "Figure 5: types of an external sample"
-    script:
-        "../scripts/figure_5.py"
-
-
-use rule figure_5 as figure_S1 with:
-    input:
-        **shown(EXTERNAL[1:], "scores", "scored", "embeddings", "registrations"),
-    output:
-        **figure("S1"),
-    log:
-        results("logs/figures/figure_S1.log"),
-    benchmark:
-        results("benchmarks/figures/figure_S1.tsv")
-    params:
-        **drawn(EXTERNAL[1:], "cache", "metrics", "refine"),
-    message:
-        "Figure S1: types of the second external sample"
-
-
-rule figure_6:
-    input:
-        **shown(EXTERNAL, "predictions", "annotations", "registrations"),
-    output:
-        **figure("6"),
-    log:
-        results("logs/figures/figure_6.log"),
-    benchmark:
-        results("benchmarks/figures/figure_6.tsv")
-    conda:
-        env("analysis")
-    threads: 1
-    resources:
-        mem_mb=sized(3000, predictions=3, annotations=30),
-        runtime=sized(15, predictions=0.05),
-    params:
-        **drawn(EXTERNAL, "store"),
-    message:
-        "Figure 6: annotated and predicted maps beside the H&E"
-    script:
-        "../scripts/figure_6.py"
-
-
-rule figure_7:
-    input:
-        **shown(EXTERNAL[:1], "genes", "markers", "scored", "predictions", "registrations"),
-    output:
-        **figure("7"),
-    log:
-        results("logs/figures/figure_7.log"),
-    benchmark:
-        results("benchmarks/figures/figure_7.tsv")
-    conda:
-        env("analysis")
-    threads: 1
-    resources:
-        mem_mb=sized(3000, predictions=3, scored=30, genes=30),
-        runtime=sized(15, predictions=0.05, genes=1),
-    params:
-        **drawn(EXTERNAL[:1], "shown", "markers"),
+        script=figure_script,
+        samples=figure_samples,
+        panels=lambda w: FIGURES[w.number].panels,
+        missing=lambda w: FIGURES[w.number].missing,
+        shown=SHOWN,
+        types=TYPES,
+        palette=config["figures"]["palette"],
         markers=config["figures"].get("markers"),
+        code=lambda w: code(f"figure_{figure_script(w)}"),
     message:
-        "Figure 7: expression of an external sample"
+        "Figure {wildcards.number}"
     script:
-        "../scripts/figure_7.py"
-
-
-use rule figure_7 as figure_S3 with:
-    input:
-        **shown(EXTERNAL[1:], "genes", "markers", "scored", "predictions", "registrations"),
-    output:
-        **figure("S3"),
-    log:
-        results("logs/figures/figure_S3.log"),
-    benchmark:
-        results("benchmarks/figures/figure_S3.tsv")
-    params:
-        **drawn(EXTERNAL[1:], "shown", "markers"),
-        markers=config["figures"].get("markers"),
-    message:
-        "Figure S3: expression of the second external sample"
-
-
-rule figure_8:
-    input:
-        **shown(EXTERNAL[:1], "scores", "genes", "markers"),
-    output:
-        **figure("8"),
-    log:
-        results("logs/figures/figure_8.log"),
-    benchmark:
-        results("benchmarks/figures/figure_8.tsv")
-    conda:
-        env("analysis")
-    threads: 1
-    resources:
-        mem_mb=sized(2000, genes=30),
-        runtime=sized(10, genes=1),
-    params:
-        **drawn(EXTERNAL[:1], "markers"),
-    message:
-        "Figure 8: Moran's I of an external sample"
-    script:
-        "../scripts/figure_8.py"
-
-
-use rule figure_8 as figure_S4 with:
-    input:
-        **shown(EXTERNAL[1:], "scores", "genes", "markers"),
-    output:
-        **figure("S4"),
-    log:
-        results("logs/figures/figure_S4.log"),
-    benchmark:
-        results("benchmarks/figures/figure_S4.tsv")
-    params:
-        **drawn(EXTERNAL[1:], "markers"),
-    message:
-        "Figure S4: Moran's I of the second external sample"
-
-
-rule figure_S2:
-    input:
-        **shown(EXTERNAL[:1], "scored", "tiles"),
-    output:
-        **figure("S2"),
-    log:
-        results("logs/figures/figure_S2.log"),
-    benchmark:
-        results("benchmarks/figures/figure_S2.tsv")
-    conda:
-        env("analysis")
-    threads: 1
-    resources:
-        mem_mb=sized(2000, tiles=60, scored=30),
-        runtime=sized(10, tiles=1),
-    params:
-        **drawn(EXTERNAL[:1], "contact"),
-    message:
-        "Figure S2: tiles of cells that were told right and that were confused"
-    script:
-        "../scripts/figure_S2.py"
+        "../scripts/figure_{params.script}.py"
 
 
 rule tables:
     input:
-        **shown(list(SAMPLES), "ingests", "cells", "registrations"),
-        annotations=shown(LABELLED, "annotations")["annotations"],
+        ingests=expand(results("samples/{sample}/ingest.json"), sample=SAMPLES),
+        cells=expand(results("samples/{sample}/cells.parquet"), sample=SAMPLES),
+        registrations=expand(results("samples/{sample}/registration.json"), sample=SAMPLES),
+        annotations=expand(results("samples/{sample}/annotation.parquet"), sample=LABELLED),
     output:
         datasets=results("tables/table_1.csv"),
         subtypes=results("tables/table_S1.csv"),
@@ -230,8 +107,8 @@ rule tables:
         env("report")
     threads: 1
     resources:
-        mem_mb=sized(1500, cells=30, annotations=30),
-        runtime=sized(10, cells=0.5),
+        mem_mb=from_input_size(1500, cells=30, annotations=30),
+        runtime=from_input_size(10, cells=0.5),
     params:
         samples=SAMPLES,
         types=TYPES,
@@ -244,7 +121,7 @@ rule tables:
 
 rule figures:
     input:
-        expand(results("figures/figure_{number}.{kind}"), number=FIGURES, kind=["png", "pdf"]),
+        expand(results("figures/figure_{number}.{suffix}"), number=FIGURES, suffix=["png", "pdf"]),
         expand(results("tables/table_{number}.csv"), number=TABLES),
     message:
         "Figures and tables are drawn"

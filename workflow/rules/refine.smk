@@ -48,9 +48,10 @@ rule refinement_picture:
     threads: 1
     resources:
         # On a cluster it shares a job with refine, which is asked for before its input is there to be measured.
-        mem_mb=sized(4000),
-        runtime=sized(20),
+        mem_mb=from_input_size(4000),
+        runtime=from_input_size(20),
     params:
+        fold=lambda w: DEPLOYED[w.protocol],
         types=TYPES,
         palette=config["figures"]["palette"],
         code=code("refinement_picture"),

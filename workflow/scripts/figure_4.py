@@ -1,29 +1,42 @@
-"""Figure 4: confusion, F1 beside the baselines, Pearson R per gene, markers; test parts of the training samples."""
+"""Figure 4: confusion, F1 of every system, Pearson R per gene, markers; test parts of the training samples."""
 
 import numpy as np
 import pandas as pd
 
-from shest.core import console, files
+from shest.core import console
 from shest.draw import figure_data, panels, style
 from shest.score import markers
+from shest.score.evaluation import Evaluation
 
-LETTERS = "ABCDEF"
 MARKERS = 10  # a type
 
 
-def f1_rows(scores):
-    """One row a sample, protocol and score: the heads with their interval, and the logistic baseline."""
-    rows, numbers = [], {}
-    for s in scores:
-        numbers.setdefault(s["sample"], []).append(f"{s['n_cells']:,} {s['protocol']}")
-    for s in scores:
-        for name in ("weighted", "macro"):
-            low, high = s["intervals"].get(name) or (np.nan, np.nan)
-            label = "\n".join([s["sample"], name, *(f"n = {number}" for number in numbers[s["sample"]])])
-            rows.append((label, f"heads, {s['protocol']}", s["f1"][name], low, high))
-            value = s["baselines"]["logistic"]["f1"][name]
-            rows.append((label, f"logistic, {s['protocol']}", value, np.nan, np.nan))
-    return pd.DataFrame(rows, columns=["score", "by", "value", "low", "high"])
+def draw_types(axes, evaluations, why):
+    """Confusion of all samples, as cells and as shares."""
+    scores = [e.types for e in evaluations if e.types]
+    if not scores:
+        for axis in axes:
+            panels.placeholder(axis, why)
+        return {}
+    counts = figure_data.confusion(scores)
+    return {
+        "A": panels.confusion(axes[0], counts, False, "Cells"),
+        "B": panels.confusion(axes[1], counts, True, "Share of each label's cells"),
+    }
+
+
+def draw_genes(axis, paths, samples, why):
+    """Pearson R by gene, a violin a sample."""
+    tables = [pd.read_csv(p).assign(sample=name) for p, name in zip(paths, samples, strict=True)]
+    table = pd.concat(tables)[["sample", "gene", "pearson"]]
+    if table.empty:
+        panels.placeholder(axis, why)
+        return {}
+    groups = {name: table.loc[table["sample"] == name, "pearson"].to_numpy() for name in samples}
+    panels.violins(axis, groups, ["0.75"] * len(groups), "Pearson R", 3)
+    axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+    axis.set(title="Actual against reconstructed, by gene")
+    return {"D": table}
 
 
 def pooled_markers(paths, genes, types):
@@ -34,48 +47,41 @@ def pooled_markers(paths, genes, types):
     return markers.top(mean[mean["gene"].isin(common)], types, MARKERS)
 
 
+def draw_markers(axes, samples, chosen, types, why):
+    """Markers by type, as measured and as reconstructed."""
+    genes = [gene for group in chosen.values() for gene in group]
+    label = np.concatenate([s.cells["label"].to_numpy(str) for s in samples])
+    if not genes:
+        for axis in axes:
+            panels.placeholder(axis, why)
+        return {}
+    data = {}
+    for axis, letter, title, values in (
+        (axes[0], "E", "Actual", [s.counts(genes) for s in samples]),
+        (axes[1], "F", "Reconstructed", [s.expected(genes) for s in samples]),
+    ):
+        table = markers.by_type(np.concatenate(values), label, genes, types)
+        data[letter] = panels.dots(axis, table, chosen, types, f"{title} (n = {len(label):,} cells)")
+    return data
+
+
 def main(input, output, params):
-    if not params.samples:
-        style.without(LETTERS, "no training sample", output.png, output.data)
-        return
-    palette = style.colours(params.types, params.palette)
-    scores = [files.read_json(path) for path in input.scores]
-    matrix, types = panels.summed_confusion(scores)
+    palette, system = style.colours(params.types, params.palette), params.shown["system"]
+    scores, samples = [Evaluation.read(path) for path in input.scores], figure_data.read(input, params.samples)
+    f1 = figure_data.f1_rows([Evaluation.read(path) for path in input.evaluations])
     figure = style.plt.figure(figsize=(12, 13.5))
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.55, 1])
     axes, dot_axes = upper.subplots(2, 2), lower.subplots(2, 1)
-    data = {
-        "A": panels.confusion(axes[0, 0], matrix, types, False, "Cells"),
-        "B": panels.confusion(axes[0, 1], matrix, types, True, "Share of actual cells"),
-        "C": panels.bars(
-            axes[1, 0],
-            f1_rows([files.read_json(path) for path in input.every]),
-            "F1, 95 % interval over spatial blocks",
-        ),
-    }
-    tables = [pd.read_csv(p).assign(sample=name) for p, name in zip(input.genes, params.samples, strict=True)]
-    groups = {t["sample"].iloc[0]: t["pearson"].to_numpy() for t in tables}
-    panels.violins(axes[1, 1], groups, ["0.75"] * len(groups), "Pearson R", 3)
-    axes[1, 1].axhline(0, color="0.6", lw=0.6, zorder=0)
-    axes[1, 1].set(title="Actual against reconstructed, by gene")
-    data["D"] = pd.concat(tables)[["sample", "gene", "pearson"]]
-
-    samples = figure_data.read(input, params.samples, params.stores)
-    chosen = pooled_markers(input.markers, samples[0].genes, [t for t in palette if t in types])
-    genes = [gene for group in chosen.values() for gene in group]
-    kind = np.concatenate([s.cells["actual"].to_numpy(str) for s in samples])
-    for axis, letter, title, values in (
-        (dot_axes[0], "E", "Actual", [s.counts(genes) for s in samples]),
-        (dot_axes[1], "F", "Reconstructed", [s.expected(genes) for s in samples]),
-    ):
-        if genes:
-            table = markers.by_type(np.concatenate(values), kind, genes, types)
-            data[letter] = panels.dots(axis, table, chosen, types, f"{title} (n = {len(kind):,} cells)")
-        else:
-            panels.absent(axis, "no markers: fewer than two types have two scored cells")
-    for axis, name in zip([*axes.flat, *dot_axes], LETTERS, strict=True):
-        style.letter(axis, name)
-    figure.suptitle(f"Internal test of {', '.join(params.samples)}: {scores[0]['scored_on']}")
+    no_expression = f"{system} predicts no expression"
+    data = draw_types(axes[0], scores, f"{system} predicts no types")
+    data["C"] = panels.bars(axes[1, 0], f1, "F1, 95 % interval over spatial blocks")
+    data |= draw_genes(axes[1, 1], input.genes, params.samples, no_expression)
+    types = [t for t in palette if any((s.cells["label"] == t).any() for s in samples)]
+    chosen = pooled_markers(input.markers, samples[0].genes, types)
+    why = "no markers: fewer than two types have two scored cells" if samples[0].genes else no_expression
+    data |= draw_markers(dot_axes, samples, chosen, types, why)
+    style.panel_labels([*axes.flat, *dot_axes], params.panels)
+    figure.suptitle(f"Internal test of {', '.join(params.samples)}: {system}, {scores[0].scored_on}")
     style.save(figure, output.png, data, output.data)
 
 

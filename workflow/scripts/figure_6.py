@@ -4,11 +4,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from shest.core import console, files
+from shest.core import console
 from shest.draw import panels, style
 from shest.io import store
+from shest.io.registration import Registration
 
-LETTERS = "ABCDEF"
 OVERVIEW_PX = 1500
 
 
@@ -16,15 +16,17 @@ def draw(axes, letters, sample, palette, predictions, annotation, registration, 
     """One row: the annotation, the prediction, the H&E, all in the orientation of the H&E."""
     predicted = ad.read_h5ad(predictions, backed="r")
     labels = pd.read_parquet(annotation).set_index("cell_id")["cell_type"]
-    found = files.read_json(registration)
-    mpp = found["mpp_x"], found["mpp_y"]
+    mpp = Registration.read(registration).mpp
     xy = np.asarray(predicted.obsm["pixel"]) * mpp
     image, factor = store.overview(folder, OVERVIEW_PX)
     extent = image.shape[1] * factor * mpp[0], image.shape[0] * factor * mpp[1]
-    kinds = {"annotated": labels.reindex(predicted.obs_names), "predicted": predicted.obs["cell_type"].astype(str)}
+    types = {"annotated": labels.reindex(predicted.obs_names), "predicted": predicted.obs["cell_type"]}
     data = {}
-    for axis, letter, (name, kind) in zip(axes, letters, kinds.items(), strict=False):
-        data[letter] = panels.cell_map(axis, xy, kind, palette, extent, f"{sample}, {name}")
+    for axis, letter, (name, cell_type) in zip(axes, letters, types.items(), strict=False):
+        if cell_type.isna().all():
+            panels.placeholder(axis, f"{sample}: no type {name}")
+            continue
+        data[letter] = panels.cell_map(axis, xy, cell_type, palette, extent, f"{sample}, {name}")
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, fontsize=6, frameon=False, markerscale=2)
     axes[2].imshow(image, extent=(0, extent[0], extent[1], 0))
     axes[2].set(title=f"{sample}, H&E ({extent[0] / 1000:.2f} × {extent[1] / 1000:.2f} mm)")
@@ -34,19 +36,15 @@ def draw(axes, letters, sample, palette, predictions, annotation, registration, 
 
 
 def main(input, output, params):
-    if not params.samples:
-        style.without(LETTERS, "no external sample in the sheet", output.png, output.data)
-        return
     palette = style.colours(params.types, params.palette)
     figure, axes = style.plt.subplots(2, 3, figsize=(12, 9), layout="compressed")
-    parts = (input.predictions, input.annotations, input.registrations, params.stores)
+    paths = (input.predictions, input.annotations, input.registrations, input.stores)
     data = {}
-    for row, (sample, *paths) in enumerate(zip(params.samples, *parts, strict=True)):
-        data |= draw(axes[row], LETTERS[3 * row :], sample, palette, *paths)
+    for row, (sample, *of_sample) in enumerate(zip(params.samples, *paths, strict=True)):
+        data |= draw(axes[row], params.panels[3 * row :], sample, palette, *of_sample)
     for axis in axes.flat[3 * len(params.samples) :]:
-        panels.absent(axis, "no second external sample in the sheet")
-    for axis, name in zip(axes.flat, LETTERS, strict=True):
-        style.letter(axis, name)
+        panels.placeholder(axis, "no second external sample in the sheet")
+    style.panel_labels(axes.flat, params.panels)
     style.save(figure, output.png, data, output.data)
 
 

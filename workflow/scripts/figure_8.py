@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from shest.core import console, files
+from shest.core import console
 from shest.draw import panels, style
 from shest.score import markers
+from shest.score.evaluation import Evaluation
 
-MARKERS, LABELS = 10, 40
+MARKERS, NAMED = 10, 40
 
 
 def limits(genes, low, high, margin):
@@ -16,41 +17,36 @@ def limits(genes, low, high, margin):
     return [(a - margin * max(b - a, 0.01), b + margin * max(b - a, 0.01)) for a, b in edges]
 
 
+def draw(axes, genes, palette, types):
+    """All genes, and the region that is dense with them."""
+    zoom = limits(genes, 0.05, 0.95, 0.02)
+    data = {
+        "A": panels.moran(axes[0], genes, palette, limits(genes, 0, 1, 0.05), 0, "Full range"),
+        "B": panels.moran(axes[1], genes, palette, zoom, NAMED, "Dense region"),
+    }
+    corner, sides = [low for low, _ in zoom], [high - low for low, high in zoom]
+    axes[0].add_patch(style.plt.Rectangle(corner, *sides, fill=False, ec="0.3", lw=0.8))
+    panels.legend(axes[1], palette, types, title="marker of", title_fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
+    return data
+
+
 def main(input, output, params):
-    if not params.samples:
-        style.without("AB", "no such external sample in the sheet", output.png, output.data)
-        return
-    palette, scores = style.colours(params.types, params.palette), files.read_json(input.scores[0])
+    palette, scores = style.colours(params.types, params.palette), Evaluation.read(input.scores[0])
     genes = pd.read_csv(input.genes[0])[["gene", "moran_actual", "moran_predicted"]].dropna()
     groups = markers.top(pd.read_csv(input.markers[0]), list(palette), MARKERS)
     genes["marks"] = genes["gene"].map(markers.marked(groups))
     figure, axes = style.plt.subplots(1, 2, figsize=(12, 6.2))
     if genes.empty:
-        data = {}
+        data, why = {}, "no gene varies, or too few cells for a neighbour graph"
         for axis in axes:
-            panels.absent(axis, "no gene varies, or too few cells for a neighbour graph")
+            panels.placeholder(axis, why if scores.moran else f"{scores.system} predicts no expression")
     else:
-        zoom = limits(genes, 0.05, 0.95, 0.02)
-        data = {
-            "A": panels.moran(axes[0], genes, palette, limits(genes, 0, 1, 0.05), 0, "Full range"),
-            "B": panels.moran(axes[1], genes, palette, zoom, LABELS, "Dense region"),
-        }
-        corner, sides = [low for low, _ in zoom], [high - low for low, high in zoom]
-        axes[0].add_patch(style.plt.Rectangle(corner, *sides, fill=False, ec="0.3", lw=0.8))
-        panels.legend(
-            axes[1],
-            palette,
-            [t for t in palette if t in groups],
-            title="marker of",
-            title_fontsize=6,
-            loc="upper left",
-            bbox_to_anchor=(1, 1),
-        )
-    for axis, name in zip(axes, "AB", strict=True):
-        style.letter(axis, name)
-    r = scores["moran"]["correlation"]
-    said = f"correlation over genes {r:.3f}" if r is not None else "too few genes to correlate"
-    figure.suptitle(f"{params.samples[0]}: {said}; grey band: within 20 % of the line of identity")
+        data = draw(axes, genes, palette, [t for t in palette if t in groups])
+    style.panel_labels(axes, params.panels)
+    r = scores.moran["correlation"] if scores.moran else None
+    correlation = f"correlation over genes {r:.3f}" if r is not None else "too few genes to correlate"
+    band = "grey band: within 20 % of the line of identity"
+    figure.suptitle(f"{scores.sample}, {scores.system}: {correlation}; {band}")
     style.save(figure, output.png, data, output.data)
 
 

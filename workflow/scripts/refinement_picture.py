@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from shest.core import console, files
+from shest.core import console
 from shest.draw import style, training_plots
 
 
 def main(input, output, params, wildcards):
-    colours = style.colours(params.types, params.palette)
-    with files.atomic_write(output.picture) as tmp_path:
-        title = f"{wildcards.sample}, {wildcards.protocol}"
-        training_plots.draw_refinement(pd.read_parquet(input.table), colours, title, tmp_path)
+    palette = style.colours(params.types, params.palette)
+    table = pd.read_parquet(input.table)
+    title = f"{wildcards.sample}, {wildcards.protocol}, fold {params.fold}"
+    training_plots.draw_refinement(table[table["fold"] == params.fold], palette, title, output.picture)
 
 
 with console.session(snakemake.log[0]):

@@ -5,11 +5,12 @@ from pathlib import Path
 import pandas as pd
 
 from shest.core import console, files
+from shest.io.registration import Registration
 
 
 def data_set(sample, row, ingest, cells, registration, annotation):
     """One row of table 1."""
-    facts, found = files.read_json(ingest), files.read_json(registration)
+    facts = files.read_json(ingest)
     kept = pd.read_parquet(cells, columns=["kept"])["kept"]
     labels = pd.read_parquet(annotation, columns=["cell_type"])["cell_type"].notna().sum() if annotation else None
     height, width = facts["he_shape"]
@@ -27,7 +28,7 @@ def data_set(sample, row, ingest, cells, registration, annotation):
         "pathologist_table": bool(row["annotation"]),
         "he_width_px": width,
         "he_height_px": height,
-        "he_um_per_px": round((found["mpp_x"] + found["mpp_y"]) / 2, 4),
+        "he_um_per_px": round(sum(Registration.read(registration).mpp) / 2, 4),
     }
 
 
@@ -36,11 +37,9 @@ def main(input, output, params):
     parts = zip(params.samples.items(), input.ingests, input.cells, input.registrations, strict=True)
     rows = [data_set(name, row, *paths, annotations.get(name)) for (name, row), *paths in parts]
     subtypes = [(name, s) for name, entry in params.types.items() for s in entry["subtypes"]]
-    numbers = pd.concat(
-        [pd.read_parquet(p, columns=["subtype", "reason"]) for p in input.annotations], ignore_index=True
-    )
-    counts = numbers["subtype"].value_counts()
-    labelled = numbers.loc[numbers["reason"] == "labelled", "subtype"].value_counts()
+    cells = pd.concat([pd.read_parquet(path, columns=["subtype", "reason"]) for path in input.annotations])
+    counts = cells["subtype"].value_counts()
+    labelled = cells.loc[cells["reason"] == "labelled", "subtype"].value_counts()
     table = pd.DataFrame(subtypes, columns=["cell_type", "subtype"])
     table["cells"] = table["subtype"].map(counts).fillna(0).astype(int)
     table["labelled_cells"] = table["subtype"].map(labelled).fillna(0).astype(int)

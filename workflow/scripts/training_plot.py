@@ -2,14 +2,13 @@
 
 import pandas as pd
 
-from shest.core import console, files
+from shest.core import console
 from shest.draw import training_plots
 
 
 def main(input, output, wildcards):
     title = f"{wildcards.system}, {wildcards.protocol}, fold {wildcards.fold}"
-    with files.atomic_write(output.picture) as tmp_path:
-        training_plots.draw_training(pd.read_csv(input.history), title, tmp_path)
+    training_plots.draw_training(pd.read_csv(input.history), title, output.picture)
 
 
 with console.session(snakemake.log[0]):

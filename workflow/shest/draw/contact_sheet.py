@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from shest.draw import panels
-from shest.tiles import quadruple
+from shest.draw.style import plt, save_picture
+from shest.tiles import quadruple, shards
 
 UNLABELLED = "no type"
 
@@ -45,30 +46,19 @@ def choose(cell_ids: list[str], types: dict[str, str] | None, names: list[str], 
 
 def read_tiles(index_path: str | Path, cell_ids: list[str]) -> dict[str, np.ndarray]:
     """Assemble the tiles (224, 224, 3) of a few cells; of each shard only their rows are read."""
-    wanted, found = set(cell_ids), {}
-    for entry in quadruple.read_index(index_path)["shards"]:
+    wanted, tiles = set(cell_ids), {}
+    for entry in shards.read_index(index_path)["shards"]:
         rows = [row for row, cell in enumerate(entry["cells"]) if cell in wanted]
         if rows:
-            windows, masks = quadruple.read_rows(Path(index_path).parent / entry["file"], rows)
-            found |= zip((entry["cells"][row] for row in rows), quadruple.assemble(windows, masks, 1), strict=True)
-    return found
+            windows, masks = shards.read_rows(Path(index_path).parent / entry["file"], rows)
+            tiles |= zip((entry["cells"][row] for row in rows), quadruple.assemble(windows, masks, 1), strict=True)
+    return tiles
 
 
 def sheet(rows: dict[str, list[str]], images: dict[str, np.ndarray], window_um: float, path: str | Path) -> None:
     """Draw a row of tiles for each type, a bar of 5 µm in every window, and write the picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    columns = max((len(cells) for cells in rows.values()), default=1)
-    figure, axes = plt.subplots(
-        max(len(rows), 1),
-        columns,
-        squeeze=False,
-        layout="constrained",
-        figsize=(1.55 * columns + 0.6, 1.65 * max(len(rows), 1) + 0.5),
-    )
+    height, width = max(len(rows), 1), max((len(cells) for cells in rows.values()), default=1)
+    figure, axes = plt.subplots(height, width, squeeze=False, figsize=(1.55 * width + 0.6, 1.65 * height + 0.5))
     for axis in axes.flat:
         axis.set_axis_off()
     for line, (name, cells) in zip(axes, rows.items(), strict=False):
@@ -76,8 +66,6 @@ def sheet(rows: dict[str, list[str]], images: dict[str, np.ndarray], window_um: 
         for axis, cell in zip(line, cells, strict=False):
             panels.tile(axis, images[cell], window_um)
             axis.set_title(cell, fontsize=5, pad=2)
-    figure.suptitle(
-        f"Window of {window_um:g} µm, masked to the nucleus; below, haematoxylin. Bar: {panels.BAR_UM:g} µm", fontsize=8
-    )
-    figure.savefig(path, dpi=180)
-    plt.close(figure)
+    caption = f"Window of {window_um:g} µm, masked to the nucleus; below, haematoxylin. Bar: {panels.BAR_UM:g} µm"
+    figure.suptitle(caption, fontsize=8)
+    save_picture(figure, path, 180)

@@ -1,5 +1,6 @@
-"""What the figures show of a sample: scored cells, their counts and expectations, and how large its H&E is."""
+"""What the figures show of a run: scores of its systems; a sample's scored cells, their counts and predictions."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,39 +8,43 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from shest.core import files
 from shest.io import store
 from shest.io.counts import read_counts
+from shest.io.registration import Registration
+from shest.score.evaluation import Evaluation, TypeScores
+
+F1_COLUMNS = ("score", "by", "value", "low", "high")
 
 
 @dataclass
-class Shown:
+class SampleResults:
     """A sample's scored cells and what was measured and predicted of them; the large parts are read when asked for.
 
     Attributes
     ----------
-    name : of the sample
-    scored_path, predictions, store, registration : paths
+    name
+        Of the sample.
+    scored, predictions, store, registration
+        Paths.
     """
 
     name: str
-    scored_path: str
+    scored: str
     predictions: str
     store: str
     registration: str
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """Scored cells: cell_id, actual, called, block, x_um, y_um (µm from the H&E's upper left corner, y down)."""
-        cells = pd.read_parquet(self.scored_path)
+        """Scored cells: cell_id, label, predicted, block, x_um, y_um (µm from the H&E's upper left corner, y down)."""
+        cells = pd.read_parquet(self.scored)
         cells[["x_um", "y_um"]] = cells[["x", "y"]].to_numpy() * self.mpp
         return cells
 
     @cached_property
-    def mpp(self) -> np.ndarray:
+    def mpp(self) -> tuple[float, float]:
         """µm per H&E pixel along x and y."""
-        found = files.read_json(self.registration)
-        return np.array([found["mpp_x"], found["mpp_y"]])
+        return Registration.read(self.registration).mpp
 
     @cached_property
     def _predicted(self) -> ad.AnnData:
@@ -47,7 +52,7 @@ class Shown:
 
     @property
     def genes(self) -> list[str]:
-        """Genes that the model reconstructs."""
+        """Genes that the system predicts."""
         return list(self._predicted.var_names)
 
     def expected(self, genes: list[str]) -> np.ndarray:
@@ -80,7 +85,40 @@ class Shown:
         return width * self.mpp[0], height * self.mpp[1]
 
 
-def read(inputs: dict, samples: list[str], stores: list[str]) -> list[Shown]:
+def read(inputs: Mapping[str, Sequence[str]], samples: Sequence[str]) -> list[SampleResults]:
     """Gather what a figure's inputs (lists in the order of the samples) hold of each sample."""
-    parts = (inputs["scored"], inputs["predictions"], stores, inputs["registrations"])
-    return [Shown(*one) for one in zip(samples, *parts, strict=True)]
+    paths = (inputs[kind] for kind in ("scored", "predictions", "stores", "registrations"))
+    return [SampleResults(*row) for row in zip(samples, *paths, strict=True)]
+
+
+def confusion(scores: Sequence[TypeScores]) -> pd.DataFrame:
+    """Add up the confusion matrices of several evaluations by name: rows label, columns predicted."""
+    types = list(dict.fromkeys(t for s in scores for t in s.types))
+    matrices = [pd.DataFrame(s.counts, s.types, s.types).reindex(index=types, columns=types) for s in scores]
+    return sum(matrix.fillna(0).astype(int) for matrix in matrices)
+
+
+def f1_rows(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """One row a sample, kind of F1, system and protocol, of the systems that predict types; with its interval.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`shest.draw.panels.bars` draws it.
+    """
+    protocols = list(dict.fromkeys(e.protocol for e in evaluations))
+    scored = sorted((e for e in evaluations if e.types), key=lambda e: protocols.index(e.protocol))
+    rows = []
+    for sample in dict.fromkeys(e.sample for e in scored):
+        of_sample = [e for e in scored if e.sample == sample]
+        numbers = dict.fromkeys(f"n = {e.n:,} {e.protocol}" for e in of_sample)
+        for name in ("weighted", "macro"):
+            score = "\n".join([sample, name, *numbers])
+            for e in of_sample:
+                rows.append((score, by(e), getattr(e.types, name), *(e.interval(name) or (np.nan, np.nan))))
+    return pd.DataFrame(rows, columns=F1_COLUMNS)
+
+
+def by(evaluation: Evaluation) -> str:
+    """Name a system in a protocol."""
+    return f"{evaluation.system}, {evaluation.protocol}"

@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 from matplotlib.collections import PolyCollection
 
-from shest.draw.style import plt
+from shest.draw.style import plt, save_picture
 
 
 def draw_overlay(
@@ -29,8 +29,12 @@ def draw_overlay(
         Full-size crop (h, w, 3) and its (x, y) in H&E px.
     outlines, xy
         Shapely polygons (n,) and their centroids (n, 2), H&E px.
+    title
+        Of the slide.
+    path
+        Of the PNG.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(13, 6.5), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(13, 6.5))
     axes[0].imshow(overview)
     axes[0].plot(*(xy.T / factor), ".", ms=0.8, color="lime", alpha=0.7)
     x0, y0 = window_corner
@@ -44,5 +48,4 @@ def draw_overlay(
     axes[1].set(title=f"{len(near):,} nuclei in the frame", xlim=(x0, x0 + width), ylim=(y0 + height, y0))
     for axis in axes:
         axis.set_axis_off()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_picture(figure, path, 110)

@@ -1,28 +1,52 @@
 """Panels: each draws one thing on an axis and returns the table of what it drew."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from matplotlib import patheffects
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from shest.draw.style import COLOURBLIND
+from shest.draw import style
+from shest.draw.style import COLOURBLIND, plt
 
-POINTS = 40_000  # drawn at most in a cloud of points
+POINTS = 40_000  # drawn at most in a scatter plot
 VIOLIN = 1_000  # cells a type, at most, that a violin of markers is drawn from
 SEED = 42
 BAR_UM = 5.0
 
 
-def absent(axis: Axes, why: str) -> None:
+def placeholder(axis: Axes, why: str) -> None:
     """Say in a panel's place why it cannot be drawn."""
     axis.set_axis_off()
     axis.text(0.5, 0.5, why, ha="center", va="center", wrap=True, transform=axis.transAxes, color="0.4")
 
 
-def confusion(axis: Axes, matrix: np.ndarray, types: list[str], normalise: bool, title: str) -> pd.DataFrame:
-    """Draw a confusion matrix, rows actual; with ``normalise`` each row is a share of its actual cells."""
-    total = matrix.sum(axis=1, keepdims=True)
-    share = matrix / np.maximum(total, 1)
+def placeholder_figure(letters: str, why: str, png: str | Path, folder: str | Path) -> None:
+    """Write a figure of which no panel can be drawn: each says why, in its place."""
+    columns = min(len(letters), 4)
+    rows = -(-len(letters) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 1.6 * rows), squeeze=False)
+    for axis in axes.flat[: len(letters)]:
+        placeholder(axis, why)
+    for axis in axes.flat[len(letters) :]:
+        axis.set_axis_off()
+    style.panel_labels(axes.flat[: len(letters)], letters)
+    style.save(figure, png, {}, folder)
+
+
+def confusion(axis: Axes, counts: pd.DataFrame, normalise: bool, title: str) -> pd.DataFrame:
+    """Draw a confusion matrix, rows by label; with ``normalise`` each row is a share of its cells.
+
+    Parameters
+    ----------
+    counts
+        Of :func:`shest.draw.figure_data.confusion`.
+    """
+    types, matrix = list(counts), counts.to_numpy()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for i in range(len(types)):
         for j in range(len(types)):
@@ -30,10 +54,10 @@ def confusion(axis: Axes, matrix: np.ndarray, types: list[str], normalise: bool,
             axis.text(j, i, text, ha="center", va="center", fontsize=6, color="white" if share[i, j] > 0.6 else "black")
     axis.set_xticks(range(len(types)), types, rotation=45, ha="right")
     axis.set_yticks(range(len(types)), types)
-    axis.set(xlabel="predicted", ylabel="actual", title=f"{title} (n = {matrix.sum():,})")
+    axis.set(xlabel="predicted", ylabel="label", title=f"{title} (n = {matrix.sum():,})")
     axis.spines[:].set_visible(True)
     frame = pd.DataFrame(share if normalise else matrix, columns=types)
-    frame.insert(0, "actual", types)
+    frame.insert(0, "label", types)
     return frame
 
 
@@ -43,35 +67,49 @@ def bars(axis: Axes, scores: pd.DataFrame, title: str) -> pd.DataFrame:
     Parameters
     ----------
     scores
-        score (what is on the x axis), by (one colour each), value, and optionally low and high.
+        score (the group on the x axis), by (one colour each), value, low and high (NaN without an interval).
     """
-    groups, kinds = list(dict.fromkeys(scores["score"])), list(dict.fromkeys(scores["by"]))
-    width = 0.8 / len(kinds)
-    for k, kind in enumerate(kinds):
-        rows = scores[scores["by"] == kind].set_index("score").reindex(groups)
-        x = np.arange(len(groups)) + (k - (len(kinds) - 1) / 2) * width
-        axis.bar(x, rows["value"], width * 0.92, label=kind, color=COLOURBLIND[k % len(COLOURBLIND)])
-        if {"low", "high"} <= set(rows.columns):
-            errors = np.abs(rows[["low", "high"]].to_numpy(float).T - rows["value"].to_numpy(float))
-            axis.errorbar(x, rows["value"], errors, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
+    if scores.empty:
+        placeholder(axis, "no system predicts types")
+        return scores
+    groups, names = list(dict.fromkeys(scores["score"])), list(dict.fromkeys(scores["by"]))
+    width = 0.8 / max(scores.groupby("score").size())
+    for number, name in enumerate(names):
+        axis.bar(0, 0, label=name, color=COLOURBLIND[number % len(COLOURBLIND)])
+    for centre, group in enumerate(groups):
+        rows = scores[scores["score"] == group]
+        x = centre + (np.arange(len(rows)) - (len(rows) - 1) / 2) * width
+        colours = [COLOURBLIND[names.index(name) % len(COLOURBLIND)] for name in rows["by"]]
+        axis.bar(x, rows["value"], width * 0.92, color=colours)
+        errors = np.abs(rows[["low", "high"]].to_numpy(float).T - rows["value"].to_numpy(float))
+        axis.errorbar(x, rows["value"], errors, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
         for at, value in zip(x, rows["value"], strict=True):
-            if np.isfinite(value):
-                axis.text(at, 0.02, f"{value:.2f}", rotation=90, ha="center", va="bottom", fontsize=6, color="white")
+            style_of_text = {
+                "rotation": 90,
+                "ha": "center",
+                "va": "bottom",
+                "fontsize": 6,
+                "path_effects": _halo("white"),
+            }
+            axis.text(at, 0.02, f"{value:.2f}", **style_of_text)
     axis.set_xticks(range(len(groups)), groups, fontsize=6)
     axis.set(ylim=(0, 1), title=title)
     axis.legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return scores
 
 
-def scale_bar(axis: Axes, length_um: float, um_per_unit: float = 1.0) -> None:
-    """Draw a bar of ``length_um`` at the lower left; ``um_per_unit`` is what a unit of the axis measures."""
+def scale_bar(axis: Axes, length_um: float) -> None:
+    """Draw a bar of ``length_um`` at the lower left of an axis in µm."""
     (x0, x1), (y0, y1) = axis.get_xlim(), axis.get_ylim()
     left, low = x0 + 0.04 * (x1 - x0), y0 + 0.05 * (y1 - y0)
-    units = np.sign(x1 - x0) * length_um / um_per_unit
-    axis.plot([left, left + units], [low, low], color="black", lw=2, solid_capstyle="butt", clip_on=False)
-    at = left + units / 2, low + 0.015 * (y1 - y0)
-    halo = [patheffects.withStroke(linewidth=2, foreground="white")]
-    axis.text(*at, f"{length_um:g} µm", ha="center", va="bottom", fontsize=7, path_effects=halo)
+    axis.plot([left, left + length_um], [low, low], color="black", lw=2, solid_capstyle="butt", clip_on=False)
+    at = left + length_um / 2, low + 0.015 * (y1 - y0)
+    axis.text(*at, f"{length_um:g} µm", ha="center", va="bottom", fontsize=7, path_effects=_halo("white"))
+
+
+def _halo(colour: str) -> list[patheffects.AbstractPathEffect]:
+    """Outline of a text that is to be read on any ground."""
+    return [patheffects.withStroke(linewidth=2, foreground=colour)]
 
 
 def round_length(width: float) -> float:
@@ -99,25 +137,34 @@ def _part_groups(axis: Axes, groups: dict[str, list[str]]) -> None:
         axis.axvline(end - 0.5, color="0.85", lw=0.6, zorder=0)
 
 
+def _fill(bodies: Sequence[Artist], colours: Sequence[str], alpha: float = 0.9, linewidth: float = 0.3) -> None:
+    """Colour the bodies of violins."""
+    for body, colour in zip(bodies, colours, strict=True):
+        body.set(facecolor=colour, edgecolor="0.3", alpha=alpha, linewidth=linewidth)
+
+
 def cell_map(
-    axis: Axes, xy: np.ndarray, kind: pd.Series, palette: dict[str, str], extent: tuple[float, float], title: str
+    axis: Axes, xy: np.ndarray, cell_type: pd.Series, palette: dict[str, str], extent: tuple[float, float], title: str
 ) -> pd.DataFrame:
     """Draw cells by type in H&E orientation (y down).
 
     Parameters
     ----------
-    xy : (n, 2) µm from the upper left corner of the H&E
-    kind : (n,) type, or missing
-    extent : width and height of the H&E, µm
+    xy
+        (n, 2) µm from the upper left corner of the H&E.
+    cell_type
+        (n,) type, or missing.
+    extent
+        Width and height of the H&E, µm.
     """
-    kind = pd.Series(kind.to_numpy(object, na_value=None))
+    cell_type = pd.Series(cell_type.to_numpy(object, na_value=None))
     size = _point(len(xy))
     for name, colour in palette.items():
-        chosen = (kind == name).to_numpy()
+        chosen = (cell_type == name).to_numpy()
         edge = {"edgecolors": "0.6", "linewidths": 0.1} if size > 2 else {"linewidths": 0}
         axis.scatter(*xy[chosen].T, s=size, color=colour, label=f"{name} ({chosen.sum():,})", rasterized=True, **edge)
-    _frame_map(axis, extent, f"{title} (n = {int(kind.isin(palette).sum()):,})")
-    return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "cell_type": kind.to_numpy()})
+    _frame_map(axis, extent, f"{title} (n = {int(cell_type.isin(palette).sum()):,})")
+    return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "cell_type": cell_type.to_numpy()})
 
 
 def violins(
@@ -126,14 +173,12 @@ def violins(
     """Draw a violin for each named group of values, its median and n below it."""
     drawn = [(k, values) for k, values in enumerate(groups.values()) if len(values)]
     if not drawn:
-        absent(axis, "no values")
+        placeholder(axis, "no values")
         return pd.DataFrame(columns=["group", "value"])
-    found = axis.violinplot(
-        [v for _, v in drawn], [k for k, _ in drawn], widths=0.85, showmedians=True, showextrema=False
-    )
-    for body, (k, _) in zip(found["bodies"], drawn, strict=True):
-        body.set(facecolor=colours[k], edgecolor="0.3", alpha=0.85, linewidth=0.4)
-    found["cmedians"].set(color="black", linewidth=0.8)
+    positions, values = zip(*drawn, strict=True)
+    parts = axis.violinplot(values, positions, widths=0.85, showmedians=True, showextrema=False)
+    _fill(parts["bodies"], [colours[k] for k in positions], alpha=0.85, linewidth=0.4)
+    parts["cmedians"].set(color="black", linewidth=0.8)
     labels = [
         f"{name}\n{np.median(values):.{digits}f}\nn = {len(values):,}" if len(values) else f"{name}\n–"
         for name, values in groups.items()
@@ -143,15 +188,30 @@ def violins(
     return pd.concat([pd.DataFrame({"group": name, "value": v}) for name, v in groups.items()], ignore_index=True)
 
 
-def cloud(axis: Axes, xy: np.ndarray, kind: np.ndarray, palette: dict[str, str], title: str) -> pd.DataFrame:
-    """Draw points of a projection (n, 2) by type, in random order, at most 40,000 of them."""
+def scatter(
+    axis: Axes,
+    xy: np.ndarray,
+    cell_type: np.ndarray,
+    palette: dict[str, str],
+    title: str,
+    limits: Sequence[tuple[float, float]] | None = None,
+) -> pd.DataFrame:
+    """Draw points of a projection (n, 2) by type, in random order, at most 40,000 of them.
+
+    Parameters
+    ----------
+    limits
+        Of x and y, where several panels share them.
+    """
     order = np.random.default_rng(SEED).permutation(len(xy))[:POINTS]
-    colour = [palette.get(k, "0.7") for k in kind[order]]
+    colour = [palette.get(name, "0.7") for name in cell_type[order]]
     size = float(np.clip(1.5e4 / max(len(order), 1), 0.3, 8))
     axis.scatter(*xy[order].T, s=size, lw=0, c=colour, rasterized=True)
     some = f", {len(order):,} drawn" if len(order) < len(xy) else ""
     axis.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2", title=f"{title} (n = {len(xy):,}{some})")
-    return pd.DataFrame({"umap_1": xy[order, 0], "umap_2": xy[order, 1], "cell_type": kind[order]})
+    if limits is not None:
+        axis.set(xlim=limits[0], ylim=limits[1])
+    return pd.DataFrame({"umap_1": xy[order, 0], "umap_2": xy[order, 1], "cell_type": cell_type[order]})
 
 
 def legend(axis: Axes, palette: dict[str, str], names: list[str], **options) -> None:
@@ -161,15 +221,49 @@ def legend(axis: Axes, palette: dict[str, str], names: list[str], **options) -> 
     axis.legend(fontsize=6, frameon=False, **options)
 
 
-def counts_by_type(axis: Axes, counts: pd.Series, palette: dict[str, str], title: str) -> pd.DataFrame:
-    """Draw the number of cells of each type as bars."""
-    bars_drawn = axis.barh(
-        counts.index, counts, color=[palette[t] for t in counts.index], edgecolor="0.6", linewidth=0.3
-    )
-    axis.bar_label(bars_drawn, [f"{n:,}" for n in counts], padding=2, fontsize=6)
-    axis.set(title=f"{title} (n = {int(counts.sum()):,})", xlabel="cells", xlim=(0, 1.3 * max(counts.max(), 1)))
+def counts_by_type(axis: Axes, counts: pd.Series, palette: dict[str, str], title: str, high: int) -> pd.DataFrame:
+    """Draw the number of cells of each type as bars; ``high``: the highest of all panels that share the axis."""
+    colours = [palette[t] for t in counts.index]
+    patches = axis.barh(counts.index, counts, color=colours, edgecolor="0.6", linewidth=0.3)
+    axis.bar_label(patches, [f"{n:,}" for n in counts], padding=2, fontsize=6)
+    axis.set(title=f"{title} (n = {int(counts.sum()):,})", xlabel="cells", xlim=(0, 1.3 * max(high, 1)))
     axis.invert_yaxis()
     return counts.rename("cells").rename_axis("cell_type").reset_index()
+
+
+def refinement(axes: np.ndarray, table: pd.DataFrame, palette: dict[str, str]) -> list[pd.DataFrame]:
+    """Draw both planes and the counts, before (upper row) and after refinement (paper, figure 2 H–M).
+
+    Parameters
+    ----------
+    axes
+        (2, 3); the rows share their limits.
+    table
+        Of :func:`shest.labels.refine.refine`.
+
+    Returns
+    -------
+    What each panel shows, row by row.
+    """
+    types = [t for t in palette if (table["cell_type"] == t).any()]
+    counts = table["cell_type"].value_counts()
+    data = []
+    for row, when, part in ((axes[0], "before", table), (axes[1], "after", table[table["kept"]])):
+        for axis, space, name in ((row[0], "expression", "Expression"), (row[1], "morphology", "Embedding")):
+            plane = [f"{space}_umap_1", f"{space}_umap_2"]
+            limits = [_with_margin(table[column]) for column in plane]
+            cell_type = part["cell_type"].to_numpy(str)
+            data.append(scatter(axis, part[plane].to_numpy(), cell_type, palette, f"{name}, {when}", limits))
+        number = part["cell_type"].value_counts().reindex(types, fill_value=0)
+        data.append(counts_by_type(row[2], number, palette, f"Cells {when} refinement", counts.max()))
+    return data
+
+
+def _with_margin(values: pd.Series) -> tuple[float, float]:
+    """Limits of an axis that holds some values."""
+    low, high = float(values.min()), float(values.max())
+    room = 0.04 * (high - low) + 1e-6
+    return low - room, high + room
 
 
 def dots(axis: Axes, table: pd.DataFrame, groups: dict[str, list[str]], types: list[str], title: str) -> pd.DataFrame:
@@ -177,9 +271,12 @@ def dots(axis: Axes, table: pd.DataFrame, groups: dict[str, list[str]], types: l
 
     Parameters
     ----------
-    table : of :func:`shest.score.markers.by_type`
-    groups : markers of each type, the order of the columns
-    types : the order of the rows
+    table
+        Of :func:`shest.score.markers.by_type`.
+    groups
+        Markers of each type, the order of the columns.
+    types
+        The order of the rows.
     """
     genes = [gene for members in groups.values() for gene in members]
     mean = table.pivot(index="cell_type", columns="gene", values="mean").reindex(index=types, columns=genes)
@@ -256,8 +353,10 @@ def marker_violins(
 
     Parameters
     ----------
-    values : (n, genes) counts, genes in the order of ``groups``
-    groups : markers of each type
+    values
+        (n, genes) counts, genes in the order of ``groups``.
+    groups
+        Markers of each type.
     """
     genes, types = [g for members in groups.values() for g in members], [t for t in palette if (cell_type == t).any()]
     rng, logs, parts = np.random.default_rng(SEED), np.log1p(values), []
@@ -269,9 +368,8 @@ def marker_violins(
         shape = base + 0.75 * np.minimum(logs[some], high) / high
         varies = [g for g in range(len(genes)) if len(some) > 1 and np.ptp(shape[:, g]) > 0]
         if varies:
-            found = axis.violinplot(shape[:, varies], varies, widths=0.9, showextrema=False)
-            for body in found["bodies"]:
-                body.set(facecolor=palette[name], edgecolor="0.3", alpha=0.9, linewidth=0.3)
+            bodies = axis.violinplot(shape[:, varies], varies, widths=0.9, showextrema=False)["bodies"]
+            _fill(bodies, [palette[name]] * len(varies))
         for g, middle in enumerate(np.median(logs[rows], axis=0)):
             axis.plot([g - 0.3, g + 0.3], [base + 0.75 * min(middle, high) / high] * 2, color="black", lw=0.6)
             axis.text(g, base - 0.03, f"{middle:.2f}", ha="center", va="top", fontsize=4)
@@ -286,31 +384,31 @@ def marker_violins(
 
 
 def distances(
-    axis: Axes, found: dict[tuple[str, str], np.ndarray], types: list[str], palette: dict[str, str], title: str
-):
+    axis: Axes, nearest: dict[tuple[str, str], np.ndarray], types: list[str], palette: dict[str, str], title: str
+) -> pd.DataFrame:
     """Draw the distances from the cells of each type to the nearest cell of each type, medians below.
 
     Parameters
     ----------
-    found : of :func:`shest.score.metrics.nearest_distances`, µm
+    nearest
+        Of :func:`shest.score.metrics.nearest_distances`, µm.
     """
-    pairs = [(a, b) for a in types for b in types if (a, b) in found]
+    pairs = [(a, b) for a in types for b in types if (a, b) in nearest]
     if not pairs:
-        absent(axis, "no two cells to measure between")
+        placeholder(axis, "no two cells to measure between")
         return pd.DataFrame(columns=["from", "to", "distance_um"])
     gap = {a: k * (len(types) + 1) for k, a in enumerate(types)}
     places = [gap[a] + types.index(b) for a, b in pairs]
     rng = np.random.default_rng(SEED)
-    some = [np.sort(rng.permutation(found[pair])[:VIOLIN]) for pair in pairs]
+    some = [np.sort(rng.permutation(nearest[pair])[:VIOLIN]) for pair in pairs]
     high = float(np.quantile(np.concatenate(some), 0.98)) or 1.0
     bodies = axis.violinplot([np.minimum(v, high) for v in some], places, widths=0.9, showextrema=False)["bodies"]
-    for body, (_, b) in zip(bodies, pairs, strict=True):
-        body.set(facecolor=palette[b], edgecolor="0.3", alpha=0.9, linewidth=0.3)
+    _fill(bodies, [palette[b] for _, b in pairs])
     for place, pair in zip(places, pairs, strict=True):
-        middle = float(np.median(found[pair]))
+        middle = float(np.median(nearest[pair]))
         axis.plot([place - 0.35, place + 0.35], [min(middle, high)] * 2, color="black", lw=0.7)
         axis.text(place, -0.02 * high, f"{middle:.0f}", ha="center", va="top", fontsize=5)
-    number = {a: next((len(found[p]) for p in pairs if p[0] == a), 0) for a in types}
+    number = {a: next((len(nearest[p]) for p in pairs if p[0] == a), 0) for a in types}
     axis.set_xticks([gap[a] + (len(types) - 1) / 2 for a in types], [f"from {a}\n(n = {number[a]:,})" for a in types])
     axis.tick_params(bottom=False)
     axis.set(ylabel="µm to the nearest", ylim=(-0.1 * high, high * 1.02), title=f"{title}; medians below (µm)")
@@ -325,9 +423,12 @@ def moran(
 
     Parameters
     ----------
-    genes : gene, moran_actual, moran_predicted, marks (type that the gene marks, or missing)
-    limits : of x and of y
-    label : how many genes within 20 % of the line of identity are named, those with the highest actual first
+    genes
+        Columns gene, moran_actual, moran_predicted, marks (type that the gene marks, or missing).
+    limits
+        Of x and of y.
+    label
+        How many genes within 20 % of the line of identity are named, those with the highest actual first.
     """
     actual, predicted = genes["moran_actual"], genes["moran_predicted"]
     inside = genes[actual.between(*limits[0]) & predicted.between(*limits[1])]
@@ -338,15 +439,9 @@ def moran(
     axis.scatter(inside["moran_actual"], inside["moran_predicted"], s=9, c=colour, edgecolors="0.5", linewidths=0.2)
     near = inside[(inside["moran_predicted"] - inside["moran_actual"]).abs() <= 0.2 * inside["moran_actual"].abs()]
     near = near.sort_values("moran_actual", ascending=False)
-    for _, row in near.head(label).iterrows():
-        axis.annotate(
-            row["gene"],
-            (row["moran_actual"], row["moran_predicted"]),
-            xytext=(2, 2),
-            fontsize=5,
-            textcoords="offset points",
-            color="black",
-        )
+    for row in near.head(label).itertuples():
+        at = row.moran_actual, row.moran_predicted
+        axis.annotate(row.gene, at, xytext=(2, 2), fontsize=5, textcoords="offset points", color="black")
     within = f"{min(label, len(near)):,} of {len(near):,} within 20 % named" if len(near) else "none within 20 %"
     named = f"; {within}" if label else ""
     axis.set(
@@ -366,13 +461,3 @@ def tile(axis: Axes, image: np.ndarray, window_um: float) -> None:
     end, length = side * 0.94, BAR_UM / window_um * side
     axis.plot([end - length, end], [side * 0.93] * 2, color="black", lw=1.8, solid_capstyle="butt")
     axis.set_axis_off()
-
-
-def summed_confusion(scores: list[dict]) -> tuple[np.ndarray, list[str]]:
-    """Add up the confusion matrices of several evaluations; return the sum and its types."""
-    types = list(dict.fromkeys(t for s in scores for t in s["confusion"]["types"]))
-    total = pd.DataFrame(0, index=types, columns=types)
-    for s in scores:
-        names = s["confusion"]["types"]
-        total = total.add(pd.DataFrame(s["confusion"]["counts"], index=names, columns=names), fill_value=0)
-    return total.loc[types, types].to_numpy().astype(int), types

@@ -1,5 +1,6 @@
-"""Drawing: one style, the paper's class colours, and every picture beside the data it shows."""
+"""Drawing: one style, the paper's class colours, and every figure beside the data it shows."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -45,33 +46,24 @@ def colours(cell_types: dict[str, dict], palette: str = "paper") -> dict[str, st
 
 def save(figure: Figure, png: str | Path, data: dict[str, pd.DataFrame], folder: str | Path) -> None:
     """Write a figure as PNG (300 dpi) and PDF (text as text), and each panel's data as ``{folder}/{panel}.csv``."""
-    png = Path(png)
     remove(folder)
     with atomic_write(folder) as tmp_path:
         tmp_path.mkdir()
         for panel, frame in data.items():
             frame.to_csv(tmp_path / f"{panel}.csv", index=False, float_format="%.6g")
-    with atomic_write(png.with_suffix(".pdf")) as tmp_path:
+    with atomic_write(Path(png).with_suffix(".pdf")) as tmp_path:
         figure.savefig(tmp_path, metadata={"CreationDate": None, "ModDate": None})
+    save_picture(figure, png, DPI)
+
+
+def save_picture(figure: Figure, png: str | Path, dpi: int) -> None:
+    """Write a picture that has no data of its own as PNG, the same bytes each time, and close it."""
     with atomic_write(png) as tmp_path:
-        figure.savefig(tmp_path, dpi=DPI, metadata={"Software": None})
+        figure.savefig(tmp_path, dpi=dpi, metadata={"Software": None})
     plt.close(figure)
 
 
-def letter(axis: Axes, text: str) -> None:
-    """Name a panel at its upper left corner."""
-    axis.set_title(text, loc="left", fontweight="bold", fontsize=11)
-
-
-def without(panels: str, why: str, png: str | Path, folder: str | Path) -> None:
-    """Write a figure of which no panel can be drawn: each says why, in its place."""
-    columns = min(len(panels), 4)
-    rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 1.6 * rows), squeeze=False)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_axis_off()
-    for axis, name in zip(axes.flat, panels, strict=False):
-        axis.set(xticks=[], yticks=[])
-        axis.text(0.5, 0.5, why, ha="center", va="center", wrap=True, transform=axis.transAxes, color="0.4")
-        letter(axis, name)
-    save(figure, png, {}, folder)
+def panel_labels(axes: Iterable[Axes], letters: str) -> None:
+    """Name panels by a letter each, at their upper left corner."""
+    for axis, letter in zip(axes, letters, strict=True):
+        axis.set_title(letter, loc="left", fontweight="bold", fontsize=11)

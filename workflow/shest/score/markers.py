@@ -14,9 +14,12 @@ def scores(counts: sparse.spmatrix, cell_type: np.ndarray, genes: list[str]) -> 
 
     Parameters
     ----------
-    counts : (n, g), of cells
-    cell_type : (n,) str
-    genes : g names
+    counts
+        (n, g), of cells.
+    cell_type
+        (n,) str.
+    genes
+        g names.
 
     Returns
     -------
@@ -39,9 +42,9 @@ def scores(counts: sparse.spmatrix, cell_type: np.ndarray, genes: list[str]) -> 
     sc.pp.normalize_total(cells, target_sum=NORMALISED)
     sc.pp.log1p(cells)
     sc.tl.rank_genes_groups(cells, "type", method="t-test", n_genes=len(genes))
-    found = cells.uns["rank_genes_groups"]
+    ranked = cells.uns["rank_genes_groups"]
     for name in names:
-        by_gene = pd.Series(found["scores"][name], index=found["names"][name].astype(str))
+        by_gene = pd.Series(ranked["scores"][name], index=ranked["names"][name].astype(str))
         table[name] = by_gene.reindex(genes).fillna(0).to_numpy(float)
     return table
 
@@ -51,19 +54,21 @@ def top(table: pd.DataFrame, types: list[str], number: int) -> dict[str, list[st
 
     Parameters
     ----------
-    table : of :func:`scores`
-    types : in the order wanted; those without scores have no markers
-    number : of genes a type, at most
+    table
+        Of :func:`scores`.
+    types
+        In the order wanted; those without scores have no markers.
+    number
+        Of genes a type, at most.
     """
-    known = [t for t in types if t in table.columns]
-    if not known or table.empty:
+    scored = [t for t in types if t in table.columns]
+    if not scored or table.empty:
         return {}
-    values = table.set_index("gene")[known]
+    values = table.set_index("gene")[scored]
     best = values.idxmax(axis=1)
-    chosen = {
-        t: values.loc[(best == t) & (values[t] > 0), t].sort_values(ascending=False, kind="stable") for t in known
-    }
-    return {t: list(found.index[:number]) for t, found in chosen.items() if len(found)}
+    own = {t: values.loc[(best == t) & (values[t] > 0), t] for t in scored}
+    ranked = {t: column.sort_values(ascending=False, kind="stable").index[:number] for t, column in own.items()}
+    return {t: list(genes) for t, genes in ranked.items() if len(genes)}
 
 
 def marked(groups: dict[str, list[str]]) -> dict[str, str]:
@@ -76,8 +81,12 @@ def by_type(values: np.ndarray, cell_type: np.ndarray, genes: list[str], types: 
 
     Parameters
     ----------
-    values : (n, g) counts, or expected counts
-    cell_type : (n,) str
+    values
+        (n, g) counts, or expected counts.
+    cell_type
+        (n,) str.
+    genes, types
+        Names of the columns; types in the order of the rows.
 
     Returns
     -------
@@ -90,6 +99,5 @@ def by_type(values: np.ndarray, cell_type: np.ndarray, genes: list[str], types: 
         if len(rows):
             mean, share = np.log1p(rows).mean(axis=0), (rows > EXPRESSED).mean(axis=0)
             parts.append(pd.DataFrame({"cell_type": name, "gene": genes, "mean": mean, "share": share}))
-    return (
-        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["cell_type", "gene", "mean", "share"])
-    )
+    columns = ["cell_type", "gene", "mean", "share"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
