@@ -1,24 +1,32 @@
 """One HTML file that says what was made of what, how good it is, and what to doubt."""
 
+# Systems that look at their units; what the others predict is the same everywhere.
+LOOKING = [system for system in SYSTEMS if spec(system).reads != "nothing"]
+
+
+def models(name, systems=SYSTEMS):
+    """A file of the deployed model of each of some systems, in each protocol."""
+    return [results(f"models/{s}/{p}/{DEPLOYED[p]}/{name}") for s in systems for p in config["protocols"]]
+
 
 rule report:
     input:
-        scores=evaluations,
-        models=expand(results("models/{encoder}/{protocol}/model.json"), encoder=ENCODERS, protocol=config["protocols"]),
-        cards=expand(results("models/{encoder}/{protocol}/card.md"), encoder=ENCODERS, protocol=config["protocols"]),
-        curves=expand(results("models/{encoder}/{protocol}/training.png"), encoder=ENCODERS, protocol=config["protocols"]),
-        refinements=[
-            results(f"refinement/{encoder}/{protocol}/{sample}.png")
-            for encoder in ENCODERS
-            for protocol in config["protocols"]
-            for sample in with_role("train")
-        ],
+        scores=evaluations(),
+        models=models("model.json"),
+        cards=models("card.md"),
+        curves=models("training.png", LOOKING),
+        refinements=expand(
+            results("refinement/{encoder}/{protocol}/{sample}.png"),
+            encoder=sorted({encoder_of(system) for system in SYSTEMS}),
+            protocol=config["protocols"],
+            sample=TRAIN_SAMPLES,
+        ),
         exports=expand(
-            results("predictions/{encoder}/{protocol}/{sample}.{kind}"),
-            encoder=ENCODERS,
+            results(f"predictions/{{system}}/{{protocol}}/{{sample}}.{UNIT}.{{suffix}}"),
+            system=LOOKING,
             protocol=config["protocols"],
             sample=SAMPLES,
-            kind=["geojson", "explorer.csv"],
+            suffix=["geojson", "explorer.csv"],
         ),
         cells=expand(results("samples/{sample}/cells.parquet"), sample=SAMPLES),
         annotations=expand(results("samples/{sample}/annotation.parquet"), sample=LABELLED),
@@ -37,13 +45,14 @@ rule report:
         env("report")
     threads: 1
     resources:
-        mem_mb=sized(2000, scores=10, figures=3, overlays=3, tiles=3),
-        runtime=sized(10, scores=1),
+        mem_mb=from_input_size(2000, scores=10, figures=3, overlays=3, tiles=3),
+        runtime=from_input_size(10, scores=1),
     params:
-        results=lambda w: RESULTS,
+        results=RESULTS,
         envs=sorted(str(path) for path in Path(workflow.basedir, "envs").glob("*.yaml")),
         config=lambda w: config,
         samples=lambda w: SAMPLES,
+        shown=SHOWN,
         code=code("report"),
         template=sha256(Path(workflow.basedir, "workflow/shest/draw/templates/report.html.j2")),
     message:
