@@ -27,7 +27,7 @@ def object_id(sample: str, cell_id: str) -> str:
 def features(
     sample: str, cells: pd.DataFrame, points: np.ndarray, start: np.ndarray, palette: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield each cell as a GeoJSON feature that QuPath (0.4 or later) reads as a classified detection.
+    """Yield each cell as a GeoJSON feature that QuPath (0.4 or later) reads as a detection, classified by its type.
 
     Parameters
     ----------
@@ -42,23 +42,19 @@ def features(
         Colour of each type, as matplotlib knows it.
     """
     colour = {name: [round(255 * part) for part in to_rgb(value)] for name, value in palette.items()}
-    columns = [cells["cell_type"].astype(str), *(cells[name].astype(float) for name in MEASUREMENTS)]
-    for number, (cell_id, kind, *values) in enumerate(zip(cells.index, *columns, strict=True)):
+    columns = [cells["cell_type"].astype(object), *(cells[name].astype(float) for name in MEASUREMENTS)]
+    for number, (cell_id, cell_type, *values) in enumerate(zip(cells.index, *columns, strict=True)):
         ring = np.round(points[start[number] : start[number + 1]] + CORNER, 2).tolist()
         if ring[0] != ring[-1]:
             ring.append(ring[0])
-        measured = zip(MEASUREMENTS, values, strict=True)
+        known = {"classification": {"name": cell_type, "color": colour[cell_type]}} if cell_type in colour else {}
+        measured = {k: round(v, 6) for k, v in zip(MEASUREMENTS, values, strict=True) if np.isfinite(v)}
         yield json.dumps(
             {
                 "type": "Feature",
                 "id": object_id(sample, cell_id),
                 "geometry": {"type": "Polygon", "coordinates": [ring]},
-                "properties": {
-                    "objectType": "detection",
-                    "name": cell_id,
-                    "classification": {"name": kind, "color": colour[kind]},
-                    "measurements": {name: round(value, 6) for name, value in measured if np.isfinite(value)},
-                },
+                "properties": {"objectType": "detection", "name": cell_id, **known, "measurements": measured},
             },
             ensure_ascii=False,
             separators=(",", ":"),
@@ -78,6 +74,6 @@ def write_qupath(path: str | Path, parts: Iterator[str]) -> None:
 
 def write_explorer(path: str | Path, cells: pd.DataFrame) -> None:
     """Write which group each cell is in, as Xenium Explorer reads it; cells that it does not name stay ungrouped."""
-    table = pd.DataFrame({"cell_id": cells.index.to_numpy(str), "group": cells["cell_type"].astype(str).to_numpy()})
+    table = pd.DataFrame({"cell_id": cells.index.to_numpy(str), "group": cells["cell_type"].to_numpy(object)})
     with atomic_write(path) as tmp_path:
-        table.to_csv(tmp_path, index=False, columns=GROUPS)
+        table.dropna().to_csv(tmp_path, index=False, columns=GROUPS)
