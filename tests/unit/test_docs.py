@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from shest.draw.figure_list import FIGURES, TABLES
+
 
 def test_the_config_page_is_written_from_the_schema(root):
     page = runpy.run_path(str(root / "config/describe.py"))["page"]()

@@ -13,49 +13,49 @@ GENES = [f"g{i}" for i in range(30)]
 def planted(cells=600, seed=0):
     """Counts in which genes 0-4 mark A, 5-9 mark B, gene 10 A and less so B, and the others nothing."""
     rng = np.random.default_rng(seed)
-    kind = rng.choice(TYPES, cells, p=[0.2, 0.2, 0.6])
+    cell_type = rng.choice(TYPES, cells, p=[0.2, 0.2, 0.6])
     mean = np.full((cells, len(GENES)), 0.5)
-    mean[kind == "A", :5] = 4
-    mean[kind == "B", 5:10] = 4
-    mean[kind == "A", 10], mean[kind == "B", 10] = 8, 4
-    return sparse.csr_matrix(rng.poisson(mean)), kind
+    mean[cell_type == "A", :5] = 4
+    mean[cell_type == "B", 5:10] = 4
+    mean[cell_type == "A", 10], mean[cell_type == "B", 10] = 8, 4
+    return sparse.csr_matrix(rng.poisson(mean)), cell_type
 
 
 def test_planted_markers_are_found_and_no_gene_marks_two_types():
-    counts, kind = planted()
-    table = markers.scores(counts, kind, GENES)
+    counts, cell_type = planted()
+    table = markers.scores(counts, cell_type, GENES)
     assert table.set_index("gene").loc["g10", "B"] > 3
-    found = markers.top(table, TYPES, 6)
-    assert set(found["A"]) == {*GENES[:5], "g10"}
-    assert set(GENES[5:10]) < set(found["B"])
-    every = [gene for group in found.values() for gene in group]
+    best = markers.top(table, TYPES, 6)
+    assert set(best["A"]) == {*GENES[:5], "g10"}
+    assert set(GENES[5:10]) < set(best["B"])
+    every = [gene for group in best.values() for gene in group]
     assert len(every) == len(set(every))
 
 
 def test_scores_equal_welchs_t_of_scipy():
-    counts, kind = planted(200)
-    table = markers.scores(counts, kind, GENES).set_index("gene")
+    counts, cell_type = planted(200)
+    table = markers.scores(counts, cell_type, GENES).set_index("gene")
     dense = counts.toarray()
     logs = np.log1p(dense / dense.sum(axis=1, keepdims=True) * markers.NORMALISED)
-    own = kind == "A"
+    own = cell_type == "A"
     expected = stats.ttest_ind(logs[own], logs[~own], equal_var=False).statistic
     assert table["A"].to_numpy() == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_type_of_one_cell_and_a_lone_type_have_no_markers():
-    counts, kind = planted(50)
-    kind[:] = "A"
-    kind[0] = "B"
-    table = markers.scores(counts, kind, GENES)
+    counts, cell_type = planted(50)
+    cell_type[:] = "A"
+    cell_type[0] = "B"
+    table = markers.scores(counts, cell_type, GENES)
     assert list(table.columns) == ["gene"]
     assert markers.top(table, TYPES, 5) == {}
 
 
 def test_summary_by_type_is_the_mean_of_logs_and_the_share_above_half_a_count():
-    counts, kind = planted(100)
+    counts, cell_type = planted(100)
     values = counts.toarray() * 0.4  # 1 count becomes 0.4: not expressed; 2 become 0.8: expressed
-    table = markers.by_type(values, kind, GENES, TYPES)
+    table = markers.by_type(values, cell_type, GENES, TYPES)
     row = table[(table["cell_type"] == "B") & (table["gene"] == "g7")].iloc[0]
-    own = values[kind == "B", 7]
+    own = values[cell_type == "B", 7]
     assert row["mean"] == pytest.approx(np.log(own + 1).mean())
-    assert row["share"] == pytest.approx(np.mean(counts.toarray()[kind == "B", 7] >= 2))
+    assert row["share"] == pytest.approx(np.mean(counts.toarray()[cell_type == "B", 7] >= 2))

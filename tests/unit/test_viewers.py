@@ -94,12 +94,12 @@ def test_the_export_is_what_qupath_reads_with_classes_coloured(written):
 
 def test_our_own_readers_give_the_same_cells_back(written):
     folder, table, points, start = written
-    found = detections.read(folder / "p.geojson", "geojson")
+    again = detections.read(folder / "p.geojson", "geojson")
     centres = [shapely.Polygon(points[a:b]).centroid.coords[0] for a, b in itertools.pairwise(start)]
     expected = pd.DataFrame(centres, columns=["x", "y"]).assign(**{"class": table["cell_type"].astype(str).to_numpy()})
     expected = expected.sort_values(["x", "y"], ignore_index=True)
-    assert (found["class"] == expected["class"]).all()
-    assert np.abs(found[["x", "y"]] - expected[["x", "y"]]).max(axis=None) < 0.01
+    assert (again["class"] == expected["class"]).all()
+    assert np.abs(again[["x", "y"]] - expected[["x", "y"]]).max(axis=None) < 0.01
     outlines = slide.read_nuclei(folder / "p.geojson", (800, 800), (0.25, 0.25))
     assert outlines.named
     assert np.abs(shapely.get_coordinates(outlines.outline) - points).max() <= 0.005 + 1e-9
@@ -108,7 +108,7 @@ def test_our_own_readers_give_the_same_cells_back(written):
 def test_geopandas_gives_the_same_classes_back(written):
     folder, table, points, _ = written
     frame = geopandas.read_file(folder / "p.geojson")
-    named = frame["classification"].map(lambda given: (given if isinstance(given, dict) else json.loads(given))["name"])
+    named = frame["classification"].map(lambda entry: (entry if isinstance(entry, dict) else json.loads(entry))["name"])
     assert named.tolist() == table["cell_type"].tolist()
     assert frame["name"].tolist() == table.index.tolist()
     assert np.abs(shapely.get_coordinates(frame.geometry) - 0.5 - points).max() <= 0.005 + 1e-9
@@ -119,7 +119,7 @@ def test_explorer_gets_its_two_columns_and_every_cell(written):
     with open(folder / "p.explorer.csv", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["cell_id", "group"]
-    assert rows[1:] == [[cell, kind] for cell, kind in table["cell_type"].astype(str).items()]
+    assert rows[1:] == [[cell, cell_type] for cell, cell_type in table["cell_type"].astype(str).items()]
     again = annotate.parse_table(folder / "p.explorer.csv")  # what Explorer exports is what pathologists hand in
     assert again[["cell_id", "group"]].to_numpy().tolist() == rows[1:]
 
@@ -140,6 +140,15 @@ def test_values_that_are_no_numbers_are_left_out_and_no_cell_is_an_empty_collect
     assert [len(f["properties"]["measurements"]) for f in data["features"]] == [3, 3, 3, 2, 3, 3, 3, 3]
     export.write_qupath(tmp_path / "none.geojson", export.features("s", table[:0], points[:0], start[:1], PALETTE))
     assert json.loads((tmp_path / "none.geojson").read_text()) == {"type": "FeatureCollection", "features": []}
+
+
+def test_cells_without_a_type_are_detections_without_a_class_and_in_no_group(tmp_path):
+    table, points, start = predictions(4)
+    table["cell_type"] = pd.Categorical([None] * 4, [])
+    features = [json.loads(text) for text in export.features("s", table, points, start, PALETTE)]
+    assert all("classification" not in feature["properties"] for feature in features)
+    export.write_explorer(tmp_path / "p.explorer.csv", table)
+    assert (tmp_path / "p.explorer.csv").read_text() == "cell_id,group\n"
 
 
 def test_memory_does_not_grow_with_the_cells(tmp_path):

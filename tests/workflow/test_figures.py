@@ -1,6 +1,5 @@
 """Figures and tables of the tiny run: all there, their data are the results', drawing touches nothing else."""
 
-import json
 import re
 import subprocess
 
@@ -8,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shest.draw.figure_list import FIGURES
+from shest.score.evaluation import Evaluation
+
 R = "results/tiny"
-SHOWN = "morphometrics/strict"
-FIGURES = {"2": "ABCDEFGHIJKLM", "4": "ABCDEF", "5": "ABCDEFGH", "6": "ABCDEF", "7": "ABCDEFGHIJKL", "8": "AB"}
-SUPPLEMENT = ["S1", "S2", "S3", "S4"]
+SHOWN = "shest/strict"
+REFINED = "refinement/morphometrics/strict/sim_train.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +21,8 @@ def results(tiny):
 
 
 @pytest.fixture(scope="module")
-def scores(results):
-    return json.loads((results / f"evaluation/{SHOWN}/sim_lung.json").read_text())
+def external(results):
+    return Evaluation.read(results / f"evaluation/{SHOWN}/sim_lung.cells.json")
 
 
 def data(results, figure, panel):
@@ -29,7 +30,7 @@ def data(results, figure, panel):
 
 
 def test_every_figure_is_there_as_picture_and_as_drawing(results):
-    for figure in [*FIGURES, *SUPPLEMENT]:
+    for figure in FIGURES:
         assert (results / f"figures/figure_{figure}.png").stat().st_size > 5_000, figure
         pdf = (results / f"figures/figure_{figure}.pdf").read_bytes()
         assert pdf.startswith(b"%PDF"), figure
@@ -38,54 +39,62 @@ def test_every_figure_is_there_as_picture_and_as_drawing(results):
 
 def test_the_report_shows_every_figure(results):
     page = (results / "report.html").read_text()
-    for figure in [*FIGURES, *SUPPLEMENT]:
+    for figure in FIGURES:
         assert f"figures/source_data/figure_{figure}" in page
 
 
 def test_figure_2_counts_the_refined_cells_and_measures_the_labelled_ones(results):
-    refined = pd.read_parquet(results / f"refinement/{SHOWN}/sim_train.parquet")
+    refined = pd.read_parquet(results / REFINED)
     for panel, rows in (("J", refined), ("M", refined[refined["kept"]])):
         drawn = data(results, "2", panel).set_index("cell_type")["cells"]
         assert drawn[drawn > 0].to_dict() == rows["cell_type"].value_counts().to_dict()
     assert len(data(results, "2", "H")) == len(refined)
     assert len(data(results, "2", "L")) == int(refined["kept"].sum())
-    labels = pd.read_parquet(results / "sim_train/annotation.parquet").set_index("cell_id")["cell_type"]
-    cells = pd.read_parquet(results / "sim_train/cells.parquet").query("kept").set_index("cell_id")
+    labels = pd.read_parquet(results / "samples/sim_train/annotation.parquet").set_index("cell_id")["cell_type"]
+    cells = pd.read_parquet(results / "samples/sim_train/cells.parquet").query("kept").set_index("cell_id")
     widths = cells.join(labels.dropna(), how="inner")
     sizes = data(results, "2", "A").query("side == 'width' and group == 'Lymphocyte'")["value"]
     expected = widths.loc[widths["cell_type"] == "Lymphocyte", "width_um"]
     assert np.sort(sizes) == pytest.approx(np.sort(expected), rel=1e-4)
 
 
-def test_figures_4_and_5_show_the_scores(results, scores):
-    test = json.loads((results / f"evaluation/{SHOWN}/sim_train.json").read_text())
-    assert data(results, "4", "A").drop(columns="actual").to_numpy().tolist() == test["confusion"]["counts"]
-    assert data(results, "5", "B").drop(columns="actual").to_numpy().tolist() == scores["confusion"]["counts"]
-    genes = pd.read_csv(results / f"evaluation/{SHOWN}/sim_train.genes.csv")
+def test_figures_4_and_5_show_the_scores(results, external):
+    internal = Evaluation.read(results / f"evaluation/{SHOWN}/sim_train.cells.json")
+    assert data(results, "4", "A").drop(columns="label").to_numpy().tolist() == internal.types.counts
+    assert data(results, "5", "B").drop(columns="label").to_numpy().tolist() == external.types.counts
+    genes = pd.read_csv(results / f"evaluation/{SHOWN}/sim_train.cells.genes.csv")
     assert data(results, "4", "D")["pearson"].tolist() == pytest.approx(genes["pearson"].tolist(), rel=1e-4)
-    heads = data(results, "4", "C").query("by == 'heads, strict'")["value"]
-    assert heads.tolist() == pytest.approx([test["f1"]["weighted"], test["f1"]["macro"]], rel=1e-4)
-    assert len(data(results, "5", "A")) == scores["n_cells"]
+    assert len(data(results, "5", "A")) == external.n
     medians = data(results, "5", "G").groupby(["from", "to"])["distance_um"].median()
-    for pair in scores["distances"]:
+    for pair in external.distances:
         if pair["n_annotated"]:
             assert medians[pair["from"], pair["to"]] == pytest.approx(pair["median_annotated"], rel=1e-3)
 
 
+@pytest.mark.parametrize(("figure", "panel", "sample"), [("4", "C", "sim_train"), ("5", "F", "sim_lung")])
+def test_f1_is_drawn_of_every_system_in_every_protocol(results, figure, panel, sample):
+    drawn = data(results, figure, panel).set_index("by")
+    paths = sorted((results / "evaluation").glob(f"*/*/{sample}.cells.json"))
+    assert len(paths) == len(drawn) / 2 == 6
+    for scores in map(Evaluation.read, paths):
+        values = drawn.loc[f"{scores.system}, {scores.protocol}", "value"].tolist()
+        assert values == pytest.approx([scores.types.weighted, scores.types.macro], rel=1e-4)
+
+
 def test_figures_7_and_8_show_the_genes(results):
-    genes = pd.read_csv(results / f"evaluation/{SHOWN}/sim_lung.genes.csv")
+    genes = pd.read_csv(results / f"evaluation/{SHOWN}/sim_lung.cells.genes.csv")
     best = genes.sort_values("pearson", ascending=False)["pearson"].head(20)
     assert data(results, "7", "A")["pearson"].tolist() == pytest.approx(best.tolist(), rel=1e-4)
     both = genes.dropna(subset=["moran_actual", "moran_predicted"])
     assert sorted(data(results, "8", "A")["gene"]) == sorted(both["gene"])
 
 
-def test_a_gene_off_the_panel_is_called_unmeasured_and_reconstructed_all_the_same(results, scores):
-    assert "LTBP2" in scores["genes"]["unmeasured"]
+def test_a_gene_off_the_panel_is_called_unmeasured_and_reconstructed_all_the_same(results, external):
+    assert "LTBP2" in external.genes["unmeasured"]
     folder = results / "figures/source_data/figure_7"
     assert not (folder / "H.csv").exists()
-    assert len(pd.read_csv(folder / "I.csv")) == scores["n_cells"]
-    assert len(pd.read_csv(folder / "E.csv")) == scores["n_cells"]
+    assert len(pd.read_csv(folder / "I.csv")) == external.n
+    assert len(pd.read_csv(folder / "E.csv")) == external.n
 
 
 def test_a_second_external_sample_that_is_not_there_leaves_figures_that_say_so(results):
@@ -93,21 +102,21 @@ def test_a_second_external_sample_that_is_not_there_leaves_figures_that_say_so(r
         assert list((results / f"figures/source_data/figure_{figure}").glob("*.csv")) == []
 
 
-def test_examples_are_cells_that_were_called_as_they_say(results):
-    cells = pd.read_parquet(results / f"evaluation/{SHOWN}/sim_lung.cells.parquet").set_index("cell_id")
-    drawn = data(results, "S2", "tiles").set_index("cell_id")
-    assert (cells.loc[drawn.index, ["actual", "called"]].to_numpy() == drawn[["actual", "called"]].to_numpy()).all()
+def test_examples_are_cells_that_were_predicted_as_they_say(results):
+    cells = pd.read_parquet(results / f"evaluation/{SHOWN}/sim_lung.cells.scored.parquet").set_index("cell_id")
+    drawn, types = data(results, "S2", "tiles").set_index("cell_id"), ["label", "predicted"]
+    assert (cells.loc[drawn.index, types].to_numpy() == drawn[types].to_numpy()).all()
 
 
 def test_tables_describe_the_samples_and_gather_the_subtypes(results):
     table = pd.read_csv(results / "tables/table_1.csv").set_index("sample")
     for sample in table.index:
-        cells = pd.read_parquet(results / sample / "cells.parquet")
+        cells = pd.read_parquet(results / "samples" / sample / "cells.parquet")
         assert table.loc[sample, "cells"] == len(cells)
         assert table.loc[sample, "kept_cells"] == cells["kept"].sum()
     subtypes = pd.read_csv(results / "tables/table_S1.csv")
     labelled = sum(
-        (pd.read_parquet(results / sample / "annotation.parquet")["reason"] == "labelled").sum()
+        (pd.read_parquet(results / "samples" / sample / "annotation.parquet")["reason"] == "labelled").sum()
         for sample in table.index
     )
     assert subtypes["labelled_cells"].sum() == labelled
@@ -116,25 +125,32 @@ def test_tables_describe_the_samples_and_gather_the_subtypes(results):
 
 @pytest.fixture(scope="module")
 def drawing(root):
-    """The rules that ``make figures`` allows."""
+    """The arguments of snakemake with which ``make figures`` draws: which rules it allows, which it forces."""
     command = subprocess.run(
         ["make", "--dry-run", "--always-make", "figures"], cwd=root, capture_output=True, text=True
     )
     line = next(line for line in command.stdout.splitlines() if line.startswith("snakemake figures"))
-    return re.search(r"--allowed-rules (.*?) --forcerun", line)[1].split()
+    return re.search(r"--allowed-rules .*(?= --cores)", line)[0].split()
 
 
 def test_make_figures_draws_all_again_and_touches_no_model(snake, copy_of_tiny, drawing):
-    model = copy_of_tiny / R / f"models/{SHOWN}/model.json"
-    model.touch()
+    (copy_of_tiny / R / f"models/{SHOWN}/0/model.json").touch()
     target = copy_of_tiny / R / "figures/figure_8.png"
     before = target.read_bytes(), target.with_suffix(".pdf").read_bytes()
     target.unlink()
-    drawn = snake(
-        copy_of_tiny, "--dry-run", "--allowed-rules", *drawing, "--forcerun", *drawing[1:], "--", "figures"
-    ).stdout
-    stats = drawn[drawn.index("Job stats") :]
-    rules = re.findall(r"^(\w+) +\d+$", stats[: stats.index("total")], flags=re.MULTILINE)
-    assert sorted(rules) == sorted(drawing)
-    snake(copy_of_tiny, "--allowed-rules", *drawing, "--", f"{R}/figures/figure_8.png")
+    planned = snake(copy_of_tiny, "--dry-run", *drawing, "--", "figures").stdout
+    stats = planned[planned.index("Job stats") :]
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", stats[: stats.index("total")], flags=re.MULTILINE))
+    assert jobs == {"figure": str(len(FIGURES)), "figures": "1", "tables": "1"}
+    allowed = drawing[: drawing.index("--forcerun")]
+    snake(copy_of_tiny, *allowed, "--", f"{R}/figures/figure_8.png")
     assert (target.read_bytes(), target.with_suffix(".pdf").read_bytes()) == before
+
+
+def test_figures_show_the_system_that_the_config_names(snake, copy_of_tiny, changed):
+    config = changed(figures={"system": "mean", "protocol": "paper"})
+    before = {path: path.read_bytes() for path in (copy_of_tiny / R / "figures").glob("figure_[45].png")}
+    snake(copy_of_tiny, "--", *(f"{R}/figures/{path.name}" for path in before), config=config)
+    assert all(path.read_bytes() != content for path, content in before.items())
+    shown = Evaluation.read(copy_of_tiny / R / "evaluation/mean/paper/sim_lung.cells.json")
+    assert data(copy_of_tiny / R, "5", "B").drop(columns="label").to_numpy().tolist() == shown.types.counts
