@@ -97,7 +97,7 @@ def by_transcription(source: Source, chosen: np.ndarray) -> np.ndarray:
     height, width = source.window
     sides, made = (width, height), []
     for cell in chosen:
-        x, y = (int(np.floor(c - side / 2 + 0.5)) for c, side in zip(source.centres[cell], sides, strict=True))
+        x, y = (int(np.floor(c - side / 2 + 1)) for c, side in zip(source.centres[cell], sides, strict=True))
         window = np.moveaxis(source.image[:, y : y + height, x : x + width], 0, -1)
         outline = shapely.get_coordinates(source.polygons[cell].exterior)
         made.append(oracle.tile(window, outline, (x, y)))

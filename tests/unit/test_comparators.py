@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from shest.core.errors import InputError
 from shest.io import detections
-from shest.score import comparators
+from shest.score import comparators, evaluation
 
 TYPES = ["Tumour", "Lymphocyte", "Fibroblast"]
 TABLE = {"0": None, "1": "Tumour", "2": "Lymphocyte", "3": "Fibroblast"}
@@ -68,7 +68,7 @@ def score(path, pixel, actual, called, rows=None, **change):
     rows = np.arange(len(pixel)) if rows is None else rows
     one = {"path": str(path), "format": "hovernet", "types": TABLE, "radius_um": 5.0, "scale": 1.0} | change
     found = comparators.score({"it": one}, pixel, MPP, rows, actual[rows], called[rows], TYPES)
-    return json.loads(json.dumps(found, allow_nan=False))["it"]
+    return json.loads(json.dumps(evaluation._matched_json(found["it"]), allow_nan=False))
 
 
 def test_the_planted_confusion_comes_back_exactly(known):
@@ -80,9 +80,9 @@ def test_the_planted_confusion_comes_back_exactly(known):
     assert (found["n_objects"], found["n_matched"]) == (362, 350)
     assert found["share_matched"] == pytest.approx(350 / 400)
     ours = pd.crosstab(actual[matched], called[matched]).reindex(index=TYPES, columns=TYPES, fill_value=0)
-    assert found["ours"]["confusion"]["counts"] == ours.to_numpy().tolist()
+    assert found["system"]["confusion"]["counts"] == ours.to_numpy().tolist()
     assert found["counts"] == {t: int((said[matched] == t).sum()) + 2 * (t == "Tumour") for t in TYPES}
-    assert 0 < found["f1"]["weighted"] < found["ours"]["f1"]["weighted"] <= 1
+    assert 0 < found["f1"]["weighted"] < found["system"]["f1"]["weighted"] <= 1
 
 
 def test_only_scored_cells_are_scored_but_all_kept_cells_take_partners(known):
@@ -100,7 +100,7 @@ def test_a_radius_below_the_jitter_matches_nothing_and_scores_are_null(known):
     path, pixel, actual, _, _ = known
     found = score(path, pixel, actual, actual, radius_um=2.9)
     assert found["n_matched"] == 0
-    assert found["f1"] is found["confusion"] is found["ours"] is None
+    assert found["f1"] is found["confusion"] is found["system"] is None
     assert score(path, pixel, actual, actual, radius_um=3.001)["n_matched"] == 350
 
 

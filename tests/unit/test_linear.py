@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.linear_model import Ridge
+from sklearn.metrics import f1_score
 from support.simulated import simulate
 
 from shest.systems import base, uncertainty
@@ -93,9 +94,29 @@ def test_two_classes_and_a_class_without_cells():
 def test_the_history_says_what_each_penalty_costs(fitted):
     data, _, _ = fitted
     rows = linear.Linear({}).fit(data, lambda steps: None)
-    for part, strengths in (("logistic", linear.INVERSE_PENALTIES), ("ridge", linear.PENALTIES)):
-        own = [row for row in rows if row["part"] == part]
-        assert [row["step"] for row in own] == list(strengths)
-        best = [row for row in own if row["best"]][-1]
-        assert best["val_loss"] == min(row["val_loss"] for row in own)
+    parts = dict.fromkeys(linear.WEIGHTS, linear.INVERSE_PENALTIES) | {"ridge": linear.PENALTIES}
+    for part, strengths in parts.items():
+        assert [row["step"] for row in rows if row["part"] == part] == list(strengths)
+    own = [row for row in rows if row["part"] == "ridge"]
+    assert [row for row in own if row["best"]][-1]["val_loss"] == min(row["val_loss"] for row in own)
     assert set().union(*rows) <= set(base.HISTORY)
+
+
+def test_the_selection_score_is_the_mean_of_two_f1():
+    rng = np.random.default_rng(0)
+    label, predicted = rng.integers(0, 3, 200), rng.integers(0, 4, 200)
+    expected = [f1_score(label, predicted, labels=[0, 1, 2], average=a, zero_division=0) for a in ("weighted", "macro")]
+    assert linear.selection_score(label, predicted, 4) == pytest.approx(np.mean(expected))
+
+
+def test_balanced_classes_weigh_alike():
+    data, truth = simulate(n=3_000, signal=1.2, seed=3)
+    rng = np.random.default_rng(0)
+    train = data.train[(data.label[data.train] != 0) | (rng.random(len(data.train)) < 0.05)]
+    x, test = data.source.values[train].astype(float), data.source.values[truth.test].astype(float)
+    recalls = []
+    for weight in (None, "balanced"):
+        slopes, offsets = linear._logistic(x, data.label[train], 4, 0.1, weight, 0)
+        called = (test @ slopes + offsets).argmax(axis=1)
+        recalls.append((called[data.label[truth.test] == 0] == 0).mean())
+    assert recalls[1] > recalls[0] + 0.2

@@ -1,8 +1,10 @@
 """Scores against independent code on random input."""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import squidpy as sq
 from scipy import sparse, stats
 from scipy.spatial import cKDTree
 from sklearn import metrics as sk
@@ -25,13 +27,13 @@ def test_f1_and_balanced_accuracy_equal_scikit_learn():
     present = sorted(set(actual))
     for average in ("weighted", "macro"):
         expected = sk.f1_score(actual, called, labels=present, average=average, zero_division=0)
-        assert scores["f1"][average] == pytest.approx(expected, abs=1e-8)
+        assert getattr(scores, average) == pytest.approx(expected, abs=1e-8)
     per_class = sk.f1_score(actual, called, labels=present, average=None, zero_division=0)
-    assert [scores["f1"]["per_class"][t] for t in present] == pytest.approx(list(per_class), abs=1e-8)
-    assert scores["f1"]["per_class"]["E"] is None
+    assert [scores.per_class[t] for t in present] == pytest.approx(list(per_class), abs=1e-8)
+    assert scores.per_class["E"] is None
     recall = sk.recall_score(actual, called, labels=present, average="macro", zero_division=0)
-    assert scores["balanced_accuracy"] == pytest.approx(recall, abs=1e-8)
-    assert np.array_equal(scores["confusion"]["counts"], sk.confusion_matrix(actual, called, labels=TYPES))
+    assert scores.balanced_accuracy == pytest.approx(recall, abs=1e-8)
+    assert np.array_equal(scores.counts, sk.confusion_matrix(actual, called, labels=TYPES))
 
 
 def test_a_type_outside_the_list_is_refused():
@@ -54,7 +56,7 @@ def expression(n=300, genes=130):
 
 def test_correlations_equal_scipy_gene_by_gene():
     scored, actual, predicted = expression()
-    genes, summary = evaluate.score_expression(scored, lambda part: predicted[:, part], None)
+    genes, summary = evaluate.score_expression(scored, lambda part: predicted[:, part])
     keep = [i for i in range(130) if i not in (3, 5)]
     for i in keep:
         assert genes["pearson"][i] == pytest.approx(stats.pearsonr(actual[:, i], predicted[:, i])[0], abs=1e-8)
@@ -64,16 +66,30 @@ def test_correlations_equal_scipy_gene_by_gene():
     assert summary["pearson"]["share_above_0.3"] == np.mean(genes["pearson"] > 0.3)
 
 
-def test_a_baseline_is_scored_as_the_prediction_is_on_any_number_of_threads():
+def test_the_number_of_threads_does_not_matter():
     scored, _, predicted = expression()
-    weights = metrics.resample_blocks(int(scored.block.max()) + 1, 20, 1)
-    read = lambda part: predicted[:, part]  # noqa: E731
-    genes, summary = evaluate.score_expression(scored, read, weights, {"same": read})
-    assert genes["pearson_same"].to_numpy() == pytest.approx(genes["pearson"].to_numpy(), abs=1e-9)
-    assert summary["baselines"]["same"]["pearson"] == pytest.approx(summary["pearson"])
-    again, other = evaluate.score_expression(scored, read, weights, {"same": read}, threads=3)
+    genes, summary = evaluate.score_expression(scored, lambda part: predicted[:, part])
+    again, other = evaluate.score_expression(scored, lambda part: predicted[:, part], threads=3)
     assert again.equals(genes)
     assert other == summary
+
+
+def test_within_type_correlation_sees_only_what_types_do_not_tell():
+    n = 900
+    kind = np.repeat(list("ABC"), n // 3)
+    level = np.repeat([1.0, 5.0, 9.0], n // 3)
+    noise = RNG.normal(0, 1, (n, 2))
+    actual = np.stack([level + noise[:, 0], level + noise[:, 1]], axis=1)
+    predicted = np.stack([level, level + noise[:, 1]], axis=1)
+    scored = evaluate.Scored(kind, RNG.random((n, 2)), np.zeros(n, int), sparse.csc_matrix(actual), ["type", "more"])
+    genes, summary = evaluate.score_expression(scored, lambda part: predicted[:, part])
+    assert genes["pearson"].min() > 0.9
+    assert genes["pearson_within_type"].tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
+    for g in range(2):
+        centred = [v[:, g] - pd.Series(v[:, g]).groupby(kind).transform("mean").to_numpy() for v in (actual, predicted)]
+        if g:
+            assert genes["pearson_within_type"][g] == pytest.approx(np.corrcoef(*centred)[0, 1])
+    assert summary["pearson"]["within_type"] == pytest.approx(0.5, abs=1e-6)
 
 
 def test_correlation_survives_large_offsets_and_small_spreads():
@@ -83,30 +99,47 @@ def test_correlation_survives_large_offsets_and_small_spreads():
     assert metrics.pearson_from_sums(sums)[0, 0] == pytest.approx(np.corrcoef(x.T, y.T)[0, 1], abs=1e-6)
 
 
-def test_block_bootstrap_of_the_median_equals_recomputing_it_on_repeated_cells():
+def test_the_median_without_a_block_is_that_of_the_other_cells():
     scored, actual, predicted = expression(genes=20)
-    weights = metrics.resample_blocks(6, 15, seed=1)
-    _, summary = evaluate.score_expression(scored, lambda part: predicted[:, part], weights)
-    medians = []
-    for draw in weights:
-        rows = np.concatenate([np.repeat(np.flatnonzero(scored.block == b), k) for b, k in enumerate(draw)])
+    _, summary = evaluate.score_expression(scored, lambda part: predicted[:, part])
+    for block, without in enumerate(summary["without"]):
+        rows = scored.block != block
         with np.errstate(invalid="ignore"):
             r = [np.corrcoef(actual[rows, g], predicted[rows, g])[0, 1] for g in range(20)]
-        medians.append(np.median(np.nan_to_num(r)))
-    assert summary["interval"] == pytest.approx(metrics.interval(np.array(medians)), abs=1e-8)
+        assert without == pytest.approx(np.median(np.nan_to_num(r)), abs=1e-8)
 
 
-def test_block_bootstrap_of_types_equals_recomputing_it_on_repeated_cells():
+def test_scores_without_a_block_are_those_of_the_other_cells():
     actual, called = labels()
     block = np.arange(400) % 7
-    weights = metrics.resample_blocks(7, 20, seed=3)
-    found = evaluate.type_intervals(actual, called, TYPES, block, weights)
-    values = []
-    for draw in weights:
-        rows = np.concatenate([np.repeat(np.flatnonzero(block == b), k) for b, k in enumerate(draw)])
+    intervals, without = evaluate.type_intervals(actual, called, TYPES, block)
+    for b in range(7):
+        rows = block != b
         present = sorted(set(actual[rows]))
-        values.append(sk.f1_score(actual[rows], called[rows], labels=present, average="macro", zero_division=0))
-    assert found["macro"] == pytest.approx(metrics.interval(np.array(values)), abs=1e-8)
+        for average in ("weighted", "macro"):
+            expected = sk.f1_score(actual[rows], called[rows], labels=present, average=average, zero_division=0)
+            assert without[average][b] == pytest.approx(expected)
+    low, high = intervals["weighted"]
+    assert low < evaluate.score_types(actual, called, TYPES).weighted < high
+
+
+@pytest.mark.parametrize("blocks", [5, 9, 20, 50])
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_intervals_cover_what_they_promise(blocks, spread):
+    """Accuracy over blocks that differ (beta-binomial), of like and of unlike sizes."""
+    rng, covered, draws = np.random.default_rng(blocks), 0, 1_500
+    for _ in range(draws):
+        size = np.maximum(rng.lognormal(np.log(150), spread, blocks), 10).astype(int)
+        hits = rng.binomial(size, rng.beta(8, 2, blocks))
+        without = metrics.leave_one_out(hits) / metrics.leave_one_out(size)
+        low, high = metrics.jackknife_interval(hits.sum() / size.sum(), without, "share")
+        covered += low <= 0.8 <= high
+    assert 0.92 <= covered / draws <= 0.97
+
+
+def test_an_interval_of_what_does_not_vary_is_none():
+    assert metrics.jackknife_interval(1.0, np.ones(6), "share") is None
+    assert metrics.jackknife_interval(0.5, np.array([0.4]), "share") is None
 
 
 def test_morans_i_equals_the_dense_formula():
@@ -116,7 +149,12 @@ def test_morans_i_equals_the_dense_formula():
     w = w / w.sum(axis=1, keepdims=True)
     z = actual - actual.mean(axis=0)
     expected = [len(z) / w.sum() * (v @ w @ v) / (v @ v) if v.any() else np.nan for v in z.T]
-    assert evaluate.moran(actual, scored.genes, graph) == pytest.approx(expected, abs=1e-8, nan_ok=True)
+    found = metrics.morans_i(actual, graph)
+    assert found == pytest.approx(expected, abs=1e-8, nan_ok=True)
+    cells = ad.AnnData(actual, obsp={"spatial_connectivities": graph})
+    names = list(cells.var_names[np.isfinite(found)])
+    theirs = sq.gr.spatial_autocorr(cells, genes=names, mode="moran", n_perms=None, copy=True)["I"]
+    assert found[np.isfinite(found)] == pytest.approx(theirs.reindex(names).to_numpy(), abs=1e-6)
 
 
 def test_nearest_distances_equal_a_tree_and_leave_the_cell_itself_out():
@@ -133,16 +171,16 @@ def test_nearest_distances_equal_a_tree_and_leave_the_cell_itself_out():
 def test_flipped_labels_and_a_permuted_gene_lower_just_what_they_should():
     scored, actual, _ = expression(n=4000, genes=6)
     predicted = actual + RNG.normal(0, 0.5, actual.shape)
-    before, _ = evaluate.score_expression(scored, lambda part: predicted[:, part], None)
+    before, _ = evaluate.score_expression(scored, lambda part: predicted[:, part])
     predicted[:, 2] = RNG.permutation(predicted[:, 2])
-    after, _ = evaluate.score_expression(scored, lambda part: predicted[:, part], None)
+    after, _ = evaluate.score_expression(scored, lambda part: predicted[:, part])
     assert abs(after["pearson"][2]) < 0.06
     assert before["pearson"].drop(2).equals(after["pearson"].drop(2))
     truth = RNG.choice(list("AB"), 4000)
     called = truth.copy()
     flipped = RNG.choice(4000, 400, replace=False)
     called[flipped] = np.where(called[flipped] == "A", "B", "A")
-    assert evaluate.score_types(truth, called, ["A", "B"])["f1"]["weighted"] == pytest.approx(0.9, abs=0.005)
+    assert evaluate.score_types(truth, called, ["A", "B"]).weighted == pytest.approx(0.9, abs=0.005)
 
 
 def test_mutations_move_every_metric_by_what_they_should():
@@ -161,24 +199,23 @@ def test_mutations_move_every_metric_by_what_they_should():
     scored = evaluate.Scored(truth, xy, metrics.grid_blocks(xy, 250), sparse.csc_matrix(counts), list("wxyz"))
 
     found = evaluate.score_types(truth, called, types)
-    assert evaluate.score_types(truth, truth, types)["f1"]["weighted"] == 1
-    assert found["f1"]["weighted"] == pytest.approx(0.9, abs=0.005)
-    assert found["f1"]["macro"] == pytest.approx(0.9, abs=0.005)
-    assert found["balanced_accuracy"] == pytest.approx(0.9, abs=0.01)
-    matrix = np.array(found["confusion"]["counts"])
+    assert evaluate.score_types(truth, truth, types).weighted == 1
+    assert found.weighted == pytest.approx(0.9, abs=0.005)
+    assert found.macro == pytest.approx(0.9, abs=0.005)
+    assert found.balanced_accuracy == pytest.approx(0.9, abs=0.01)
+    matrix = np.array(found.counts)
     assert matrix.sum() - np.trace(matrix) == n // 10
 
-    before, summary = evaluate.score_expression(scored, lambda part: expected[:, part], None)
-    after, lower = evaluate.score_expression(scored, lambda part: mutated[:, part], None)
+    before, summary = evaluate.score_expression(scored, lambda part: expected[:, part])
+    after, lower = evaluate.score_expression(scored, lambda part: mutated[:, part])
     for name in ("pearson", "spearman"):
         assert abs(after[name][1]) < 0.05 < before[name][1]
         assert before[name].drop(1).equals(after[name].drop(1))
     assert (summary["pearson"]["share_above_0.3"], lower["pearson"]["share_above_0.3"]) == (1.0, 0.75)
 
-    smooth, held = (evaluate.score_moran(scored, lambda part, v=v: v[:, part])[0] for v in (expected, mutated))
-    assert smooth["moran_predicted"][1] > 0.9
-    assert abs(held["moran_predicted"][1]) < 0.03
-    assert smooth["moran_actual"].equals(held["moran_actual"])
+    assert before["moran_predicted"][1] > 0.9
+    assert abs(after["moran_predicted"][1]) < 0.03
+    assert before["moran_actual"].equals(after["moran_actual"])
 
     same, moved = (evaluate.score_distances(xy, truth, calls, types) for calls in (truth, called))
     assert {d["wasserstein"] for d in same} == {0.0}

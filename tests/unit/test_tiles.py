@@ -220,11 +220,23 @@ def test_window_is_the_nearest_whole_number_of_pixels(window_um, mpp_x, mpp_y, e
 
 
 @pytest.mark.parametrize(
-    ("centre", "side", "origin"), [(100.0, 64, 68), (100.5, 64, 69), (100.49, 64, 68), (100.0, 63, 69), (99.99, 63, 68)]
+    ("centre", "side", "origin"),
+    [(100.0, 64, 69), (99.99, 64, 68), (100.5, 64, 69), (100.0, 63, 69), (99.49, 63, 68), (100.49, 63, 69)],
 )
 def test_window_origin(centre, side, origin):
     x, y = quadruple.window_origin([centre], [centre], side, side)
     assert (x[0], y[0]) == (origin, origin)
+
+
+@pytest.mark.parametrize("side", [58, 59, 64])
+def test_windows_are_centred_on_the_centroid_below_a_pixel(side):
+    """Over all sub-pixel places the middle of the window is the centroid on average, and never half a pixel off."""
+    centre = np.random.default_rng(0).random(10_000) * 50 + 100
+    x, y = quadruple.window_origin(centre, centre[::-1], side, side)
+    for first, wanted in ((x, centre), (y, centre[::-1])):
+        off = first + (side - 1) / 2 - wanted
+        assert np.abs(off).max() <= 0.5
+        assert abs(off.mean()) < 0.01
 
 
 def test_imports_where_there_is_only_torch_numpy_and_numba():

@@ -47,7 +47,7 @@ def test_entropy_and_disagreement():
     logits = np.array([[[2.0, 0], [2, 0]], [[2, 0], [0, 1]], [[3, 0], [0, 0.5]]])
     called = uncertainty.ensemble(logits)
     np.testing.assert_allclose(uncertainty.disagreement(logits, called), [0, 2 / 3 if called[1, 0] > 0.5 else 1 / 3])
-    assert (uncertainty.disagreement(logits[:1], uncertainty.ensemble(logits[:1])) == 0).all()
+    assert np.isnan(uncertainty.disagreement(logits[:1], uncertainty.ensemble(logits[:1]))).all()
 
 
 def test_variances_add_up_to_that_of_the_mixture():
@@ -55,7 +55,14 @@ def test_variances_add_up_to_that_of_the_mixture():
     means, variances = rng.gamma(2, 1, (5, 3)), rng.gamma(2, 1, (5, 3))
     aleatoric, epistemic = uncertainty.decompose(means, variances)
     samples = rng.normal(means[:, :, None], np.sqrt(variances)[:, :, None], (5, 3, 200_000))
-    np.testing.assert_allclose(aleatoric + epistemic, samples.transpose(1, 0, 2).reshape(3, -1).var(axis=1), rtol=0.02)
+    mixture = aleatoric + epistemic * 4 / 5  # five members are all there is of the mixture, no sample of more
+    np.testing.assert_allclose(mixture, samples.transpose(1, 0, 2).reshape(3, -1).var(axis=1), rtol=0.02)
+
+
+def test_one_member_knows_no_epistemic_variance():
+    aleatoric, epistemic = uncertainty.decompose(np.ones((1, 3)), np.ones((1, 3)))
+    assert (aleatoric == 1).all()
+    assert np.isnan(epistemic).all()
 
 
 def test_f1_grows_as_uncertain_cells_are_set_aside():

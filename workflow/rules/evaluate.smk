@@ -4,13 +4,13 @@
 rule evaluate:
     input:
         predictions=results("predictions/{system}/{protocol}/{sample}.{unit}.h5ad"),
-        model=results(f"models/{{system}}/{{protocol}}/{DEPLOYED}/model.safetensors"),
-        record=results(f"models/{{system}}/{{protocol}}/{DEPLOYED}/model.json"),
+        models=models_of("model.safetensors"),
+        records=models_of("model.json"),
         ingest=results("samples/{sample}/ingest.json"),
         store=results("samples/{sample}/sdata.zarr"),
         annotation=results("samples/{sample}/annotation.parquet"),
         cells=results("samples/{sample}/cells.parquet"),
-        split=split_of,
+        splits=splits_of,
         refinement=refinement_of_scored,
         registration=results("samples/{sample}/registration.json"),
         comparators=comparator_files,
@@ -34,8 +34,6 @@ rule evaluate:
         role=lambda w: SAMPLES[w.sample]["role"],
         types=list(TYPES),
         block_um=config["split"]["block_um"],
-        draws=config["evaluate"]["draws"],
-        seed=config["evaluate"]["seed"],
         comparators=lambda w: COMPARATORS[w.sample],
         code=code("evaluate"),
     message:

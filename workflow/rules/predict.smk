@@ -3,9 +3,9 @@
 
 rule predict:
     input:
-        model=results(f"models/{{system}}/{{protocol}}/{DEPLOYED}/model.safetensors"),
-        record=results(f"models/{{system}}/{{protocol}}/{DEPLOYED}/model.json"),
-        split=split_of,
+        models=models_of("model.safetensors"),
+        records=models_of("model.json"),
+        splits=splits_of,
         cells=results("samples/{sample}/cells.parquet"),
         registration=results("samples/{sample}/registration.json"),
         source=lambda w: source_files(w.system, w.sample),
@@ -19,10 +19,11 @@ rule predict:
         env("torch")
     threads: 2
     resources:
-        mem_mb=from_input_size(3000, model=3, cells=20, source=400),
-        runtime=from_input_size(15, model=0.02, source=10),
+        mem_mb=from_input_size(3000, models=3, cells=20, source=400),
+        runtime=from_input_size(15, models=0.02, source=10),
     params:
         role=lambda w: SAMPLES[w.sample]["role"],
+        folds=folds_of,
         reads=lambda w: spec(w.system).reads,
         code=lambda w: code("predict", w.system),
     message:

@@ -19,9 +19,9 @@ rule split:
         mem_mb=from_input_size(1500, cells=30, annotation=30),
         runtime=from_input_size(10, cells=0.5, annotation=0.5),
     params:
-        samples=TRAIN_SAMPLES,
-        split=config["split"],
-        window_um=config["tiles"]["window_um"],
+        samples={sample: SAMPLES[sample]["patient"] or sample for sample in TRAIN_SAMPLES},
+        split={key: value for key, value in config["split"].items() if key != "gap_um"},
+        gap_um=GAP_UM,
         code=code("split"),
     message:
         "Splitting the cells ({wildcards.protocol}, fold {wildcards.fold})"

@@ -1,13 +1,20 @@
 """Systems and folds: which there are, and which files each needs."""
 
 from shest.core.provenance import module_file
+from shest.labels.split import ALL, fold_names
 from shest.systems import base
 
 SYSTEMS = config["systems"]
-FOLDS = ["0"]
-DEPLOYED = FOLDS[0]  # the fold whose models predict
 UNIT = "cells"
 TRAIN_SAMPLES = with_role("train")
+# Folds in which cells are held out, and the one whose models predict what was never trained on.
+TEST_FOLDS = {"strict": fold_names(config["split"], {s: SAMPLES[s] for s in TRAIN_SAMPLES}), "paper": ["0"]}
+DEPLOYED = {"strict": ALL, "paper": "0"}
+FOLDS = {protocol: list(dict.fromkeys([*TEST_FOLDS[protocol], DEPLOYED[protocol]])) for protocol in TEST_FOLDS}
+REFINED = {protocol: config["refine"]["method"][protocol] == "algorithm_1" for protocol in TEST_FOLDS}
+GAP_UM = config["split"]["gap_um"]
+if GAP_UM == "auto":
+    GAP_UM = base.largest_window(SYSTEMS.values(), config["tiles"]["window_um"])
 # What a system reads of a sample, by the word in its spec.
 SOURCE_PATHS = {
     "nothing": [],
@@ -19,7 +26,7 @@ SOURCE_PATHS = {
 
 wildcard_constraints:
     system=any_of(SYSTEMS),
-    fold=any_of(FOLDS),
+    fold=any_of({fold for folds in FOLDS.values() for fold in folds}),
     unit="cells|spots",
 
 
@@ -60,18 +67,34 @@ def views_of_training(wildcards):
 
 
 def refinements_of_training(wildcards):
-    encoder = encoder_of(wildcards.system)
-    return [results(f"refinement/{encoder}/{wildcards.protocol}/{sample}.parquet") for sample in TRAIN_SAMPLES]
+    """The refinement of the training samples, where the protocol trains on what it keeps."""
+    encoder, protocol = encoder_of(wildcards.system), wildcards.protocol
+    return [results(f"refinement/{encoder}/{protocol}/{s}.parquet") for s in TRAIN_SAMPLES if REFINED[protocol]]
 
 
-def split_of(wildcards):
-    """The split, for samples that were split."""
-    return [results(f"splits/{{protocol}}/{DEPLOYED}.parquet")] if wildcards.sample in TRAIN_SAMPLES else []
+def folds_of(wildcards):
+    """Folds whose models predict a sample: those that hold its cells out, or the one that is deployed."""
+    return (TEST_FOLDS if wildcards.sample in TRAIN_SAMPLES else DEPLOYED)[wildcards.protocol]
+
+
+def models_of(name):
+    """A file of the models that predict a sample, in the order of their folds."""
+
+    def files(wildcards):
+        return expand(results(f"models/{{{{system}}}}/{{{{protocol}}}}/{{fold}}/{name}"), fold=folds_of(wildcards))
+
+    return files
+
+
+def splits_of(wildcards):
+    """The splits of a sample's folds, where it was split."""
+    folds = folds_of(wildcards) if wildcards.sample in TRAIN_SAMPLES else []
+    return expand(results("splits/{{protocol}}/{fold}.parquet"), fold=folds)
 
 
 def refinement_of_scored(wildcards):
     """The refinement, where it decides which cells are scored."""
-    if wildcards.protocol != "paper" or wildcards.sample not in TRAIN_SAMPLES:
+    if wildcards.protocol != "paper" or not REFINED["paper"] or wildcards.sample not in TRAIN_SAMPLES:
         return []
     return [results(f"refinement/{encoder_of(wildcards.system)}/{{protocol}}/{{sample}}.parquet")]
 

@@ -9,24 +9,28 @@ from shest.core.errors import InputError
 from shest.core.provenance import versions
 from shest.io.counts import read_counts
 from shest.io.registration import Registration
+from shest.labels import training_set
 from shest.labels.training_set import rows_of
 from shest.score import comparators, evaluate, markers, metrics
 from shest.score.evaluation import Evaluation
 
+LABELS = {"label": "cell_type", "table_label": "table_type"}  # columns of annotation.parquet
+
 
 def read_table(input):
-    """Return the opened predictions, and of every unit: predicted type, part of the split, label; by its id."""
+    """Return the opened predictions, and of every unit: predicted type, part, fold, label, table's type; by its id."""
     predicted = ad.read_h5ad(input.predictions, backed="r")
-    labels = pd.read_parquet(input.annotation).set_index("cell_id")["cell_type"]
-    table = pd.DataFrame({name: predicted.obs[column] for name, column in (("predicted", "cell_type"), ("part",) * 2)})
-    return predicted, table.astype(str).assign(label=labels.reindex(table.index))
+    labels = pd.read_parquet(input.annotation).set_index("cell_id")
+    table = pd.DataFrame({name: predicted.obs[name].astype(str) for name in ("cell_type", "part", "fold")})
+    table = table.rename(columns={"cell_type": "predicted"})
+    return predicted, table.assign(**{name: labels[c].reindex(table.index) for name, c in LABELS.items()})
 
 
 def blocks_of(ids, input, sample, xy, block_um):
-    """Number the spatial blocks that the bootstrap draws from: the split's, else squares."""
-    if input.split:
-        split = pd.read_parquet(input.split[0])
-        block = split[split["sample"] == sample].set_index("cell_id")["block"]
+    """Number the spatial blocks that intervals are over: the split's, else squares."""
+    if input.splits:
+        split = pd.read_parquet(input.splits[0])
+        block = split[split["sample"] == sample].set_index("id")["block"]
         if block.nunique() > 1:
             return pd.factorize(block.reindex(ids))[0]
     return metrics.grid_blocks(xy, block_um)
@@ -54,35 +58,49 @@ def read_scored(input, sample, label, xy, block, ids, genes_of_model):
     return evaluate.Scored(label, xy, block, counts[rows][:, columns].tocsc(), genes), overlap
 
 
-def add_types(result, scored, predicted, rows, called, types, weights, model):
-    """Score types: F1, distances between them, calibration, intervals."""
+def add_types(result, scored, predicted, rows, kept, types, classes, temperatures):
+    """Score types: F1, of each fold too, distances between them, calibration, intervals."""
+    called = kept["predicted"].to_numpy(str)
     result.types = evaluate.score_types(scored.cell_type, called, types)
     result.distances = evaluate.score_distances(scored.xy, scored.cell_type, called, types)
-    label = pd.Categorical(scored.cell_type, model["classes"]).codes.astype(int)
+    label = pd.Categorical(scored.cell_type, classes).codes.astype(int)
     probability, before = predicted.obsm["probabilities"][rows], predicted.obs["uncalibrated"].to_numpy()[rows]
-    result.calibration = evaluate.calibration(before, probability, label, model["temperature"])
-    if weights is not None:
-        result.intervals |= evaluate.type_intervals(scored.cell_type, called, types, scored.block, weights)
+    result.calibration = evaluate.calibration(before, probability, label, float(np.mean(temperatures)))
+    intervals, without = evaluate.type_intervals(scored.cell_type, called, types, scored.block)
+    result.intervals |= intervals
+    result.intervals["without"] |= without
+    if kept["fold"].nunique() > 1:
+        result.folds = evaluate.score_folds(kept, types)
+        result.spread = {name: float(np.std([f[name] for f in result.folds], ddof=1)) for name in ("weighted", "macro")}
 
 
-def add_expression(result, scored, predicted, rows, weights, overlap, name, threads):
+def add_expression(result, scored, predicted, rows, overlap, name, threads):
     """Score expression; return the table of genes."""
     columns = rows_of(scored.genes, predicted.var_names, "predictions")
-    reconstruction = evaluate.columns_of(predicted.X, rows, columns)
-    correlations, summary = evaluate.score_expression(scored, reconstruction, weights, threads)
-    space, result.moran = evaluate.score_moran(scored, reconstruction)
-    genes = correlations.merge(space, on="gene")
+    genes, summary = evaluate.score_expression(scored, evaluate.columns_of(predicted.X, rows, columns), threads)
     result.genes = overlap | {"constant": int((genes["pearson"] == 0).sum())}
     result.pearson, result.spearman = (summary[score] | {"csv": name} for score in ("pearson", "spearman"))
-    result.intervals["pearson_median"] = summary.get("interval")
+    result.moran = summary["moran"]
+    result.intervals["pearson_median"] = summary["interval"]
+    result.intervals["without"]["pearson_median"] = summary["without"]
     return genes
 
 
+def scores_of(table, column, types):
+    """Number of units that have a label in a column and a type of the config, and scores against it."""
+    table = table[table[column].isin(types)]
+    if table.empty:
+        return None
+    return len(table), evaluate.score_types(table[column].to_numpy(str), table["predicted"].to_numpy(str), types)
+
+
 def main(input, output, params, wildcards, threads):
-    model = files.read_json(input.record)
+    models = [files.read_json(path) for path in input.records]
     predicted, table = read_table(input)
-    refined = pd.read_parquet(input.refinement[0]).set_index("cell_id")["kept"] if input.refinement else None
-    chosen, scored_on = evaluate.scored_rows(table, params.role, refined)
+    classes, genes_of_model = list(predicted.uns["classes"]), models[0]["genes"]
+    refined = training_set.read_fold([wildcards.sample], input.refinement, models[0]["fold"])
+    kept_by_refinement = refined and refined[wildcards.sample].set_index("cell_id")["kept"]
+    chosen, scored_on = evaluate.scored_rows(table, params.role, wildcards.protocol, kept_by_refinement)
     if not chosen.any():
         raise InputError(
             wildcards.sample,
@@ -90,54 +108,62 @@ def main(input, output, params, wildcards, threads):
             "Give the sample a larger split, a table of labels, or the role predict",
         )
     rows, kept = np.flatnonzero(chosen), table[chosen]
-    label, called = kept["label"].to_numpy(str), kept["predicted"].to_numpy(str)
-    types = [t for t in params.types if t in set(table["label"].dropna()) | set(model["classes"])]
+    label = kept["label"].to_numpy(str)
+    types = [t for t in params.types if t in set(table["label"].dropna()) | set(classes)]
     xy = predicted.obsm["spatial"][rows]
     block = blocks_of(kept.index, input, wildcards.sample, xy, params.block_um)
-    n_blocks = int(block.max()) + 1
-    weights = metrics.resample_blocks(n_blocks, params.draws, params.seed) if n_blocks > 1 else None
-    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, model["genes"])
+    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, genes_of_model)
     result = Evaluation(
         system=wildcards.system,
-        kind=model["kind"],
-        encoder=model["encoder"],
+        kind=models[0]["kind"],
+        encoder=models[0]["encoder"],
         protocol=wildcards.protocol,
         sample=wildcards.sample,
         unit=wildcards.unit,
         role=params.role,
         scored_on=scored_on,
         n=len(rows),
-        intervals={"n_blocks": n_blocks, "draws": params.draws},
+        intervals={"n_blocks": int(block.max()) + 1, "without": {}},
         reasons=reasons(input),
-        model_sha256=files.sha256(input.model),
+        model_sha256=", ".join(files.sha256(path) for path in input.models),
         versions=versions(),
     )
     genes = pd.DataFrame(columns=["gene", "pearson", "moran_actual", "moran_predicted"])
-    if model["genes"]:
+    if genes_of_model:
         name = output.genes.rpartition("/")[2]
-        genes = add_expression(result, scored, predicted, rows, weights, overlap, name, threads)
-    if model["classes"]:
-        add_types(result, scored, predicted, rows, called, types, weights, model)
-        mpp = Registration.read(input.registration).mpp
+        genes = add_expression(result, scored, predicted, rows, overlap, name, threads)
+    if classes:
+        temperatures = [model["temperature"] for model in models]
+        add_types(result, scored, predicted, rows, kept, types, classes, temperatures)
+        mpp, called = Registration.read(input.registration).mpp, kept["predicted"].to_numpy(str)
         result.comparators = comparators.score(
             params.comparators, predicted.obsm["pixel"], mpp, rows, label, called, list(params.types)
         )
-        if refined is not None:
-            every = table[(table["part"] == "test") & table["label"].notna()]
-            scores = evaluate.score_types(every["label"].to_numpy(str), every["predicted"].to_numpy(str), types)
-            result.unrefined = len(every), scores
-    write(output, result, genes, scored, kept, called, predicted.obsm["pixel"][rows])
+        unseen = table[(table["part"] == "test") if params.role == "train" else slice(None)]
+        if refined:
+            result.unrefined = scores_of(unseen, "label", types)
+        if table["table_label"].notna().any():
+            result.table = scores_of(unseen_of_table(table, params.role, wildcards.protocol), "table_label", types)
+    write(output, result, genes, scored, kept, predicted.obsm["pixel"][rows])
 
 
-def write(output, result, genes, scored, kept, called, pixel):
+def unseen_of_table(table, role, protocol):
+    """Units that no model which predicted them was trained on, labelled or not."""
+    if role != "train" or protocol == "strict":
+        return table
+    return table[~table["part"].isin(["train", "val"])]
+
+
+def write(output, result, genes, scored, kept, pixel):
     """Write the evaluation, and the tables that figures are drawn of."""
     marker_scores = markers.scores(scored.counts, scored.cell_type, scored.genes)
     for path, table in ((output.genes, genes), (output.markers, marker_scores)):
         with files.atomic_write(path) as tmp_path:
             table.to_csv(tmp_path, index=False, float_format="%.6g")
-    columns = {"label": scored.cell_type, "predicted": called, "block": scored.block, "x": pixel[:, 0], "y": pixel[:, 1]}
+    columns = kept[["label", "predicted", "fold"]].reset_index(names="cell_id")
+    columns = columns.assign(block=scored.block, x=pixel[:, 0], y=pixel[:, 1])
     with files.atomic_write(output.scored) as tmp_path:
-        pd.DataFrame({"cell_id": kept.index, **columns}).to_parquet(tmp_path, index=False)
+        columns.to_parquet(tmp_path, index=False)
     result.write(output.scores)
     types, pearson = result.types, result.pearson
     console.log.info(

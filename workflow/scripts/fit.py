@@ -14,7 +14,7 @@ from shest.labels import training_set
 from shest.systems import base, sources
 
 RULES = {
-    "strict": "spatial blocks of {block_um} µm, windows of different parts do not meet",
+    "strict": "{folds} folds by {by}, blocks of {block_um} µm, windows of different parts do not meet",
     "paper": "random over cells (as published)",
 }
 
@@ -24,11 +24,11 @@ def gather(table, classes, input, params):
     parts = []
     for sample, store in zip(params.samples, input.stores, strict=True):
         counts, genes, cell_ids = read_counts(store)
-        wanted = table.loc[table["sample"] == sample, "cell_id"]
+        wanted = table.loc[table["sample"] == sample, "id"]
         parts.append((counts[training_set.rows_of(wanted, cell_ids, store)], genes))
     counts, genes, measured = join(parts)
     table = table.sort_values("sample", key=lambda s: s.map(params.samples.index), kind="stable", ignore_index=True)
-    units = list(zip(table["sample"], table["cell_id"], strict=True))
+    units = list(zip(table["sample"], table["id"], strict=True))
     source = sources.open_source(params.reads, [*input.source, *input.views], units)
     part = {name: np.flatnonzero(table["part"] == name) for name in ("train", "val")}
     sample = table["sample"].map(params.samples.index).to_numpy(np.int64)
@@ -55,7 +55,7 @@ def fit(system, data, model, title):
 def main(input, output, params, wildcards, threads):
     torch.set_num_threads(threads)
     split = pd.read_parquet(input.split)
-    refined = {s: pd.read_parquet(p) for s, p in zip(params.samples, input.refinement, strict=True)}
+    refined = training_set.read_fold(params.samples, input.refinement, wildcards.fold)
     table, classes = training_set.training_table(split, refined, wildcards.protocol, params.min_cells)
     data, table = gather(table, classes, input, params)
     console.log.info(f"{len(data.train):,} training, {len(data.val):,} validation cells, {len(data.genes):,} genes")
@@ -79,6 +79,7 @@ def main(input, output, params, wildcards, threads):
         "samples": list(params.samples),
         "classes_left_out": sorted(set(split["cell_type"]) - set(classes)),
         "split": {"digest": files.sha256(input.split), "rule": RULES[wildcards.protocol].format(**params.split)},
+        "refined": refined is not None,
         "settings": params.settings,
         "calibration": calibration,
         "temperature": calibration["temperature"],

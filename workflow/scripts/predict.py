@@ -1,66 +1,102 @@
-"""Predicts type and expression of every kept unit of a sample with a fitted system, block by block."""
+"""Predicts type and expression of every kept unit of a sample: training samples by the models that never saw it."""
 
 import numpy as np
 import pandas as pd
 
 from shest.core import console, files
+from shest.core.errors import InputError
 from shest.core.provenance import versions
 from shest.io import predictions
 from shest.io.registration import Registration
+from shest.labels.split import fold_of_cells
 from shest.systems import base, sources, uncertainty
 
 
-def part_of(cells, split, sample, role):
-    """Return each cell's part of the split; the role of the sample for cells that were not split."""
-    if not split:
-        return np.full(len(cells), role)
-    table = pd.read_parquet(split[0])
-    parts = table[table["sample"] == sample].set_index("cell_id")["part"]
-    return parts.reindex(cells["cell_id"]).fillna("unlabelled").to_numpy(dtype=str)
+def parts_and_folds(cells, input, params, protocol, sample):
+    """Return part and fold of each unit: of training samples by the splits, the sample's role and one fold else."""
+    folds = [params.folds] if isinstance(params.folds, str) else list(params.folds)
+    if not input.splits:
+        return np.full(len(cells), params.role), np.full(len(cells), folds[0]), folds
+    tables = [pd.read_parquet(path) for path in input.splits]
+    own = {fold: table[table["sample"] == sample] for fold, table in zip(folds, tables, strict=True)}
+    if protocol == "paper":
+        part = own[folds[0]].set_index("id")["part"].reindex(cells["cell_id"]).fillna("unlabelled")
+        return part.to_numpy(str), np.full(len(cells), folds[0]), folds
+    fold = fold_of_cells(cells, own)
+    labelled = np.isin(cells["cell_id"], own[folds[0]]["id"])
+    return np.where(labelled, "test", "unlabelled"), fold, folds
 
 
-def block(trained, x):
-    """Predict some units; return what :func:`shest.io.predictions.write` takes."""
-    found = trained.system.predict(x)
+def merge(trained):
+    """Return types and genes of several models of one system, in which each finds its own; say where they differ."""
+    classes = list(dict.fromkeys(name for model in trained for name in model.classes))
+    genes = trained[0].genes
+    if any(model.genes != genes for model in trained):
+        raise InputError("models", "folds of one system know different genes", "Fit them again")
+    return sorted(classes), genes
+
+
+def block(model, x, classes):
+    """Predict some units; return what :func:`shest.io.predictions.write` takes, types in the order of ``classes``."""
+    found = model.system.predict(x)
     named = {"expected": found.expected, "aleatoric": found.aleatoric, "epistemic": found.epistemic}
     if found.type_logits is not None:
-        named |= uncertainty.describe(found.type_logits, trained.info["temperature"])
+        named |= uncertainty.describe(found.type_logits, model.info["temperature"])
+        for name in ("probability", "uncalibrated"):
+            wide = np.zeros((len(named[name]), len(classes)))
+            wide[:, [classes.index(own) for own in model.classes]] = named[name]
+            named[name] = wide
     return {name: np.asarray(value, np.float32) for name, value in named.items() if value is not None}
 
 
 def main(input, output, params, wildcards):
-    trained = base.load(input.model, input.record)
+    trained = [base.load(*paths) for paths in zip(input.models, input.records, strict=True)]
+    classes, genes = merge(trained)
     cells = pd.read_parquet(input.cells)
     cells = cells[cells["kept"]].reset_index(drop=True)
     source = sources.open_source(params.reads, input.source, [(wildcards.sample, c) for c in cells["cell_id"]])
     if len(cells) and params.reads == "embeddings":
-        trained.check_fingerprint(source.fingerprint, input.source[0])
+        for model in trained:
+            model.check_fingerprint(source.fingerprint, input.source[0])
     um = Registration.read(input.registration).to_um(cells[["x", "y"]].to_numpy())
     cells["x_um"], cells["y_um"] = um[:, 0], um[:, 1]
-    cells["part"], cells["fold"] = part_of(cells, input.split, wildcards.sample, params.role), trained.info["fold"]
+    cells["part"], cells["fold"], folds = parts_and_folds(cells, input, params, wildcards.protocol, wildcards.sample)
+    models = dict(zip(folds, trained, strict=True))
+    info = trained[0].info
     provenance = {
         "sample": wildcards.sample,
         "protocol": wildcards.protocol,
         "system": wildcards.system,
-        "encoder": trained.info["encoder"] or "",
-        "fingerprint": trained.info["fingerprint"],
-        "unit": trained.info["expression_unit"],
-        "model_sha256": files.sha256(input.model),
+        "encoder": info["encoder"] or "",
+        "fingerprint": info["fingerprint"],
+        "unit": info["expression_unit"],
+        "model_sha256": [files.sha256(path) for path in input.models],
         "versions": versions(),
     }
 
     def blocks(advance):
         for start in range(0, len(cells), predictions.ROWS):
             rows = np.arange(start, min(start + predictions.ROWS, len(cells)))
-            yield block(trained, source.take(rows))
+            yield by_fold(rows)
             advance(len(rows))
+
+    def by_fold(rows):
+        """Each unit by the model of its fold, put back in order."""
+        fold = cells["fold"].to_numpy()[rows]
+        parts = [rows[fold == name] for name in models]
+        found = [
+            block(models[name], source.take(part), classes)
+            for name, part in zip(models, parts, strict=True)
+            if len(part)
+        ]
+        order = np.argsort(np.concatenate(parts), kind="stable")
+        return {name: np.concatenate([part[name] for part in found])[order] for name in found[0]}
 
     with (
         console.track(len(cells), f"predict {wildcards.sample}") as advance,
         files.atomic_write(output.predictions) as tmp_path,
     ):
-        table = cells.set_index("cell_id")
-        predictions.write(tmp_path, blocks(advance), table, trained.classes, trained.genes, provenance)
+        predictions.write(tmp_path, blocks(advance), cells.set_index("cell_id"), classes, genes, provenance)
 
 
 with console.session(snakemake.log[0]):

@@ -3,22 +3,22 @@
 import pandas as pd
 
 from shest.core import console, files
+from shest.io.registration import Registration
 from shest.labels import split, training_set
 
 
 def main(input, output, params, wildcards):
     tables, reach = [], {}
-    for sample, cells, annotation, registration in zip(
-        params.samples, input.cells, input.annotation, input.registration, strict=True
-    ):
+    parts = zip(params.samples.items(), input.cells, input.annotation, input.registration, strict=True)
+    for (sample, patient), cells, annotation, registration in parts:
+        mpp = Registration.read(registration).mpp
+        reach[sample] = training_set.window_reach(params.gap_um, mpp)
         table = training_set.labelled_cells(sample, cells, annotation)
-        mpp, reach[sample] = training_set.window_reach(params.window_um, registration)
-        tables.append(table.assign(x_um=table["x"] * mpp[0], y_um=table["y"] * mpp[1]))
+        tables.append(table.assign(x_um=table["x"] * mpp[0], y_um=table["y"] * mpp[1], patient=patient))
     table = pd.concat(tables, ignore_index=True)
-    parts, notes = split.split(table, wildcards.protocol, reach, params.split)
+    parts, notes = split.split(table, wildcards.protocol, wildcards.fold, reach, params.split)
     for note in notes:
         console.log.info(note)
-    parts["cell_type"] = table["cell_type"]
     counts = pd.crosstab([parts["sample"], parts["cell_type"]], parts["part"])
     console.log.info("\n" + counts.to_string())
     with files.atomic_write(output.split) as tmp_path:

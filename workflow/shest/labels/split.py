@@ -1,8 +1,10 @@
-"""Training, validation and test cells: a random split as published, or spatial blocks whose windows do not meet.
+"""Training, validation and test cells: a random split as published, or folds whose windows do not meet.
 
 No torch here: the random split uses NumPy's generator with the published seed, 42; the authors used torch's, so
 that the parts are of the same sizes but hold other cells.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,10 @@ from scipy.spatial import cKDTree
 from shest.core.errors import InputError
 
 PARTS = ("train", "val", "test", "gap")
-SWEEPS = 20  # at most this many passes in which single blocks change their part
+ALL = "all"  # the fold of which nothing is held out but val
+BLOCKS_A_FOLD = 3  # at least
 HALVINGS = 6  # at most this often are blocks halved where a sample is too small for them
+COLUMNS = ["sample", "id", "part", "block", "group", "cell_type"]
 
 
 def random_split(n: int, fractions: dict[str, float], seed: int) -> np.ndarray:
@@ -20,9 +24,12 @@ def random_split(n: int, fractions: dict[str, float], seed: int) -> np.ndarray:
 
     Parameters
     ----------
-    n : number of cells
-    fractions : ``test``: share of all cells; ``val``: share of the others
-    seed : of NumPy's generator
+    n
+        Number of cells.
+    fractions
+        ``test``: share of all cells; ``val``: share of the others.
+    seed
+        Of NumPy's generator.
 
     Returns
     -------
@@ -36,42 +43,28 @@ def random_split(n: int, fractions: dict[str, float], seed: int) -> np.ndarray:
     return part
 
 
-def assign_blocks(counts: np.ndarray, fractions: dict[str, float], seed: int) -> np.ndarray:
-    """Assign blocks to train, val and test so that every class is shared out as the fractions say.
+def deal(sizes: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Deal groups to folds at random, (groups,) numbers of cells -> (groups,) int.
 
-    The deviation of a class's share from the fraction, squared and summed over classes and parts, is made small:
-    blocks are placed from the largest to the smallest, each where it helps most, then moved singly as long as
-    that helps.
-
-    Parameters
-    ----------
-    counts : (blocks, classes) cells
-    fractions : ``test``: share of all; ``val``: share of the rest
-    seed : decides between blocks of equal size
-
-    Returns
-    -------
-    (blocks,) int, position in ``PARTS``
+    In a random order, each goes to the fold with the fewest cells so far: folds are balanced by size, and no
+    arrangement is looked for that would suit the classes.
     """
-    share = counts / np.maximum(counts.sum(axis=0), 1)
-    test = fractions["test"]
-    goal = np.array([(1 - test) * (1 - fractions["val"]), (1 - test) * fractions["val"], test])
-    goal = goal[:, None] * (counts.sum(axis=0) > 0)
-    held, part = np.zeros((3, counts.shape[1])), np.full(len(counts), -1)
-    order = np.random.default_rng(seed).permutation(len(counts))
-    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-    for _ in range(1 + SWEEPS):
-        before = part.copy()
-        for block in order:
-            if part[block] >= 0:
-                held[part[block]] -= share[block]
-            # what placing the block in a part adds to the sum of squares
-            cost = ((held + share[block] - goal) ** 2 - (held - goal) ** 2).sum(axis=1)
-            part[block] = int(np.argmin(cost))
-            held[part[block]] += share[block]
-        if (part == before).all():
-            break
-    return part
+    fold, total, members = np.empty(len(sizes), np.int64), np.zeros(folds), np.zeros(folds, np.int64)
+    for group in rng.permutation(len(sizes)):
+        fold[group] = np.lexsort((members, total))[0]
+        total[fold[group]] += sizes[group]
+        members[fold[group]] += 1
+    return fold
+
+
+def draw_blocks(sizes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw blocks at random until they hold a share of all cells, (blocks,) -> (blocks,) bool; never all of them."""
+    order = rng.permutation(len(sizes))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    drawn = np.zeros(len(sizes), bool)
+    drawn[order[before < share * sizes.sum()]] = share > 0
+    drawn[order[-1]] = False
+    return drawn
 
 
 def meets(xy: np.ndarray, others: np.ndarray, window: tuple[float, float]) -> np.ndarray:
@@ -123,110 +116,206 @@ def check_disjoint(xy: np.ndarray, part: np.ndarray, window: tuple[float, float]
             )
 
 
-def block_split(
-    xy_um: np.ndarray, label: np.ndarray, block_um: float, window_um: tuple[float, float], fractions: dict, seed: int
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Split one sample by spatial blocks.
+def blocks_of(xy_um: np.ndarray, side_um: float) -> np.ndarray:
+    """Name the square that each point lies in, (n, 2) µm -> (n,) str, row and column of a grid."""
+    return np.array([f"{row}_{column}" for column, row in np.floor(xy_um / side_um).astype(np.int64)], dtype=object)
 
-    Blocks are halved, and the cells are assigned anew, while a part is left without cells: a small sample has
-    too few blocks to share out.
+
+def fold_parts(block: np.ndarray, fold_of: pd.Series | None, fold: str, val: float, seed: Sequence[int]) -> np.ndarray:
+    """Assign the cells of one sample to train, val and test in one fold, before any gap.
 
     Parameters
     ----------
-    xy_um : (n, 2) window centres along the image's axes, µm
-    label : (n,) str
-    block_um : side of a block
-    window_um : width and height of a window, rounding of its place included
-    fractions, seed : see :func:`assign_blocks`
+    block
+        (n,) str.
+    fold_of
+        Fold by block; None where the sample is wholly trained on in this fold.
+    fold
+        A number, or ``all``.
+    val
+        Share of the training cells.
+    seed
+        Of the draw of validation blocks, with the fold.
+    """
+    part = np.full(len(block), "train", dtype="<U5")
+    if fold_of is not None and fold != ALL:
+        part[fold_of.reindex(block).to_numpy() == int(fold)] = "test"
+    names, which, sizes = np.unique(block[part == "train"], return_inverse=True, return_counts=True)
+    if len(names) > 1:
+        number = -1 if fold == ALL else int(fold)
+        drawn = draw_blocks(sizes, val, np.random.default_rng([*seed, number + 1]))
+        part[np.flatnonzero(part == "train")[drawn[which]]] = "val"
+    return part
+
+
+def block_folds(
+    xy_um: np.ndarray, block_um: float, reach_um: tuple[float, float], folds: int, val: float, seed: Sequence[int]
+) -> tuple[dict[str, np.ndarray], np.ndarray, float]:
+    """Divide one sample into folds of whole spatial blocks.
+
+    Blocks are halved while there are fewer than three a fold, or a fold has a part without cells: a small sample has
+    too few blocks to deal.
+
+    Parameters
+    ----------
+    xy_um
+        (n, 2) window centres along the image's axes, µm.
+    block_um
+        Side of a block.
+    reach_um
+        Width and height of a window, rounding of its place included.
+    folds, val, seed
+        How many; share of the training cells; of the draws.
 
     Returns
     -------
-    part : (n,) str
-    block : (n,) str, row and column of the cell's block
-    side : side of the blocks that were used, µm
+    parts
+        By fold, ``all`` among them: (n,) str.
+    block
+        (n,) str, row and column of the cell's block.
+    side
+        Side of the blocks that were used, µm.
     """
-    codes = pd.factorize(label, sort=True)[0]
-    wanted = {"train"} | {name for name in ("val", "test") if fractions[name] > 0}
     side = float(block_um)
     for _ in range(1 + HALVINGS):
-        square = np.floor(xy_um / side).astype(np.int64)
-        occupied, which = np.unique(square, axis=0, return_inverse=True)
-        counts = np.zeros((len(occupied), codes.max() + 1))
-        np.add.at(counts, (which.ravel(), codes), 1)
-        part = np.array(PARTS)[assign_blocks(counts, fractions, seed)][which.ravel()]
-        part = clear_gaps(xy_um, part, window_um)
-        if wanted <= set(part) or side / 2 < 2 * max(window_um):
+        block = blocks_of(xy_um, side)
+        names, sizes = np.unique(block, return_counts=True)
+        fold_of = pd.Series(deal(sizes, folds, np.random.default_rng(seed)), index=names)
+        parts = {
+            fold: clear_gaps(xy_um, fold_parts(block, fold_of, fold, val, seed), reach_um)
+            for fold in [*map(str, range(folds)), ALL]
+        }
+        wanted = {"train", *(["val"] if val > 0 else [])}
+        whole = all(wanted | ({"test"} if fold != ALL else set()) <= set(part) for fold, part in parts.items())
+        if (whole and len(names) >= BLOCKS_A_FOLD * folds) or side / 2 < 2 * max(reach_um):
             break
         side /= 2
-    return part, np.array([f"{row}_{column}" for column, row in square]), side
+    return parts, block, side
+
+
+def fold_names(config: dict, samples: dict[str, dict]) -> list[str]:
+    """Return the folds in which cells are held out, of the ``strict`` protocol.
+
+    Parameters
+    ----------
+    config
+        Section ``split``: ``by``, ``folds``.
+    samples
+        Rows of the training samples by name, with ``patient``.
+    """
+    number = config["folds"]
+    if config["by"] != "block":
+        number = min(number, len({group_of(name, row, config["by"]) for name, row in samples.items()}))
+    return [str(fold) for fold in range(number)]
+
+
+def group_of(sample: str, row: dict, by: str) -> str:
+    """Return what is held out together with a sample: itself, or its patient, who may be the sample itself."""
+    return (row.get("patient") or sample) if by == "patient" else sample
 
 
 def split(
-    cells: pd.DataFrame, protocol: str, window_um: dict[str, tuple[float, float]], config: dict
+    cells: pd.DataFrame, protocol: str, fold: str, reach_um: dict[str, tuple[float, float]], config: dict
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Assign every cell of the training samples to a part.
+    """Assign every labelled cell of the training samples to a part, in one fold.
 
     Parameters
     ----------
     cells
-        sample, cell_id, x_um, y_um (window centres along the H&E's axes), cell_type.
+        sample, id, x_um, y_um (window centres along the H&E's axes), cell_type; patient where it is split by that.
     protocol
-        ``paper``: at random over all cells; ``strict``: by spatial blocks within each sample.
-    window_um
+        ``paper``: at random over all cells; ``strict``: by spatial blocks, samples or patients.
+    fold
+        Of ``strict``: a number, or ``all``: nothing is held out but val.
+    reach_um
         Width and height of a window of each sample, rounding of its place to pixels included.
     config
-        ``block_um``, ``fractions`` (``test``: share of all; ``val``: share of the rest), ``seed``.
+        Section ``split``: ``by``, ``folds``, ``block_um``, ``fractions`` (``test``: share of all, ``paper`` alone;
+        ``val``: share of the rest), ``seed``.
 
     Returns
     -------
-    table : sample, cell_id, part (train, val, test, gap), block (empty in ``paper``), in the order of ``cells``
-    notes : sentences about what a reader should know
+    table
+        :data:`COLUMNS`, in the order of ``cells``; ``block`` and ``group``, what is held out together, are empty in
+        ``paper``.
+    notes
+        Sentences about what a reader should know.
 
     Raises
     ------
     InputError
         No training cells remain, or windows of different parts meet.
     """
-    table = cells[["sample", "cell_id"]].reset_index(drop=True)
+    table = cells[["sample", "id", "cell_type"]].reset_index(drop=True).assign(part="", block="", group="")
     notes: list[str] = []
     if protocol == "paper":
-        table["part"], table["block"] = random_split(len(table), config["fractions"], config["seed"]), ""
+        table["part"] = random_split(len(table), config["fractions"], config["seed"])
     else:
-        table["part"], table["block"] = "", ""
-        for sample, group in cells.reset_index(drop=True).groupby("sample", sort=False):
-            xy = group[["x_um", "y_um"]].to_numpy(float)
-            part, block, side = block_split(
-                xy,
-                group["cell_type"].to_numpy(str),
-                config["block_um"],
-                window_um[sample],
-                config["fractions"],
-                config["seed"],
-            )
-            check_disjoint(xy, part, window_um[sample], where=f"split of {sample}")
-            table.loc[group.index, "part"], table.loc[group.index, "block"] = part, block
-            notes += sample_notes(sample, part, side, config["block_um"])
+        groups = dict(zip(cells["sample"], cells.get("patient", cells["sample"]), strict=True))
+        held_out = hold_out(cells["sample"], groups, config) if config["by"] != "block" else {}
+        for sample, members in cells.reset_index(drop=True).groupby("sample", sort=False):
+            xy, reach = members[["x_um", "y_um"]].to_numpy(float), reach_um[sample]
+            seed = [config["seed"], *str(sample).encode()]
+            val = config["fractions"]["val"]
+            if config["by"] == "block":
+                parts, block, side = block_folds(xy, config["block_um"], reach, config["folds"], val, seed)
+                part, group = parts[fold], np.array([f"{sample}/{name}" for name in block], dtype=object)
+                notes += sample_notes(sample, part, side, config["block_um"], fold)
+            else:
+                block, group = blocks_of(xy, config["block_um"]), groups[sample]
+                part = fold_parts(block, None, fold, val, seed)
+                part = clear_gaps(xy, part, reach)
+                if held_out.get(sample) == fold:
+                    part[:] = "test"
+            check_disjoint(xy, part, reach, where=f"split of {sample}")
+            for column, values in (("part", part), ("block", block), ("group", group)):
+                table.loc[members.index, column] = values
     if not (table["part"] == "train").any():
         raise InputError(
             "split",
             f"none of {len(table)} labelled cells of the training samples is left to train on",
-            "Give more labelled cells, or lower split.block_um or split.fractions",
+            "Give more labelled cells, or lower split.block_um, split.folds or split.fractions",
         )
-    return table, notes
+    return table[COLUMNS], notes
 
 
-def sample_notes(sample: str, part: np.ndarray, side: float, wanted: float) -> list[str]:
+def hold_out(sample: pd.Series, groups: dict[str, str], config: dict) -> dict[str, str]:
+    """Return the fold in which each sample is held out, whole groups (samples, patients) together."""
+    sizes = sample.map(groups).value_counts().sort_index()
+    folds = min(config["folds"], len(sizes))
+    fold = dict(zip(sizes.index, deal(sizes.to_numpy(), folds, np.random.default_rng(config["seed"])), strict=True))
+    return {name: str(fold[group]) for name, group in groups.items()}
+
+
+def sample_notes(sample: str, part: np.ndarray, side: float, wanted: float, fold: str) -> list[str]:
     """Say where blocks were made smaller than configured, and where a part is empty."""
     notes = []
     if side < wanted:
         notes.append(f"{sample}: blocks of {side:g} µm instead of {wanted:g} µm, since the sample is small")
-    empty = [name for name in PARTS[:3] if not (part == name).any()]
+    empty = [name for name in PARTS[: 2 if fold == ALL else 3] if not (part == name).any()]
     if empty:
         notes.append(f"{sample}: no cells for {', '.join(empty)}: too few blocks")
     return notes
 
 
-def part_counts(table: pd.DataFrame, cell_type: pd.Series) -> pd.DataFrame:
-    """Cells by sample, type and part, for the report."""
-    frame = table.assign(cell_type=cell_type.to_numpy())
-    return frame.groupby(["sample", "cell_type", "part"], observed=True).size().rename("cells").reset_index()
+def fold_of_cells(cells: pd.DataFrame, splits: dict[str, pd.DataFrame]) -> np.ndarray:
+    """Return the fold whose model predicts each kept cell of a training sample, labelled or not.
+
+    A labelled cell is predicted by the fold that holds it out, one without a label as the nearest labelled cell is.
+
+    Parameters
+    ----------
+    cells
+        cell_id, x, y of all kept cells.
+    splits
+        Table of the sample by fold: id, part.
+    """
+    held_out = [table.loc[table["part"] == "test", "id"] for table in splits.values()]
+    fold = pd.Series(
+        np.repeat(list(splits), [len(ids) for ids in held_out]), index=np.concatenate(held_out), dtype=object
+    )
+    found = fold.reindex(cells["cell_id"]).to_numpy(dtype=object)
+    known, xy = ~pd.isna(found), cells[["x", "y"]].to_numpy(float)
+    if known.any() and not known.all():
+        found[~known] = found[known][cKDTree(xy[known]).query(xy[~known])[1]]
+    return found.astype(str) if known.any() else np.full(len(cells), next(iter(splits)))

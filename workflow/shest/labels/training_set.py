@@ -1,5 +1,6 @@
 """What a system learns from: labels, split and refinement brought together with counts and what it reads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,63 +10,63 @@ import pandas as pd
 from scipy import sparse
 
 from shest.core.errors import InputError
-from shest.io.registration import Registration
 
 
 def labelled_cells(sample: str, cells: str | Path, annotation: str | Path) -> pd.DataFrame:
-    """Read the kept, labelled cells of a sample -> sample, cell_id, x, y (H&E px), cell_type; sorted by cell_id."""
+    """Read the kept, labelled cells of a sample -> sample, id, x, y (H&E px), cell_type; sorted by id."""
     table = pd.read_parquet(cells, columns=["cell_id", "x", "y", "kept"])
     label = pd.read_parquet(annotation, columns=["cell_id", "cell_type"]).set_index("cell_id")["cell_type"]
     table["cell_type"] = label.reindex(table["cell_id"]).to_numpy()
     table = table[table["kept"] & table["cell_type"].notna()].sort_values("cell_id", ignore_index=True)
     table.insert(0, "sample", sample)
-    return table.drop(columns="kept").astype({"cell_type": str})
+    return table.drop(columns="kept").rename(columns={"cell_id": "id"}).astype({"cell_type": str})
 
 
-def window_reach(window_um: float, registration: str | Path) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Size of a pixel and reach of a window of a sample.
+def window_reach(gap_um: float, mpp: tuple[float, float]) -> tuple[float, float]:
+    """Return how far apart, µm along x and y, centres must be so that windows of different parts do not meet.
 
-    Returns
-    -------
-    mpp : µm per H&E px along x and y
-    reach : µm along x and y; windows of centres at least so far apart in one axis do not meet, however their
-        places were rounded to pixels
+    Windows of centres so far apart in one axis do not meet, however their places were rounded to pixels.
     """
-    mpp = Registration.read(registration).mpp
-    return mpp, (window_um + 2 * mpp[0], window_um + 2 * mpp[1])
+    return gap_um + 2 * mpp[0], gap_um + 2 * mpp[1]
 
 
 def training_table(
-    split: pd.DataFrame, refined: dict[str, pd.DataFrame], protocol: str, min_cells: int
+    split: pd.DataFrame, refined: dict[str, pd.DataFrame] | None, protocol: str, min_cells: int
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Choose the cells to learn from, and the classes.
+    """Choose the units to learn from, and the classes.
 
-    Training cells are those of part ``train`` that the refinement kept. Validation cells are the refined ones of
-    part ``val`` in ``paper``; all of them in ``strict``, where the refinement sees training cells only. Classes
-    with fewer than ``min_cells`` training cells are left out, with their validation cells.
+    Training units are those of part ``train`` that the refinement kept; validation units are all of part ``val``,
+    refined or not: what they choose and calibrate shall hold for tissue that nobody refines. Classes with fewer than
+    ``min_cells`` training units are left out, with their validation units.
 
     Parameters
     ----------
-    split : sample, cell_id, part, cell_type
-    refined : for each training sample: cell_id, kept
-    protocol : ``strict`` or ``paper``
-    min_cells : fewest training cells of a class
+    split
+        sample, id, part, cell_type.
+    refined
+        For each training sample: cell_id, kept. None: nothing is refined.
+    protocol
+        For the message.
+    min_cells
+        Fewest training units of a class.
 
     Returns
     -------
-    table : sample, cell_id, cell_type, part (train, val), label (int), in the order of ``split``
-    classes : names, sorted; ``label`` is the place in it
+    table
+        sample, id, cell_type, part (train, val), label (int), in the order of ``split``.
+    classes
+        Names, sorted; ``label`` is the place in it.
 
     Raises
     ------
     InputError
-        Fewer than two classes have enough training cells.
+        Fewer than two classes have enough training units.
     """
-    kept = pd.concat([frame[["cell_id", "kept"]].assign(sample=name) for name, frame in refined.items()])
-    table = split.merge(kept, on=["sample", "cell_id"], how="left", validate="one_to_one")
-    kept = table["kept"].eq(True)
-    use = (table["part"] == "train") & kept | (table["part"] == "val") & (kept | (protocol == "strict"))
-    table = table[use].drop(columns="kept")
+    table = split[split["part"].isin(["train", "val"])]
+    if refined is not None:
+        removed = pd.concat([t.loc[~t["kept"], ["cell_id"]].assign(sample=name) for name, t in refined.items()])
+        units, out = (pd.MultiIndex.from_frame(t) for t in (table[["sample", "id"]], removed[["sample", "cell_id"]]))
+        table = table[(table["part"] == "val") | ~units.isin(out)]
     number = table.loc[table["part"] == "train", "cell_type"].value_counts()
     classes = sorted(number.index[number >= min_cells])
     if len(classes) < 2:
@@ -132,7 +133,31 @@ def rows_of(wanted: Any, names: Any, where: str | Path) -> np.ndarray:
     rows = pd.Index(names).get_indexer(pd.Index(wanted))
     if (rows < 0).any():
         missing = np.asarray(wanted)[rows < 0]
-        raise InputError(
-            where, f"lacks {len(missing):,} of {len(rows):,} names ({missing[0]})", "Run its stage again"
-        )
+        raise InputError(where, f"lacks {len(missing):,} of {len(rows):,} names ({missing[0]})", "Run its stage again")
     return rows
+
+
+def read_fold(samples: Sequence[str], paths: Sequence[str], fold: str) -> dict[str, pd.DataFrame] | None:
+    """Read what refinement says of the cells of one fold, by sample; None where nothing is refined."""
+    if not paths:
+        return None
+    tables = {sample: pd.read_parquet(path) for sample, path in zip(samples, paths, strict=True)}
+    return {sample: table[table["fold"] == fold] for sample, table in tables.items()}
+
+
+def remove_at_random(table: pd.DataFrame, kept: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Remove as many training cells of each class as refinement did, drawn at random.
+
+    Parameters
+    ----------
+    table, kept
+        All cells and the refined ones: part, cell_type.
+    seed
+        Of the draw.
+    """
+    rng, train = np.random.default_rng(seed), table[table["part"] == "train"]
+    wanted = kept.loc[kept["part"] == "train", "cell_type"].value_counts()
+    drawn = [
+        rng.choice(members.index, wanted.get(name, 0), replace=False) for name, members in train.groupby("cell_type")
+    ]
+    return table[(table["part"] != "train") | table.index.isin(np.concatenate(drawn))]

@@ -19,6 +19,7 @@ from shest.systems import uncertainty
 NEIGHBOURS = 6
 GOOD_R = 0.3
 GENES_AT_ONCE = 64
+VALUES_AT_ONCE = 8_000_000  # of a block of genes: 64 MB, of which some ten copies live at once
 
 
 @dataclass
@@ -59,52 +60,55 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def type_intervals(actual: np.ndarray, predicted: np.ndarray, types: list[str], block: np.ndarray, weights: np.ndarray):
-    """Intervals of the type scores by a bootstrap over spatial blocks.
+def type_intervals(
+    label: np.ndarray, predicted: np.ndarray, types: list[str], block: np.ndarray
+) -> tuple[dict[str, tuple[float, float] | None], dict[str, list[float]]]:
+    """Intervals of the type scores over spatial blocks, and the scores without each block, for paired differences.
 
-    Parameters
-    ----------
-    block : (n,) int
-    weights : (draws, blocks) how often each block was drawn
+    ``block``: (n,) int from 0.
     """
-    matrices = np.stack(
-        [metrics.confusion_matrix(actual[block == b], predicted[block == b], types) for b in range(weights.shape[1])]
+    blocks = range(int(block.max()) + 1)
+    matrices = np.stack([metrics.confusion_matrix(label[block == b], predicted[block == b], types) for b in blocks])
+    scores, without = (metrics.type_scores(m) for m in (matrices.sum(axis=0), metrics.leave_one_out(matrices)))
+    names = ("weighted", "macro", "balanced_accuracy")
+    return (
+        {name: metrics.jackknife_interval(scores[name], without[name], "share") for name in names},
+        {name: [float(v) for v in without[name]] for name in names} if len(blocks) > 1 else {},
     )
-    drawn = metrics.type_scores(np.tensordot(weights, matrices, axes=1))
-    return {name: metrics.interval(drawn[name]) for name in ("weighted", "macro", "balanced_accuracy")}
 
 
 Reader = Callable[[slice], np.ndarray]
 """Returns the predicted (cells, genes) of a slice of genes."""
 
 
-def score_expression(
-    scored: Scored, read: Reader, weights: np.ndarray | None, threads: int = 1
-) -> tuple[pd.DataFrame, dict]:
-    """Correlate predicted with actual expression, gene by gene over the scored cells, some genes at a time.
+def score_expression(scored: Scored, read: Reader, threads: int = 1) -> tuple[pd.DataFrame, dict]:
+    """Compare predicted with actual expression, gene by gene over the scored cells.
+
+    Each block of genes is read once and scored whole; memory does not grow with the number of genes.
 
     Parameters
     ----------
     scored
-        Actual counts.
+        Actual counts, types, places and blocks.
     read
         The prediction.
-    weights
-        (draws, blocks) for the interval of the median; None for none.
     threads
         Gene blocks worked on at once.
 
     Returns
     -------
     genes : DataFrame
-        gene, mean_actual, mean_predicted, pearson, spearman.
+        gene, mean_actual, mean_predicted, pearson, pearson_within_type (both sides centred by the mean of the cell's
+        true type: what a type alone does not tell), spearman, moran_actual, moran_predicted.
     summary : dict
-        ``pearson`` and ``spearman``: medians over all measured genes; the share of genes with R above 0.3;
-        ``interval`` of the median of R.
+        ``pearson`` (median, share_above_0.3, within_type, and ``without``: the median without each block),
+        ``spearman``, ``moran``, and ``interval`` of the median of R.
     """
     blocks = int(scored.block.max()) + 1
+    codes, names = pd.factorize(scored.cell_type)
+    graph = neighbour_graph(scored.xy)
 
-    def correlate(part: slice) -> tuple[pd.DataFrame, np.ndarray | None]:
+    def compare(part: slice) -> tuple[pd.DataFrame, np.ndarray]:
         actual, predicted = metrics.dense(scored.counts, part), np.asarray(read(part), np.float64)
         sums = metrics.block_sums(actual, predicted, scored.block, blocks)
         table = pd.DataFrame(
@@ -116,60 +120,73 @@ def score_expression(
                 "spearman": metrics.spearman(actual, predicted),
             }
         )
-        return table, None if weights is None else metrics.pearson_from_sums(np.einsum("db,sbg->sdg", weights, sums))
+        for side, values in (("actual", actual), ("predicted", predicted)):
+            table[f"moran_{side}"] = np.nan if graph is None else metrics.morans_i(values, graph)
+        inside = (metrics.within_types(values, codes, len(names)) for values in (actual, predicted))
+        table["pearson_within_type"] = metrics.pearson(*inside)
+        rest = np.stack([metrics.leave_one_out(s) for s in sums])
+        return table, metrics.pearson_from_sums(rest)
 
+    at_once = max(1, min(GENES_AT_ONCE, VALUES_AT_ONCE // max(len(scored.block), 1)))
     with ThreadPoolExecutor(threads) as pool:
-        tables, drawn = zip(*pool.map(correlate, metrics.gene_slices(len(scored.genes), GENES_AT_ONCE)), strict=True)
+        tables, without = zip(*pool.map(compare, metrics.gene_slices(len(scored.genes), at_once)), strict=True)
     genes = pd.concat(tables, ignore_index=True)
-    share = float((genes["pearson"] > GOOD_R).mean())
-    summary = {
-        "pearson": {"median": float(genes["pearson"].median()), "share_above_0.3": share},
+    median = float(genes["pearson"].median())
+    medians = np.median(np.concatenate(without, axis=1), axis=1)
+    return genes, {
+        "pearson": {
+            "median": median,
+            "share_above_0.3": float((genes["pearson"] > GOOD_R).mean()),
+            "within_type": float(genes["pearson_within_type"].median()),
+        },
         "spearman": {"median": float(genes["spearman"].median())},
+        "moran": _moran_summary(genes),
+        "interval": metrics.jackknife_interval(median, medians, "correlation"),
+        "without": [float(v) for v in medians] if blocks > 1 else [],
     }
-    if weights is not None:
-        summary["interval"] = metrics.interval(np.median(np.concatenate(drawn, axis=1), axis=1))
-    return genes, summary
 
 
 def neighbour_graph(xy: np.ndarray) -> sparse.csr_matrix | None:
-    """Connect each cell to its nearest neighbours by squidpy; None where there are too few cells."""
+    """Connect each cell to its nearest neighbours by squidpy, rows summing to 1; None where there are too few cells."""
     if len(xy) <= NEIGHBOURS:
         return None
     cells = ad.AnnData(np.zeros((len(xy), 1), np.float32), obsm={"spatial": xy})
     sq.gr.spatial_neighbors_knn(cells, n_neighs=NEIGHBOURS)
-    return cells.obsp["spatial_connectivities"]
+    graph = sparse.csr_matrix(cells.obsp["spatial_connectivities"], dtype=np.float64)
+    return sparse.diags(1 / np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1)) @ graph
 
 
-def moran(values: np.ndarray, genes: list[str], graph: sparse.csr_matrix) -> np.ndarray:
-    """Moran's I of each gene by squidpy, (cells, genes) -> (genes,); NaN where a gene is constant."""
-    out = np.full(len(genes), np.nan)
-    varies = np.flatnonzero(values.std(axis=0) > 0)
-    if len(varies):
-        names = [genes[i] for i in varies]
-        cells = ad.AnnData(values[:, varies], var=pd.DataFrame(index=names), obsp={"spatial_connectivities": graph})
-        table = sq.gr.spatial_autocorr(cells, genes=names, mode="moran", n_perms=None, copy=True)
-        out[varies] = table["I"].reindex(names).to_numpy()
-    return out
-
-
-def score_moran(scored: Scored, read: Reader) -> tuple[pd.DataFrame, dict]:
-    """Moran's I of actual and predicted expression on one graph, and how they correlate over genes."""
-    graph = neighbour_graph(scored.xy)
-    frame = pd.DataFrame({"gene": scored.genes, "moran_actual": np.nan, "moran_predicted": np.nan})
-    if graph is not None:
-        for part in metrics.gene_slices(len(scored.genes), GENES_AT_ONCE):
-            names, rows = scored.genes[part], frame.index[part]
-            frame.loc[rows, "moran_actual"] = moran(metrics.dense(scored.counts, part), names, graph)
-            frame.loc[rows, "moran_predicted"] = moran(np.asarray(read(part), np.float64), names, graph)
-    both = frame.dropna()
+def _moran_summary(genes: pd.DataFrame) -> dict:
+    """How Moran's I of actual and predicted expression correlate over genes; on which graph."""
+    both = genes[["moran_actual", "moran_predicted"]].dropna()
     enough = len(both) > 2 and both["moran_actual"].std() > 0 and both["moran_predicted"].std() > 0
-    r = float(np.corrcoef(both["moran_actual"], both["moran_predicted"])[0, 1]) if enough else None
-    return frame, {
-        "median_actual": _number(frame["moran_actual"].median()),
-        "median_predicted": _number(frame["moran_predicted"].median()),
-        "correlation": r,
+    return {
+        "median_actual": _number(genes["moran_actual"].median()),
+        "median_predicted": _number(genes["moran_predicted"].median()),
+        "correlation": float(np.corrcoef(both.T)[0, 1]) if enough else None,
         "genes": len(both),
+        "graph": f"{NEIGHBOURS} nearest scored cells, counts and expected counts as they are",
     }
+
+
+def score_folds(table: pd.DataFrame, types: list[str]) -> list[dict]:
+    """Score each fold's cells by themselves, and so show how far folds lie apart.
+
+    Parameters
+    ----------
+    table
+        Scored cells: label, predicted, fold.
+
+    Returns
+    -------
+    list of dict
+        fold, n, weighted, macro.
+    """
+    rows = []
+    for fold, cells in table.groupby("fold", observed=True):
+        scores = score_types(cells["label"].to_numpy(str), cells["predicted"].to_numpy(str), types)
+        rows.append({"fold": str(fold), "n": len(cells), "weighted": scores.weighted, "macro": scores.macro})
+    return rows
 
 
 def score_distances(xy: np.ndarray, actual: np.ndarray, predicted: np.ndarray, types: list[str]) -> list[dict]:
@@ -195,15 +212,17 @@ def score_distances(xy: np.ndarray, actual: np.ndarray, predicted: np.ndarray, t
     ]
 
 
-def scored_rows(table: pd.DataFrame, role: str, refined: pd.Series | None) -> tuple[np.ndarray, str]:
+def scored_rows(table: pd.DataFrame, role: str, protocol: str, refined: pd.Series | None) -> tuple[np.ndarray, str]:
     """Say which cells are scored.
 
     Parameters
     ----------
     table
-        Indexed by cell_id: label (missing where there is no label) and part.
+        Indexed by cell_id: label (missing where there is none) and part.
     role
         Of the sample: train or validation.
+    protocol
+        ``strict`` or ``paper``.
     refined
         By cell_id, whether refinement kept the cell; None where it decides nothing.
 
@@ -215,8 +234,10 @@ def scored_rows(table: pd.DataFrame, role: str, refined: pd.Series | None) -> tu
     if role != "train":
         return labelled, "all labelled cells of a sample that nothing was fitted on"
     test = labelled & (table["part"] == "test").to_numpy()
+    if protocol == "strict":
+        return test, "all labelled cells, each by a model of a fold that held it out with its surroundings"
     if refined is None:
-        return test, "held-out spatial blocks, a window apart from every training cell"
+        return test, "random test part"
     return test & refined.reindex(table.index).fillna(False).to_numpy(bool), "random test part, refined (as published)"
 
 
@@ -251,21 +272,19 @@ def calibration(
     probability
         (n, classes) at ``temperature``.
     label
-        (n,) int, -1 for a type that the model lacks.
+        (n,) int, -1 for a type that the model lacks: such a cell is never right.
 
     Returns
     -------
     temperature, ece_before, ece_after (expected calibration error), reliability, coverage; None without labels.
     """
-    known = label >= 0
-    if not known.any():
+    if not len(label):
         return None
-    p, label = probability[known], label[known]
-    predicted = p.argmax(axis=1)
+    predicted = probability.argmax(axis=1)
     return {
         "temperature": temperature,
-        "ece_before": uncertainty.confidence_error(before[known], predicted == label),
-        "ece_after": uncertainty.calibration_error(p, label),
-        "reliability": uncertainty.reliability(p, label),
-        "coverage": uncertainty.risk_coverage(uncertainty.entropy(p), label, predicted),
+        "ece_before": uncertainty.confidence_error(before, predicted == label),
+        "ece_after": uncertainty.calibration_error(probability, label),
+        "reliability": uncertainty.reliability(probability, label),
+        "coverage": uncertainty.risk_coverage(uncertainty.entropy(probability), label, predicted),
     }

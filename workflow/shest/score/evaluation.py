@@ -87,7 +87,13 @@ class Evaluation:
     calibration
         Of the predicted type's probability: temperature, ece_before, ece_after, reliability, coverage.
     intervals
-        95 % intervals of weighted, macro, balanced_accuracy, pearson_median; ``n_blocks`` and ``draws`` behind them.
+        95 % intervals of weighted, macro, balanced_accuracy, pearson_median; ``n_blocks`` behind them; ``without``:
+        each of these scores without each block, in the order of the blocks, for differences between systems.
+    folds
+        Each fold's scores where cells are held out in folds: fold, n, weighted, macro; ``spread``: their standard
+        deviation.
+    table
+        Where there is a pathologist's table: number of all its units that are kept, and scores against its label alone.
     comparators
         Other programs' labels by name.
     unrefined
@@ -115,6 +121,9 @@ class Evaluation:
     intervals: dict[str, Any] = field(default_factory=dict)
     comparators: dict[str, Matched] = field(default_factory=dict)
     unrefined: tuple[int, TypeScores] | None = None
+    table: tuple[int, TypeScores] | None = None
+    folds: list[dict[str, Any]] = field(default_factory=list)
+    spread: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, dict[str, int]] = field(default_factory=dict)
     model_sha256: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -126,25 +135,25 @@ class Evaluation:
 
     def write(self, path: str | Path) -> None:
         """Write it as JSON, by the keys of the contract."""
-        nested = ("types", "comparators", "unrefined")
+        nested = ("types", "comparators", "unrefined", "table")
         data = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in nested}
         data |= _types_json(self.types)
         data["comparators"] = {name: _matched_json(found) for name, found in self.comparators.items()}
-        if self.unrefined is not None:
-            data["unrefined"] = {"n": self.unrefined[0]} | self.unrefined[1].as_json()
+        for name in ("unrefined", "table"):
+            found = getattr(self, name)
+            data[name] = None if found is None else {"n": found[0]} | found[1].as_json()
         write_json(path, data)
 
     @classmethod
     def read(cls, path: str | Path) -> "Evaluation":
         """Read what :meth:`write` wrote."""
         data = read_json(path)
-        types, unrefined = TypeScores.of_json(data), data.pop("unrefined", None)
+        types, others = TypeScores.of_json(data), {name: data.pop(name) for name in ("unrefined", "table")}
         for key in ("f1", "balanced_accuracy", "confusion"):
             data.pop(key, None)
         data["comparators"] = {name: _matched(found) for name, found in data["comparators"].items()}
-        if unrefined is not None:
-            unrefined = unrefined["n"], TypeScores.of_json(unrefined)
-        return cls(**data, types=types, unrefined=unrefined)
+        others = {k: (v["n"], TypeScores.of_json(v)) if v else None for k, v in others.items()}
+        return cls(**data, types=types, **others)
 
 
 def _types_json(scores: TypeScores | None) -> dict[str, Any]:

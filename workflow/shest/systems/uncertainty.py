@@ -95,8 +95,10 @@ def disagreement(logits: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (n,), 0 for a single member
+    (n,); NaN for a single member: nobody could disagree
     """
+    if len(logits) == 1:
+        return np.full(logits.shape[1], np.nan)
     return (np.argmax(logits, axis=2) != probability.argmax(axis=1)).mean(axis=0)
 
 
@@ -110,9 +112,11 @@ def decompose(means: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.
     Returns
     -------
     aleatoric : mean of the variances, the noise in the data
-    epistemic : variance of the means (divided by the number of members), what the members do not agree on
+    epistemic : variance of the means (divided by one less than the members), what the members do not agree on; NaN
+        for a single member
     """
-    return np.mean(variances, axis=0), np.var(means, axis=0)
+    spread = np.var(means, axis=0, ddof=1) if len(means) > 1 else np.full(np.shape(means)[1:], np.nan)
+    return np.mean(variances, axis=0), spread
 
 
 def risk_coverage(

@@ -24,7 +24,7 @@ from shest.tiles.raster import ROW_BYTES, SIDE
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1  # raise it whenever assembled tiles or their normalisation change
+VERSION = 2  # raise it whenever assembled tiles or their normalisation change
 
 # all 8 pixels of a mask byte as 24 bytes of colour, 0 or 255
 SPREAD_BITS = np.repeat(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1), 3, axis=1) * np.uint8(255)
@@ -36,9 +36,12 @@ def window_shape(window_um: float, mpp_x: float, mpp_y: float) -> tuple[int, int
 
 
 def window_origin(x: np.ndarray, y: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and y (int64) of the first pixel of the windows around centroids given in H&E px."""
-    x0 = np.floor(np.asarray(x, np.float64) - width / 2 + 0.5)
-    y0 = np.floor(np.asarray(y, np.float64) - height / 2 + 0.5)
+    """Return x and y (int64) of the first pixel of the windows around centroids given in H&E px.
+
+    Pixel centres are at integers: the middle of a window is its first pixel and half of one pixel fewer than its side.
+    """
+    x0 = np.floor(np.asarray(x, np.float64) - width / 2 + 1)
+    y0 = np.floor(np.asarray(y, np.float64) - height / 2 + 1)
     return x0.astype(np.int64), y0.astype(np.int64)
 
 

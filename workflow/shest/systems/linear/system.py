@@ -3,11 +3,13 @@
 Each takes the units once, as they stand, so that it is not beaten for being badly set.
 """
 
+import itertools
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import linalg, sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -17,7 +19,8 @@ from shest.systems.base import Prediction, System
 from shest.systems.uncertainty import softmax
 
 BLOCK = 16_384  # embeddings that are read at once
-INVERSE_PENALTIES = (0.01, 0.1, 1.0)  # of logistic regression
+INVERSE_PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # of logistic regression
+WEIGHTS = {"logistic": None, "logistic, balanced": "balanced"}  # of its classes
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of ridge regression, times the number of training units
 MAX_LOG = 12.0  # log1p of counts that ridge may answer: beyond it expm1 would only carry extrapolation further
 LEARNT = ("mean", "std", "type_weight", "type_bias", "ridge_weight", "ridge_bias")
@@ -79,6 +82,28 @@ class Linear(System):
             setattr(self, name, tensors[name])
 
 
+def classify(source: Any, table: pd.DataFrame, wanted: np.ndarray, classes: int, seed: int) -> np.ndarray:
+    """Fit logistic regression and return the class of further units: what a trial of training cells needs.
+
+    Parameters
+    ----------
+    source
+        Embeddings: the units of ``table`` come first, in its order.
+    table
+        part (train, val), label.
+    wanted
+        (k,) int, positions of the units to classify.
+    classes, seed
+        Number of classes; of the fit.
+    """
+    part, label = table["part"].to_numpy(), table["label"].to_numpy()
+    train, val = np.flatnonzero(part == "train"), np.flatnonzero(part == "val")
+    mean, std = moments(source, train)
+    x, x_val, x_wanted = ((source.take(units).astype(np.float32) - mean) / std for units in (train, val, wanted))
+    weight, bias, _ = fit_logistic(x, label[train], x_val, label[val], classes, seed)
+    return (x_wanted @ weight + bias).argmax(axis=1)
+
+
 def history(part: str, strength: float, loss: float | None, best: bool) -> dict[str, Any]:
     """Return a row of ``training.csv``: what a strength of a penalty costs on the validation units."""
     return {"part": part, "member": 0, "step": strength, "val_loss": loss, "best": best}
@@ -87,7 +112,7 @@ def history(part: str, strength: float, loss: float | None, best: bool) -> dict[
 def fit_logistic(
     x: np.ndarray, label: np.ndarray, x_val: np.ndarray, label_val: np.ndarray, classes: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
-    """Multinomial logistic regression; the penalty with the best validation likelihood.
+    """Multinomial logistic regression; penalty, and whether classes weigh alike, chosen by F1 on validation units.
 
     A class without training units is never called; a single class always is.
 
@@ -96,29 +121,46 @@ def fit_logistic(
     weight, bias : (d, c), (c,) float32
     rows : of ``training.csv``; step: the inverse penalty
     """
-    weight = np.zeros((x.shape[1], classes), np.float32)
-    bias = np.full(classes, -1e9, np.float32)
     present = np.unique(label)
-    bias[present] = 0
     if len(present) == 1:
-        return weight, bias, []
-    best, rows = np.inf, []
-    for inverse in INVERSE_PENALTIES if len(x_val) else (0.1,):
-        model = LogisticRegression(C=inverse, max_iter=300, random_state=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(x, label)
-        slopes, offsets = model.coef_, model.intercept_
-        if len(present) == 2:  # one row stands for the log-odds of the second class
-            slopes, offsets = np.vstack([-slopes, slopes]) / 2, np.r_[-offsets, offsets] / 2
-        trial_weight, trial_bias = weight.copy(), bias.copy()
-        trial_weight[:, present], trial_bias[present] = slopes.T, offsets
-        p = softmax(x_val @ trial_weight + trial_bias)[np.arange(len(x_val)), label_val]
-        cost = -np.log(np.maximum(p, 1e-9)).mean() if len(x_val) else 0.0
-        rows.append(history("logistic", inverse, float(cost) if len(x_val) else None, cost < best))
-        if cost < best:
-            best, chosen = cost, (trial_weight, trial_bias)
+        bias = np.where(np.arange(classes) == present[0], 0, -1e9)
+        return np.zeros((x.shape[1], classes), np.float32), bias.astype(np.float32), []
+    best, rows = -np.inf, []
+    trials = itertools.product(WEIGHTS, INVERSE_PENALTIES) if len(x_val) else [("logistic", 0.1)]
+    for name, inverse in trials:
+        trial_weight, trial_bias = _logistic(x, label, classes, inverse, WEIGHTS[name], seed)
+        logits = x_val @ trial_weight + trial_bias
+        score = selection_score(label_val, logits.argmax(axis=1), classes) if len(x_val) else 0.0
+        p = softmax(logits)[np.arange(len(x_val)), label_val]
+        loss = float(-np.log(np.maximum(p, 1e-9)).mean()) if len(x_val) else None
+        rows.append(history(name, inverse, loss, score > best))
+        if score > best:
+            best, chosen = score, (trial_weight, trial_bias)
     return *chosen, rows
+
+
+def _logistic(
+    x: np.ndarray, label: np.ndarray, classes: int, inverse: float, class_weight: str | None, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit one logistic regression -> (d, c), (c,) float32; a class without training units has no weight."""
+    weight, bias = np.zeros((x.shape[1], classes), np.float32), np.full(classes, -1e9, np.float32)
+    model = LogisticRegression(C=inverse, max_iter=300, random_state=seed, class_weight=class_weight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x, label)
+    slopes, offsets = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # one row stands for the log-odds of the second class
+        slopes, offsets = np.vstack([-slopes, slopes]) / 2, np.r_[-offsets, offsets] / 2
+    weight[:, model.classes_], bias[model.classes_] = slopes.T, offsets
+    return weight, bias
+
+
+def selection_score(label: np.ndarray, predicted: np.ndarray, classes: int) -> float:
+    """Return what a setting is chosen by: the mean of weighted and macro F1 over the classes that are there."""
+    hits = np.bincount(label[label == predicted], minlength=classes)
+    support, called = np.bincount(label, minlength=classes), np.bincount(predicted, minlength=classes)
+    f1 = 2 * hits / np.maximum(support + called, 1)
+    return float((f1 @ support / support.sum() + f1[support > 0].mean()) / 2)
 
 
 def fit_ridge(

@@ -89,7 +89,8 @@ class Shest(System):
                 mean = mean + step / k
                 spread = spread + step * (member_mean - mean)
                 noise = noise + (member_variance - noise) / k
-        return [value.cpu().numpy() for value in (mean, noise, spread / len(self.members))]
+        epistemic = spread / (k - 1) if k > 1 else torch.full_like(mean, torch.nan)
+        return [value.cpu().numpy() for value in (mean, noise, epistemic)]
 
 
 def _below(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, torch.Tensor]:
