@@ -1,7 +1,7 @@
 """Which genes a cell of each kind expresses: the marker table, panels, and the subtypes of the types."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,10 @@ class Profiles:
     def take(self, genes: np.ndarray) -> "Profiles":
         """Return the profiles of some genes, by position."""
         return Profiles(self.symbols[genes], self.levels[:, genes], self.size[genes], self.stain[genes])
+
+    def seen_through(self, factors: np.ndarray) -> "Profiles":
+        """Return the profiles as a platform shows them that multiplies genes by ``factors`` (genes,)."""
+        return replace(self, levels=self.levels * factors)
 
 
 def read_markers(path: str | Path) -> pd.DataFrame:

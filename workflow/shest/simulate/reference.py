@@ -33,6 +33,7 @@ def ensembl_ids(symbols: np.ndarray, all_symbols: np.ndarray) -> np.ndarray:
 def make_reference(markers: pd.DataFrame, spec: Reference) -> ad.AnnData:
     """Return the reference: whole-number counts, labels in ``obs.cell_type_tumor``, symbols in ``var.feature_name``.
 
+    Its platform sees each gene better or worse than the slides' by a log-normal factor (``spec.platform_factor``).
     Cells of the platform Smart-seq2 carry shuffled labels and deep counts: who forgets to leave them out sees it.
     """
     rng = stream(spec, "cells")
@@ -47,6 +48,9 @@ def make_reference(markers: pd.DataFrame, spec: Reference) -> ad.AnnData:
     profiles = full_profiles(markers, spec.difficulty)
     on_panel = max((sum(p in t.split(";") for t in markers.panels) for p in ("prime",)), default=0)
     profiles = with_fillers(profiles, spec.genes - min(on_panel, spec.genes))
+    sd = spec.platform_factor
+    factors = np.exp(stream(spec, "platform").normal(0, sd, len(profiles.symbols)) - sd**2 / 2)
+    profiles = profiles.seen_through(factors)
     zinb = parameters(cells, profiles, 0.5 * spec.difficulty, 0.0, stream(spec, "parameters"), platform=0.0)
     counts = zinb.draw(stream(spec, "counts"))
     smart = rng.random(len(cells)) < SMART_SEQ

@@ -104,6 +104,9 @@ class Reference:
         As for a slide.
     normalised
         Whether X is log-normalised and the counts are in ``raw`` (as CELLxGENE hands LuCA out), or X holds counts.
+    platform_factor
+        Standard deviation of the logarithm of the factor by which the reference sees a gene better or worse than the
+        slides do.
     """
 
     cells: int = 2000
@@ -111,6 +114,7 @@ class Reference:
     seed: int = 42
     difficulty: float = 0.3
     normalised: bool = False
+    platform_factor: float = 0.0
 
 
 def slide_from_config(name: str, config: Mapping[str, Any]) -> Slide:
@@ -138,7 +142,7 @@ def slide_from_config(name: str, config: Mapping[str, Any]) -> Slide:
 
 def reference_from_config(config: Mapping[str, Any]) -> Reference:
     """Return the settings of the reference out of the config's ``simulate`` section."""
-    shared = {key: config[key] for key in ("seed", "difficulty") if key in config}
+    shared = {key: config[key] for key in ("seed", "difficulty", "platform_factor") if key in config}
     shared["genes"] = max((s.get("genes", Slide.genes) for s in config.get("slides", {}).values()), default=0)
     return _filled(Reference, {**shared, **config.get("reference", {})}, "simulate.reference")
 
