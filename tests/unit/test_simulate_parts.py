@@ -162,6 +162,21 @@ def test_normalised_reference_keeps_the_counts_in_raw():
     np.testing.assert_allclose(np.expm1(data.X.toarray()).sum(axis=1), 1e4, rtol=1e-4)
 
 
+def test_platform_factors_scale_each_gene_alike_in_all_subtypes():
+    plain = reference.make_reference(MARKERS, Reference(cells=4000))
+    seen = reference.make_reference(MARKERS, Reference(cells=4000, platform_factor=1.0))
+    ratio = []
+    for subtypes in (["Macrophage"], ["Tumor cells LUAD"]):
+        rows = (plain.obs.cell_type_tumor.isin(subtypes) & (plain.obs.platform != "Smart-seq2")).to_numpy()
+        sums = [np.asarray(data.X[rows].sum(axis=0)).ravel() for data in (plain, seen)]
+        ratio.append(np.where(np.minimum(*sums) > 50, np.log(np.maximum(sums[1], 1) / np.maximum(sums[0], 1)), np.nan))
+    both = np.isfinite(ratio).all(axis=0)
+    assert both.sum() > 50
+    assert np.corrcoef(ratio[0][both], ratio[1][both])[0, 1] > 0.9
+    assert 0.7 < ratio[1][both].std() < 1.2
+    assert reference_from_config({"platform_factor": 0.5}).platform_factor == 0.5
+
+
 def test_reference_bytes_repeat(tmp_path):
     for name in ("a", "b"):
         reference.write_reference(tmp_path / f"{name}.h5ad", reference.make_reference(MARKERS, Reference(cells=300)))
@@ -299,6 +314,6 @@ def test_tacco_finds_the_types_again(tmp_path, difficulty, least):
     x = counts.parameters(cells, genes, difficulty, 0.5, np.random.default_rng(10)).draw(np.random.default_rng(11))
     data = ad.AnnData(sparse.csr_matrix(x.astype(np.float32)))
     data.var_names = genes.symbols
-    shares = annotate.run_tacco(data, known, None, 50)
+    shares = annotate.run_tacco(*annotate.share_genes(data, known, 50), None)
     found = np.array([profiles.KIND_OF[s] for s in np.asarray(shares.columns)[shares.to_numpy().argmax(axis=1)]])
     assert (found == cells.cell_type.to_numpy()[shares.index.astype(int)]).mean() > least

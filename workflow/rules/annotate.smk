@@ -1,4 +1,4 @@
-"""Each cell's type: TACCO's label, confirmed by the pathologist's table where one is given."""
+"""Each cell's type: what its expression says, confirmed by the pathologist's table where one is given."""
 
 
 rule annotate:
@@ -10,6 +10,7 @@ rule annotate:
         checks=label_checks,
     output:
         annotation=results("samples/{sample}/annotation.parquet"),
+        summary=results("samples/{sample}/annotation.json"),
     log:
         results("logs/annotate/{sample}.log"),
     benchmark:
@@ -23,7 +24,7 @@ rule annotate:
     params:
         reference=config["reference"],
         subtypes=SUBTYPES,
-        prior=config["annotate"]["prior"],
+        annotate=config["annotate"],
         code=code("annotate"),
     message:
         "Annotating the cells of {wildcards.sample}"

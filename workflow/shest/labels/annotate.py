@@ -1,4 +1,4 @@
-"""Annotation: each cell's subtype by TACCO, its type, and the pathologist's word on it."""
+"""Annotation: each cell's subtype by its expression, its type, and the pathologist's word on it."""
 
 from pathlib import Path
 
@@ -8,9 +8,11 @@ import pandas as pd
 from scipy import sparse
 
 from shest.core.errors import InputError, one_line
+from shest.labels.mixture import KEY
 
 REASONS = ("labelled", "no_counts", "excluded_subtype", "disagrees", "not_in_table")
-KEY = "subtype"
+WORDS = ("agree", "table", "expression")
+"""Whose word counts where table and expression both speak: ``annotate.label``."""
 
 
 def read_reference(
@@ -137,7 +139,8 @@ def read_table(path: str | Path, cell_ids: np.ndarray) -> pd.Series:
     table = parse_table(path)
     for problem in table_problems(path, table, cell_ids):
         raise problem
-    return table.set_index("cell_id")["group"]
+    groups = table.set_index("cell_id")["group"].str.strip()
+    return groups.where(groups != "")
 
 
 def parse_table(path: str | Path) -> pd.DataFrame:
@@ -199,27 +202,14 @@ def prior_from_table(
     return prior[prior > 0] / prior.sum()
 
 
-def run_tacco(
-    counts: ad.AnnData, reference: ad.AnnData, prior: pd.Series | None, min_shared_genes: int
-) -> pd.DataFrame:
-    """Run TACCO on cells with counts.
+def share_genes(counts: ad.AnnData, reference: ad.AnnData, min_shared_genes: int) -> tuple[ad.AnnData, ad.AnnData]:
+    """Return copies of both with the genes in common, and those cells that have counts among them.
 
-    Parameters
-    ----------
-    counts, reference
-        Whole-number counts, genes by symbol.
-    prior
-        Share of each subtype (subtypes not in it are not considered), or None for the reference's composition.
-    min_shared_genes
-        Fewest genes in common.
-
-    Returns
-    -------
-    DataFrame
-        Shares (cells x subtypes) of the cells with counts among the shared genes.
+    Raises
+    ------
+    InputError
+        Fewer than ``min_shared_genes`` are in common, or no cell of the sample has counts among them.
     """
-    import tacco  # here: reading a reference or a table needs none of it
-
     shared = counts.var_names.intersection(reference.var_names)
     if len(shared) < min_shared_genes:
         raise InputError(
@@ -227,14 +217,78 @@ def run_tacco(
             f"only {len(shared)} genes in common with the sample (reference.min_shared_genes: {min_shared_genes})",
             "Check reference.symbol_key: the sample names genes by symbol",
         )
-    if prior is not None:
-        reference = reference[reference.obs[KEY].isin(prior.index)]
-    if reference.obs[KEY].nunique() < 2:
-        raise InputError("annotate.prior", "fewer than two subtypes have a share", "Use the prior reference")
-    cells, known = counts[:, shared].copy(), reference[:, shared].copy()  # TACCO writes into what it is given
+    cells, known = (data[transcripts(data[:, shared]) > 0, shared].copy() for data in (counts, reference))
+    if not cells.n_obs:
+        raise InputError("reference.path", "no cell has counts of genes in common", "Check reference.symbol_key")
+    return cells, known
+
+
+def transcripts(counts: ad.AnnData) -> np.ndarray:
+    """Return the number of transcripts of each cell."""
+    return np.asarray(counts.X.sum(axis=1), dtype=float).ravel()
+
+
+def reference_shares(reference: ad.AnnData) -> pd.Series:
+    """Return each subtype's share of the reference's transcripts, TACCO's own prior."""
+    sums = pd.Series(transcripts(reference)).groupby(reference.obs[KEY].to_numpy()).sum()
+    return sums / sums.sum()
+
+
+def choose_prior(
+    kind: str | dict[str, float],
+    groups: pd.Series | None,
+    weights: pd.Series,
+    subtypes: dict[str, list[str]],
+    reference: ad.AnnData,
+    estimated: pd.Series,
+) -> tuple[str, pd.Series]:
+    """Return the name of the prior that ``annotate.prior`` asks for, and the prior: share of transcripts by subtype.
+
+    ``auto`` is the table's where there is a table, and else the estimated one; ``weights``: transcripts by cell_id.
+
+    Raises
+    ------
+    InputError
+        A subtype is unknown, or the table's prior is asked for where there is no table.
+    """
+    if isinstance(kind, dict):
+        unknown = sorted(set(kind) - set(reference.obs[KEY].cat.categories))
+        if unknown:
+            raise InputError("annotate.prior", f"unknown subtypes {', '.join(unknown)}", "Use the reference's names")
+        return "given", pd.Series(kind, dtype=float) / sum(kind.values())
+    if kind == "auto":
+        kind = "estimated" if groups is None else "table"
+    if kind == "table" and groups is None:
+        raise InputError(
+            "annotate.prior", "table, but the sample has no pathologist's table", "Use auto, or name the table"
+        )
+    if kind == "table":
+        return kind, prior_from_table(groups, weights, subtypes, reference)
+    return kind, estimated if kind == "estimated" else reference_shares(reference)
+
+
+def run_tacco(cells: ad.AnnData, reference: ad.AnnData, prior: pd.Series | None) -> pd.DataFrame:
+    """Run TACCO.
+
+    Parameters
+    ----------
+    cells, reference
+        Whole-number counts of the same genes, some in each cell (:func:`share_genes`).
+    prior
+        Share of each subtype in the transcripts (subtypes not in it are not considered), or None for the reference's.
+
+    Returns
+    -------
+    DataFrame
+        Shares (cells × subtypes).
+    """
+    import tacco  # here: reading a reference or a table needs none of it
+
+    known = reference if prior is None else reference[reference.obs[KEY].isin(prior.index)]
+    if known.obs[KEY].nunique() < 2:
+        raise InputError("annotate.prior", "fewer than two subtypes have a share", "Set it to estimated")
+    known = known.copy()
     known.obs[KEY] = known.obs[KEY].cat.remove_unused_categories()
-    cells = cells[np.asarray(cells.X.sum(axis=1)).ravel() > 0].copy()
-    known = known[np.asarray(known.X.sum(axis=1)).ravel() > 0].copy()
     return tacco.tl.annotate(
         cells,
         known,
@@ -246,38 +300,70 @@ def run_tacco(
     )
 
 
+def call_types(shares: pd.DataFrame, subtypes: dict[str, list[str]], pooled: bool) -> pd.DataFrame:
+    """Decide each cell's subtype and type by its shares.
+
+    Parameters
+    ----------
+    shares : (cells × subtypes); cells with a missing share are left out
+    subtypes : subtypes by type; one in none of them has no type
+    pooled : the subtypes of a type count together, as posterior probabilities do (the mixture), and the subtype is the
+        largest of the type; or the largest subtype decides (TACCO, as published)
+
+    Returns
+    -------
+    DataFrame
+        subtype, type (missing where the subtype has none) and score, the share that decided; by cell.
+    """
+    shares = shares.dropna()
+    values, names = shares.to_numpy(), shares.columns.to_numpy(object)
+    type_of = {subtype: name for name, members in subtypes.items() for subtype in members}
+    owner = np.arange(len(names))
+    if pooled:  # a subtype of no type stands for itself
+        owner = pd.factorize(np.array([f"type {type_of[n]}" if n in type_of else f"subtype {n}" for n in names]))[0]
+    sums = values @ (owner[:, None] == np.arange(owner.max() + 1))
+    winner = sums.argmax(axis=1)
+    subtype = names[np.where(owner == winner[:, None], values, -1).argmax(axis=1)]
+    found = pd.DataFrame({"subtype": subtype}, shares.index, dtype=object)
+    found["type"] = found["subtype"].map(type_of).astype(object)
+    found["score"] = sums[np.arange(len(sums)), winner].astype(np.float32)
+    return found
+
+
 def label(
-    cell_ids: np.ndarray, shares: pd.DataFrame, subtypes: dict[str, list[str]], groups: pd.Series | None
+    cell_ids: np.ndarray, called: pd.DataFrame, groups: pd.Series | None, method: str = "tacco", word: str = "agree"
 ) -> pd.DataFrame:
     """Decide each cell's label.
 
     Parameters
     ----------
     cell_ids : (n,) str, all cells
-    shares : TACCO's shares of the cells with counts
-    subtypes : subtypes by type
+    called : subtype, type and score of the cells with counts (:func:`call_types`)
     groups : the pathologist's type by cell_id, or None where no table is given
+    method : what called the types, for the name of their column
+    word : one of ``WORDS``; without a table the expression's is the only one
 
     Returns
     -------
     DataFrame
-        One row a cell: cell_id, subtype, score, tacco_type, table_type, cell_type, reason (one of ``REASONS``).
+        One row a cell: cell_id, subtype, score, {method}_type, table_type, cell_type, reason (one of ``REASONS``).
     """
-    shares = shares.dropna()
-    type_of = {subtype: name for name, members in subtypes.items() for subtype in members}
     frame = pd.DataFrame(index=pd.Index(np.asarray(cell_ids, dtype=str), name="cell_id"))
-    frame["subtype"] = shares.idxmax(axis=1).astype(object).reindex(frame.index)
-    frame["score"] = shares.max(axis=1).reindex(frame.index).astype(np.float32)
-    frame["tacco_type"] = frame["subtype"].map(type_of)
+    frame[["subtype", "score"]] = called[["subtype", "score"]].reindex(frame.index)
+    typed = f"{method}_type"
+    frame[typed] = called["type"].reindex(frame.index)
     frame["table_type"] = None if groups is None else groups.reindex(frame.index)
-    disagrees = frame["tacco_type"] != frame["table_type"]
-    frame["reason"] = np.select(
-        [frame["subtype"].isna(), frame["tacco_type"].isna()]
-        + ([] if groups is None else [frame["table_type"].isna(), disagrees]),
-        ["no_counts", "excluded_subtype"] + ([] if groups is None else ["not_in_table", "disagrees"]),
-        default="labelled",
-    )
-    frame["cell_type"] = frame["tacco_type"].where(frame["reason"] == "labelled")
-    text = ["subtype", "tacco_type", "table_type", "cell_type", "reason"]
+    obstacles = {
+        "no_counts": frame["subtype"].isna(),
+        "excluded_subtype": frame[typed].isna(),
+        "not_in_table": frame["table_type"].isna(),
+        "disagrees": frame[typed] != frame["table_type"],
+    }
+    heeded = {"agree": list(obstacles), "table": ["not_in_table"], "expression": ["no_counts", "excluded_subtype"]}
+    heeded = heeded["expression" if groups is None else word]
+    frame["reason"] = np.select([obstacles[name] for name in heeded], heeded, default="labelled")
+    source = "table_type" if groups is not None and word == "table" else typed
+    frame["cell_type"] = frame[source].where(frame["reason"] == "labelled")
+    text = ["subtype", typed, "table_type", "cell_type", "reason"]
     frame[text] = frame[text].astype("string")
-    return frame.reset_index()[["cell_id", "subtype", "score", "tacco_type", "table_type", "cell_type", "reason"]]
+    return frame.reset_index()[["cell_id", "subtype", "score", typed, "table_type", "cell_type", "reason"]]
