@@ -64,3 +64,27 @@ rule model_card:
         "Writing the model card ({wildcards.system}, {wildcards.protocol})"
     script:
         "../scripts/model_card.py"
+
+
+rule compare:
+    input:
+        scores=lambda w: evaluations(protocols=[w.protocol]),
+    output:
+        table=results("comparison/{protocol}.csv"),
+        record=results("comparison/{protocol}.json"),
+    log:
+        results("logs/compare/{protocol}.log"),
+    benchmark:
+        results("benchmarks/compare/{protocol}.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(1500),
+        runtime=from_input_size(5),
+    params:
+        code=code("compare"),
+    message:
+        "Comparing the systems ({wildcards.protocol})"
+    script:
+        "../scripts/compare.py"

@@ -33,8 +33,9 @@ def check(config: dict[str, Any], where: str, findings: Findings) -> None:
         key = f"systems.{name}"
         spec = base.kinds().get(entry["kind"])
         if spec is None:
-            findings.problem(where, f"{key}.kind: no kind of system {entry['kind']}",
-                             did_you_mean(entry["kind"], base.kinds()))
+            findings.problem(
+                where, f"{key}.kind: no kind of system {entry['kind']}", did_you_mean(entry["kind"], base.kinds())
+            )
             continue
         encoder = entry.get("encoder")
         if encoder is not None and encoder not in encoders:
@@ -45,8 +46,11 @@ def check(config: dict[str, Any], where: str, findings: Findings) -> None:
                 findings.problem(where, f"{key}.settings: unknown key {setting}", did_you_mean(setting, known))
                 continue
             for error in Draft202012Validator(known[setting]).iter_errors(value):
-                findings.problem(where, f"{key}.settings.{setting}: {error.message}",
-                                 known[setting].get("description", "Correct the value"))
+                findings.problem(
+                    where,
+                    f"{key}.settings.{setting}: {error.message}",
+                    known[setting].get("description", "Correct the value"),
+                )
 
 
 def _train_schema() -> dict[str, Any]:
