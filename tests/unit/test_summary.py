@@ -57,8 +57,11 @@ def test_a_baseline_that_is_shown_has_a_card_too():
 
 
 def test_the_table_has_a_row_for_every_evaluation_and_nothing_where_nothing_is_predicted():
-    table = summary.score_table(EVERY).set_index(["system", "protocol"])
-    assert len(table) == len(EVERY)
+    folds = replace(PAPER, system="folds", spread={"weighted": 0.03}, unrefined=(200, type_scores(0.4)))
+    table = summary.score_table([*EVERY, folds]).set_index(["system", "protocol"])
+    assert len(table) == len(EVERY) + 1
+    assert table.loc[("folds", "paper"), ["± over folds", "unrefined"]].tolist() == [0.03, 0.4]
+    assert "by table alone" not in table
     assert table.loc[("net", "strict"), "95 % interval"] == "0.650–0.750"
     assert table.loc[("blind", "strict"), ["F1 weighted", "F1 macro", "calibration error"]].isna().all()
     assert table.loc[("blind", "strict"), "median R"] == 0.2

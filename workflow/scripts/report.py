@@ -15,8 +15,8 @@ from shest.io.registration import Registration
 from shest.score.evaluation import Evaluation
 
 SCORES = """\
-F1 of types, and Pearson R over all measured genes, of every system on the same cells. Samples of role train: held-out
-test part."""
+F1 of types, and Pearson R over all measured genes, of every system on the same cells. Samples of role train: cells that
+were held out."""
 PAPER_FIGURES = """\
 The paper's figures and tables, from this run's results. For print: the .pdf of the same name in figures/."""
 EXPORTS = """\

@@ -83,7 +83,11 @@ def _text(value: float | None) -> str:
 
 
 def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
-    """One row an evaluation; None for what its system does not predict."""
+    """One row an evaluation; nothing where its system predicts nothing, no column where no evaluation has anything.
+
+    Beside the weighted F1: its interval over spatial blocks, its standard deviation over folds, the one over all cells
+    where refinement decided which are scored, and the one against the pathologist's table alone.
+    """
     rows = []
     for e in evaluations:
         interval = e.interval("weighted")
@@ -95,7 +99,10 @@ def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
                 "protocol": e.protocol,
                 e.unit: e.n,
                 "F1 weighted": weighted_f1(e),
-                "95 % interval": f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else "–",
+                "95 % interval": f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else None,
+                "± over folds": e.spread.get("weighted"),
+                "unrefined": e.unrefined[1].weighted if e.unrefined else None,
+                "by table alone": e.table[1].weighted if e.table else None,
                 "F1 macro": e.types.macro if e.types else None,
                 "median R": median_r(e),
                 "genes R > 0.3": e.pearson["share_above_0.3"] if e.pearson else None,
@@ -103,7 +110,7 @@ def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
                 "calibration error": e.calibration["ece_after"] if e.calibration else None,
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
 def comparator_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
