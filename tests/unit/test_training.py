@@ -290,17 +290,10 @@ def test_a_model_whose_parts_do_not_belong_together_is_refused(typed, tmp_path):
         base.load(*paths)
 
 
-def test_precision_follows_the_device(monkeypatch):
-    monkeypatch.setattr(heads, "has_bf16", lambda device: False)
-    with heads.autocast(CPU, "auto"):
-        assert not torch.is_autocast_enabled("cpu")
-    with heads.autocast(CPU, "bf16"):
-        assert torch.is_autocast_enabled("cpu")
-    monkeypatch.setattr(heads, "has_bf16", lambda device: True)
-    with heads.autocast(CPU, "auto"):
-        assert torch.is_autocast_enabled("cpu")
-    with heads.autocast(CPU, "fp32"):
-        assert not torch.is_autocast_enabled("cpu")
+def test_a_cpu_trains_in_float32_unless_asked_otherwise():
+    for precision, mixed in (("auto", False), ("fp32", False), ("bf16", True)):
+        with heads.autocast(CPU, precision):
+            assert torch.is_autocast_enabled("cpu") is mixed
 
 
 @pytest.mark.gpu

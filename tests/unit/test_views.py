@@ -40,6 +40,13 @@ def test_identity_views_only(kind):
     assert (orientations.epoch_draws(LABELS, kind, 5, 1)[0] != cells).any()
 
 
+def test_the_authors_draw_of_each_class_as_many_as_the_middle_one_has():
+    authors = np.repeat(range(6), [8_406, 15_665, 6_716, 13_965, 18_714, 78_484])
+    cells, views = orientations.authors_draws(authors, 42)
+    assert set(np.bincount(authors[cells])) == {15_665}, "12,554 is four fifths of it, the authors' training part"
+    assert set(views) == set(range(8))
+
+
 def test_sampled_draws_are_the_same_in_every_epoch_but_for_their_order():
     pairs = [sorted(zip(*orientations.epoch_draws(LABELS, "sampled", 5, epoch), strict=True)) for epoch in (0, 7)]
     assert pairs[0] == pairs[1]
