@@ -113,14 +113,14 @@ def main() -> None:
         share = speed * H_OPTIMUS_FLOP / peak
         memory = torch.cuda.max_memory_reserved() / 1e9
         print(f"bf16 matrix rate {peak / 1e12:.0f} TFLOP/s; peak memory {memory:.1f} GB")
-    device = torch.cuda.get_device_name(where) if on_gpu else "cpu"
+    name = torch.cuda.get_device_name(where) if on_gpu else "cpu"
     print(
         json.dumps(
             {
                 "ratio_to_bare": round(ratio, 3),
                 "images_per_s": round(speed, 2),
                 "share_of_peak": None if share is None else round(share, 3),
-                "device": device,
+                "device": name,
             }
         )
     )

@@ -63,10 +63,16 @@ def test_the_card_of_a_system_without_types_and_encoder_says_nothing_of_them():
 @pytest.mark.parametrize(
     ("scores", "row"),
     [
-        ({}, "| s1 | strict | train | 99 | 0.700 | 0.600 | 0.200 | 0.020 |"),
-        ({"protocol": "paper", "calibration": None}, "| s1 | paper | train | 99 | 0.700 | 0.600 | 0.200 | – |"),
-        ({"types": None, "calibration": None}, "| s1 | strict | train | 99 | – | – | 0.200 | – |"),
-        ({"pearson": None}, "| s1 | strict | train | 99 | 0.700 | 0.600 | – | 0.020 |"),
+        ({}, "| s1 | strict | train | 99 | 0.700 | 0.650–0.750 | 9 | – | – | 0.600 | 0.200 | – | 0.020 |"),
+        (
+            {"protocol": "paper", "calibration": None},
+            "| s1 | paper | train | 99 | 0.700 | 0.650–0.750 | 9 | – | – | 0.600 | 0.200 | – | – |",
+        ),
+        (
+            {"types": None, "calibration": None},
+            "| s1 | strict | train | 99 | – | 0.650–0.750 | 9 | – | – | – | 0.200 | – | – |",
+        ),
+        ({"pearson": None}, "| s1 | strict | train | 99 | 0.700 | 0.650–0.750 | 9 | – | – | 0.600 | – | – | 0.020 |"),
     ],
 )
 def test_the_card_holds_the_scores_and_a_dash_for_what_is_not_predicted(scores, row):

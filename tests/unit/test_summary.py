@@ -13,7 +13,9 @@ NET = evaluation("net", types=type_scores(0.7))
 PAPER = evaluation("net", protocol="paper")
 RIDGE = evaluation("ridge", "linear", types=type_scores(0.65), pearson={"median": 0.25, "share_above_0.3": 0.3})
 MEAN = evaluation("mean", types=type_scores(0.2), pearson={"median": 0.0, "share_above_0.3": 0.0})
-BLIND = evaluation("blind", "net", types=None, calibration=None, intervals={"pearson_median": [0.1, 0.3]})
+BLIND = evaluation(
+    "blind", "net", types=None, calibration=None, intervals={"pearson_median": [0.1, 0.3], "n_blocks": 9}
+)
 EVERY = [MEAN, RIDGE, PAPER, NET, BLIND]
 MODEL = {
     "system": "net",
@@ -47,9 +49,12 @@ def test_cards_show_the_chosen_system_first_and_strict_first_with_linear_beside(
         "s1: weighted F1, strict (net)",
         "s1: weighted F1, paper (net)",
     ]
-    assert cards[0] == cards[0] | {"value": "0.200", "note": "internal test, 99 cells, 95 % 0.10–0.30; ridge 0.250"}
-    assert cards[1]["note"] == "internal test, 99 cells, 95 % 0.65–0.75; ridge 0.650"
-    assert cards[2]["note"] == "internal test, 99 cells, 95 % 0.65–0.75"
+    assert cards[0] == cards[0] | {
+        "value": "0.200",
+        "note": "internal test, 99 cells, 95 % 0.10–0.30 (9 blocks); ridge 0.250",
+    }
+    assert cards[1]["note"] == "internal test, 99 cells, 95 % 0.65–0.75 (9 blocks); ridge 0.650"
+    assert cards[2]["note"] == "internal test, 99 cells, 95 % 0.65–0.75 (9 blocks)"
 
 
 def test_a_baseline_that_is_shown_has_a_card_too():
@@ -97,9 +102,47 @@ def test_a_system_is_held_against_baselines_of_the_same_sample_and_protocol_alon
 
 def test_what_else_is_to_be_doubted_is_said_once():
     unseen = [replace(e, types=type_scores(0.9, X=0.9, Y=None)) for e in (NET, RIDGE)]
-    sentences = doubts([*unseen, PAPER], 0.3, False, [MODEL | {"classes_left_out": ["Z"]}])
-    for part in ("too few training cells of Z", "no scored cell of Y", "only 30% of the nuclei", "TACCO", "paper"):
+    chosen = replace(PAPER, unrefined=(150, type_scores(0.4)))
+    sentences = doubts([*unseen, chosen], 0.3, False, [MODEL | {"classes_left_out": ["Z"]}])
+    parts = (
+        "too few training cells of Z",
+        "no scored cell of Y",
+        "only 30% of the nuclei",
+        "expression alone",
+        "removed 51 of 150 test cells of net",
+        "its weighted F1 is 0.400, not 0.700",
+    )
+    for part in parts:
         assert sum(part in sentence for sentence in sentences) == 1, part
+
+
+ABLATION = {
+    "rows": [
+        {"sample": s, "variant": v, "n": 9, "train": 5, "weighted": score, "macro": 0.5}
+        for s, scores in (("a", (0.9, 0.8, 0.85)), ("b", (0.7, 0.75, 0.6)))
+        for v, score in zip(("all", "algorithm_1", "random"), scores, strict=True)
+    ]
+}
+
+
+def test_refinement_is_said_to_win_where_it_does_and_to_lose_where_it_loses():
+    registration = replace(Registration.of_alignment(np.eye(3), 0.2125), share_on_tissue=1.0)
+    labels = {"s1": {"doubts": ["labels are strange"]}}
+    said = summary.doubts([NET], {"s1": registration}, {"s1": True}, [MODEL], labels, [ABLATION], ["s1"])
+    assert said[0].startswith("The tissue of s1 is simulated")
+    assert "s1: labels are strange" in said
+    assert any(s.startswith("a: ") and "on all cells is better" in s and "0.900 against 0.800" in s for s in said)
+    assert any(s.startswith("b: ") and "Algorithm 1 keeps is better" in s and "0.750 against 0.700" in s for s in said)
+    table = summary.ablation_table([ABLATION])
+    assert table["training cells"].tolist() == ["all", "Algorithm 1", "as many at random"] * 2
+
+
+def test_differences_stand_with_their_interval():
+    row = {"sample": "s", "system": "net", "reference": "ridge", "score": "weighted", "n_blocks": 7, "difference": 0.1}
+    rows = [row | {"low": 0.02, "high": 0.18}, row | {"low": None, "high": None}]
+    table = summary.difference_table({"strict": {"differences": rows}})
+    assert table["95 % interval"].tolist() == ["+0.020 to +0.180", "–"]
+    assert table["above ridge"].tolist() == [0.1, 0.1]
 
 
 def test_the_bars_hold_every_system_that_predicts_types_in_every_protocol():

@@ -12,6 +12,9 @@ def models(name, systems=SYSTEMS):
 rule report:
     input:
         scores=evaluations(),
+        comparisons=expand(results("comparison/{protocol}.json"), protocol=config["protocols"]),
+        labels=expand(results("samples/{sample}/annotation.json"), sample=LABELLED),
+        ablations=expand(results("refinement/{encoder}/ablation.json"), encoder=ENCODERS[:1]),
         models=models("model.json"),
         cards=models("card.md"),
         curves=models("training.png", LOOKING),
@@ -52,6 +55,7 @@ rule report:
         envs=sorted(str(path) for path in Path(workflow.basedir, "envs").glob("*.yaml")),
         config=lambda w: config,
         samples=lambda w: SAMPLES,
+        simulated=[sample for sample, row in SAMPLES.items() if row["path"].startswith(SIMULATED)],
         shown=SHOWN,
         code=code("report"),
         template=sha256(Path(workflow.basedir, "workflow/shest/draw/templates/report.html.j2")),

@@ -56,7 +56,7 @@ def figure_picture(path):
     return report.picture(path, caption, f"figures/source_data/figure_{number}")
 
 
-def sections(input, params, evaluations, models, registrations):
+def sections(input, params, evaluations, models, registrations, labels, ablations):
     """The report's sections, those of which this run has something."""
     folder = Path(params.results)
 
@@ -69,6 +69,11 @@ def sections(input, params, evaluations, models, registrations):
     comparators = summary.comparator_table(evaluations)
     scores = [report.table(summary.score_table(evaluations))]
     scores += [report.table(comparators, "Other programs")] if len(comparators) else []
+    comparisons = {Path(path).stem: files.read_json(path) for path in input.comparisons}
+    gaps = summary.difference_table(comparisons)
+    scores += [report.table(gaps, "Paired differences, same cells and blocks")] if len(gaps) else []
+    ablation = [report.table(summary.ablation_table(ablations), "Refinement on trial")]
+    labelled = [report.table(summary.label_table(labels), "Labels")]
     tables = [
         report.table(pd.read_csv(path), f"Table {number}: {caption}")
         for path, (number, caption) in zip(input.tables, TABLES.items(), strict=True)
@@ -85,7 +90,7 @@ def sections(input, params, evaluations, models, registrations):
     blocks = [
         report.Block("scores", "Scores", SCORES, scores),
         report.Block("figures", "Figures", PAPER_FIGURES, tables, [figure_picture(path) for path in input.figures]),
-        report.Block("cells", "Cells", "Every cell of every sample, and why it went on or not.", reasons),
+        report.Block("cells", "Cells", "Every cell of every sample, and why it went on or not.", reasons + labelled),
         report.Block(
             "registration",
             "Registration",
@@ -94,9 +99,7 @@ def sections(input, params, evaluations, models, registrations):
             overlays,
         ),
         report.Block("tiles", "Tiles", "What the encoder sees: window, nucleus; their haematoxylin.", pictures=tiles),
-        report.Block(
-            "refinement", "Refinement", "Algorithm 1, before and after, in both spaces.", pictures=refinements
-        ),
+        report.Block("refinement", "Refinement", ABLATION, ablation, refinements),
         report.Block("training", "Training", pictures=curves),
         report.Block("viewers", "Into the viewers", EXPORTS, links=[str(below(path)) for path in input.exports]),
         report.Block("run", "Run", tables=times, texts=texts),
@@ -109,12 +112,14 @@ def main(input, output, params):
     models = {str(Path(path).parent.relative_to(params.results)): files.read_json(path) for path in input.models}
     registrations = {Path(path).parent.name: Registration.read(path) for path in input.registrations}
     given = {name: bool(row["annotation"]) for name, row in params.samples.items() if row["role"] != "predict"}
+    labels = {Path(path).parent.name: files.read_json(path) for path in input.labels}
+    ablations = [files.read_json(path) for path in input.ablations]
     html = report.render(
         "SHEST report",
         summary.fitted(models.values()),
         summary.headline(evaluations, params.shown["system"]),
-        summary.doubts(evaluations, registrations, given, models.values()),
-        sections(input, params, evaluations, models, registrations),
+        summary.doubts(evaluations, registrations, given, models.values(), labels, ablations, params.simulated),
+        sections(input, params, evaluations, models, registrations, labels, ablations),
     )
     if len(html) > report.LIMIT_MB * 1e6:
         raise InputError(output.html, f"the report would take {len(html) / 1e6:.0f} MB", "Report fewer samples a run")

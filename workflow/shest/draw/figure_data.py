@@ -116,6 +116,8 @@ def f1_rows(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
             score = "\n".join([sample, name, *numbers])
             for e in of_sample:
                 rows.append((score, by(e), getattr(e.types, name), *(e.interval(name) or (np.nan, np.nan))))
+                if e.unrefined:
+                    rows.append((score, f"{by(e)}, unrefined", getattr(e.unrefined[1], name), np.nan, np.nan))
     return pd.DataFrame(rows, columns=F1_COLUMNS)
 
 

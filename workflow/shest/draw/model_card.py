@@ -7,8 +7,10 @@ from shest.score.evaluation import Evaluation
 
 LIMITS = """\
 - Not a medical device. For research on tissue like that of the training samples; never for a decision about a patient.
-- Scores of the `paper` protocol are of cells whose windows overlap training windows. The `strict` scores, and those of
-  validation samples, are the ones to expect on unseen tissue.
+- Scores of the `paper` protocol are of cells that refinement chose by label and embedding; "unrefined" is the score of
+  the same model on all test cells. `strict` scores are of held-out tissue of the same slides; those of validation
+  samples are the ones to expect elsewhere.
+- Correlations within type show what is predicted beyond the type; most of the overall ones is composition.
 - Labels are the training samples' annotation: their errors are learnt too."""
 LIMITS_OF_TYPES = """
 - Types outside the list are never predicted: such a cell gets the nearest of the listed types."""
@@ -17,7 +19,21 @@ LIMITS_OF_EXPRESSION = """
   smooth a map of them looks."""
 LIMITS_OF_PROBABILITY = """
 - The probability is calibrated on tissue composed like the validation part; elsewhere it can be too sure."""
-HEADER = ("sample", "protocol", "role", "cells", "weighted F1", "macro F1", "median R", "ECE")
+HEADER = (
+    "sample",
+    "protocol",
+    "role",
+    "cells",
+    "weighted F1",
+    "95 %",
+    "blocks",
+    "± folds",
+    "unrefined (cells)",
+    "macro F1",
+    "median R",
+    "within type",
+    "ECE",
+)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -32,9 +48,23 @@ def _number(value: float | None) -> str:
 def score_row(evaluation: Evaluation) -> list[str]:
     """One row of the score table; – for what the system does not predict."""
     types, pearson, calibration = evaluation.types, evaluation.pearson, evaluation.calibration
-    values = [types.weighted, types.macro] if types else [None, None]
-    values += [pearson["median"] if pearson else None, calibration["ece_after"] if calibration else None]
-    return [evaluation.sample, evaluation.protocol, evaluation.role, f"{evaluation.n:,}", *map(_number, values)]
+    low, high = evaluation.interval("weighted") or (None, None)
+    unrefined = evaluation.unrefined
+    return [
+        evaluation.sample,
+        evaluation.protocol,
+        evaluation.role,
+        f"{evaluation.n:,}",
+        _number(types.weighted if types else None),
+        "–" if low is None else f"{low:.3f}–{high:.3f}",
+        str(evaluation.intervals.get("n_blocks", "–")),
+        _number(evaluation.spread.get("weighted")),
+        "–" if unrefined is None else f"{unrefined[1].weighted:.3f} ({unrefined[0]:,})",
+        _number(types.macro if types else None),
+        _number(pearson["median"] if pearson else None),
+        _number(pearson.get("within_type") if pearson else None),
+        _number(calibration["ece_after"] if calibration else None),
+    ]
 
 
 def card(info: Mapping[str, Any], evaluations: Sequence[Evaluation] = ()) -> str:
