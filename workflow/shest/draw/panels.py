@@ -16,6 +16,7 @@ POINTS = 40_000  # drawn at most in a scatter plot
 VIOLIN = 1_000  # cells a type, at most, that a violin of markers is drawn from
 SEED = 42
 BAR_UM = 5.0
+SET, HATCHES = len(COLOURBLIND), ("", "////", "....")  # of bars, where colours are too few
 
 
 def placeholder(axis: Axes, why: str) -> None:
@@ -74,24 +75,18 @@ def bars(axis: Axes, scores: pd.DataFrame, title: str) -> pd.DataFrame:
         return scores
     groups, names = list(dict.fromkeys(scores["score"])), list(dict.fromkeys(scores["by"]))
     width = 0.8 / max(scores.groupby("score").size())
-    for number, name in enumerate(names):
-        axis.bar(0, 0, label=name, color=COLOURBLIND[number % len(COLOURBLIND)])
+    looks = {name: {"color": COLOURBLIND[k % SET], "hatch": HATCHES[k // SET % 3]} for k, name in enumerate(names)}
+    for name in names:
+        axis.bar(0, 0, label=name, edgecolor="white", linewidth=0, **looks[name])
+    text = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 6, "path_effects": _halo("white")}
     for centre, group in enumerate(groups):
         rows = scores[scores["score"] == group]
         x = centre + (np.arange(len(rows)) - (len(rows) - 1) / 2) * width
-        colours = [COLOURBLIND[names.index(name) % len(COLOURBLIND)] for name in rows["by"]]
-        axis.bar(x, rows["value"], width * 0.92, color=colours)
+        for at, value, name in zip(x, rows["value"], rows["by"], strict=True):
+            axis.bar(at, value, width * 0.92, edgecolor="white", linewidth=0, **looks[name])
+            axis.text(at, 0.02, f"{value:.2f}", **text)
         errors = np.abs(rows[["low", "high"]].to_numpy(float).T - rows["value"].to_numpy(float))
-        axis.errorbar(x, rows["value"], errors, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
-        for at, value in zip(x, rows["value"], strict=True):
-            style_of_text = {
-                "rotation": 90,
-                "ha": "center",
-                "va": "bottom",
-                "fontsize": 6,
-                "path_effects": _halo("white"),
-            }
-            axis.text(at, 0.02, f"{value:.2f}", **style_of_text)
+        axis.errorbar(x, rows["value"], errors, fmt="none", ecolor="0.4", elinewidth=0.8, capsize=1.5)
     axis.set_xticks(range(len(groups)), groups, fontsize=6)
     axis.set(ylim=(0, 1), title=title)
     axis.legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

@@ -39,13 +39,13 @@ def draw_training(history: pd.DataFrame, title: str, path: str | Path) -> None:
     parts = list(dict.fromkeys(history["part"]))
     heights = [2, 1] if history["gradient_norm"].notna().any() else [2]
     columns = max(len(parts), 1)
-    size = 4.5 * columns, sum(heights) * 5 / 3
+    size = 4.5 * columns, sum(heights) * 5 / 3 if parts else 1
     figure, axes = plt.subplots(len(heights), columns, figsize=size, height_ratios=heights, sharex="col", squeeze=False)
     for column, part in zip(axes.T, parts, strict=False):
         rows = history[history["part"] == part]
         epochs = rows["train_loss"].notna().any()
         _losses(column[0], rows, epochs)
-        step, loss = PARTS.get(part, ("step", "loss"))
+        step, loss = PARTS.get(part.split(",")[0], ("step", "loss"))
         column[0].set(title=part, ylabel=loss, xscale="linear" if epochs else "log")
         for _, member in rows.groupby("member") if len(heights) > 1 else ():
             column[1].plot(member["step"], member["gradient_norm"], color="0.4", lw=1)
@@ -65,5 +65,5 @@ def _losses(axis: plt.Axes, rows: pd.DataFrame, epochs: bool) -> None:
             axis.plot(member["step"], member["train_loss"], color="0.6", lw=1, label=names[0])
         axis.plot(member["step"], member["val_loss"], color="C0", lw=1, label=names[1])
         kept = member[member["best"].astype(bool)].tail(1)
-        axis.plot(kept["step"], kept["val_loss"], "o", color="C3", ms=4, label=names[2])
+        axis.plot(kept["step"], kept["val_loss"], "o", color="C3", ms=4, label=names[2] if len(kept) else None)
     axis.legend(frameon=False)
