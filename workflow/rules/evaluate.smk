@@ -18,7 +18,6 @@ rule evaluate:
     output:
         scores=results("evaluation/{system}/{protocol}/{sample}.{unit}.json"),
         genes=results("evaluation/{system}/{protocol}/{sample}.{unit}.genes.csv"),
-        markers=results("evaluation/{system}/{protocol}/{sample}.{unit}.markers.csv"),
         scored=results("evaluation/{system}/{protocol}/{sample}.{unit}.scored.parquet"),
     log:
         results("logs/evaluate/{system}/{protocol}/{sample}.{unit}.log"),
@@ -40,6 +39,32 @@ rule evaluate:
         "Scoring {wildcards.sample} ({wildcards.system}, {wildcards.protocol})"
     script:
         "../scripts/evaluate.py"
+
+
+rule markers:
+    input:
+        scored=results("evaluation/{system}/{protocol}/{sample}.{unit}.scored.parquet"),
+        genes=results("evaluation/{system}/{protocol}/{sample}.{unit}.genes.csv"),
+        ingest=results("samples/{sample}/ingest.json"),
+        store=results("samples/{sample}/sdata.zarr"),
+    output:
+        markers=results("evaluation/{system}/{protocol}/{sample}.{unit}.markers.csv"),
+    log:
+        results("logs/markers/{system}/{protocol}/{sample}.{unit}.log"),
+    benchmark:
+        results("benchmarks/markers/{system}/{protocol}/{sample}.{unit}.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(3000, tables=60),
+        runtime=from_input_size(15, tables=1),
+    params:
+        code=code("markers"),
+    message:
+        "Scoring marker genes of {wildcards.sample}"
+    script:
+        "../scripts/markers.py"
 
 
 rule model_card:

@@ -11,7 +11,7 @@ from shest.io.counts import read_counts
 from shest.io.registration import Registration
 from shest.labels import training_set
 from shest.labels.training_set import rows_of
-from shest.score import comparators, evaluate, markers, metrics
+from shest.score import comparators, evaluate, metrics
 from shest.score.evaluation import Evaluation
 
 LABELS = {"label": "cell_type", "table_label": "table_type"}  # columns of annotation.parquet
@@ -156,10 +156,8 @@ def unseen_of_table(table, role, protocol):
 
 def write(output, result, genes, scored, kept, pixel):
     """Write the evaluation, and the tables that figures are drawn of."""
-    marker_scores = markers.scores(scored.counts, scored.cell_type, scored.genes)
-    for path, table in ((output.genes, genes), (output.markers, marker_scores)):
-        with files.atomic_write(path) as tmp_path:
-            table.to_csv(tmp_path, index=False, float_format="%.6g")
+    with files.atomic_write(output.genes) as tmp_path:
+        genes.to_csv(tmp_path, index=False, float_format="%.6g")
     columns = kept[["label", "predicted", "fold"]].reset_index(names="cell_id")
     columns = columns.assign(block=scored.block, x=pixel[:, 0], y=pixel[:, 1])
     with files.atomic_write(output.scored) as tmp_path:

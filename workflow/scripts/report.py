@@ -15,8 +15,13 @@ from shest.io.registration import Registration
 from shest.score.evaluation import Evaluation
 
 SCORES = """\
-F1 of types, and Pearson R over all measured genes, of every system on the same cells. Samples of role train: cells that
-were held out."""
+F1 of types, and Pearson R over all measured genes, of every system on the same cells. Training samples, strict: every
+labelled cell, by a model of a fold that held it out; paper: the refined test part. Intervals are over spatial blocks,
+whose number stands beside them; ± is the spread over folds. R within type is what is left of R once both sides are
+centred by the cell's true type."""
+ABLATION = """\
+Algorithm 1, before and after, in both spaces. The table puts it on trial: the linear system, on the same folds, fitted
+on all training cells, on those it keeps, and on as many of each type drawn at random."""
 PAPER_FIGURES = """\
 The paper's figures and tables, from this run's results. For print: the .pdf of the same name in figures/."""
 EXPORTS = """\

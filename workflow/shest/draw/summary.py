@@ -22,7 +22,7 @@ SELECTED = (
     "all of them its weighted F1 is {all:.3f}, not {score:.3f}. The published protocol scores chosen cells."
 )
 REFINEMENT = {
-    True: "{0}: on the same folds, training on all cells is better than on those that Algorithm 1 keeps (weighted F1 of "
+    True: "{0}: on the same folds, training on all cells is better than on what Algorithm 1 keeps (weighted F1 of "
     "linear {1:.3f} against {2:.3f}; as many removed at random: {3:.3f}).",
     False: "{0}: on the same folds, training on what Algorithm 1 keeps is better than on all cells (weighted F1 "
     "of linear {2:.3f} against {1:.3f}; as many removed at random: {3:.3f}).",

@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
-import squidpy as sq
 from scipy import sparse
 from scipy.stats import wasserstein_distance
+from sklearn.neighbors import kneighbors_graph
 
 from shest.score import metrics
 from shest.score.evaluation import TypeScores
@@ -147,13 +146,10 @@ def score_expression(scored: Scored, read: Reader, threads: int = 1) -> tuple[pd
 
 
 def neighbour_graph(xy: np.ndarray) -> sparse.csr_matrix | None:
-    """Connect each cell to its nearest neighbours by squidpy, rows summing to 1; None where there are too few cells."""
+    """Connect each cell to its nearest neighbours, rows summing to 1; None where there are too few cells."""
     if len(xy) <= NEIGHBOURS:
         return None
-    cells = ad.AnnData(np.zeros((len(xy), 1), np.float32), obsm={"spatial": xy})
-    sq.gr.spatial_neighbors_knn(cells, n_neighs=NEIGHBOURS)
-    graph = sparse.csr_matrix(cells.obsp["spatial_connectivities"], dtype=np.float64)
-    return sparse.diags(1 / np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1)) @ graph
+    return sparse.csr_matrix(kneighbors_graph(xy, NEIGHBOURS)) / NEIGHBOURS
 
 
 def _moran_summary(genes: pd.DataFrame) -> dict:
