@@ -57,7 +57,7 @@ def make(folder: Path, height: int) -> int:
     table.write_zarr(store / "tables" / "table")
     to_um = [[MPP, 0, 0], [0, MPP, 0], [0, 0, 1]]
     to_he = [[1 / MPP, 0, 0], [0, 1 / MPP, 0], [0, 0, 1]]
-    facts = {"he_to_um": to_um, "um_to_he": to_he, "mpp_x": MPP, "mpp_y": MPP}
+    facts = {"he_to_um": to_um, "um_to_he": to_he, "mpp_x": MPP, "mpp_y": MPP, "rotation": 0.0, "mirror": False}
     (folder / "registration.json").write_text(json.dumps(facts))
     return len(ids)
 
@@ -67,17 +67,13 @@ def run_script(rule: str, folder: Path, threads: int, block: int) -> None:
     import pandas  # noqa: F401
 
     given = SimpleNamespace(
+        store=folder / "sdata.zarr",
         registration=folder / "registration.json",
         cells=folder / "cells.parquet",
         outlines=folder / "outlines.parquet",
         index=folder / "tiles" / "tiles.json",
     )
-    params = SimpleNamespace(
-        store=folder / "sdata.zarr",
-        limits={"min_um": 2, "max_um": 16, "max_mean_grey": 230},
-        window_um=16,
-        block_px=block,
-    )
+    params = SimpleNamespace(limits={"min_um": 2, "max_um": 16, "max_mean_grey": 230}, window_um=16, block_px=block)
     stand_in = SimpleNamespace(
         input=given, output=given, params=params, threads=threads, log=[str(folder / f"{rule}.log")]
     )
@@ -88,9 +84,20 @@ def run_script(rule: str, folder: Path, threads: int, block: int) -> None:
 
 def measure(rule: str, folder: Path, threads: int, block: int) -> tuple[float, float]:
     """Seconds and peak of anonymous memory, MB, of a rule's script in a fresh process."""
-    from memory import Peak
+    from support.memory import Peak
 
-    command = [sys.executable, __file__, str(folder), "--rule", rule, "--threads", str(threads), "--block", str(block)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmark.big_slide",
+        str(folder),
+        "--rule",
+        rule,
+        "--threads",
+        str(threads),
+        "--block",
+        str(block),
+    ]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     with Peak(child.pid) as peak:
         said, _ = child.communicate()

@@ -24,11 +24,12 @@ from support.memory import Peak
 
 from shest.core import files
 from shest.io import store
+from shest.io.registration import Registration
 from shest.simulate.profiles import read_markers
 from shest.simulate.slide import simulate_slide
 from shest.simulate.spec import Slide
 from shest.tiles import blocks, quadruple, raster, shards
-from shest.tissue import cells, register
+from shest.tissue import cells
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -62,7 +63,7 @@ def read_bundle(folder: Path) -> Source:
     image = np.ascontiguousarray(np.moveaxis(image, -1, 0) if image.shape[-1] == 3 else image)
     specs = json.loads((folder / "experiment.xenium").read_text())
     matrix = np.loadtxt(folder / f"{folder.name}_he_imagealignment.csv", delimiter=",")
-    found = register.registration(matrix, specs["pixel_size"])
+    found = Registration.of_alignment(matrix, specs["pixel_size"])
     corners = pd.read_parquet(folder / "nucleus_boundaries.parquet")
     label = corners["label_id"] if "label_id" in corners else corners["cell_id"]
     ring = np.unique(label, return_inverse=True)[1]
@@ -71,7 +72,7 @@ def read_bundle(folder: Path) -> Source:
     outlines = shapely.polygons(shapely.linearrings(xy, indices=ring[order]))
     first = np.unique(ring[order], return_index=True)[1]
     names = corners["cell_id"].to_numpy(str)[order][first]
-    ids, polygons = cells.nucleus_of_each_cell(names, store.transform_outlines(outlines, found["um_to_he"]))
+    ids, polygons = cells.nucleus_of_each_cell(names, store.transform_outlines(outlines, found.um_to_he))
     mpp = found["mpp_x"], found["mpp_y"]
     grey = cells.grey_by_block(image, BLOCK_PX, 1)
     table = cells.cell_table(ids, ids, polygons, image.shape[1:], mpp, LIMITS, 16, grey)

@@ -98,11 +98,11 @@ def test_an_image_ends_half_a_pixel_beyond_its_last_centre():
 
 def test_a_window_may_end_with_the_image():
     """64 px windows: from 0 to 63 and up to the last pixel, not one further."""
-    assert reasons({"a": ellipse(32, 32, 30, 30), "b": ellipse(31.4, 32, 30, 30)}) == {
+    assert reasons({"a": ellipse(31.2, 32, 30, 30), "b": ellipse(30.8, 32, 30, 30)}) == {
         "a": "kept",
         "b": "window_off_image",
     }
-    assert reasons({"a": ellipse(468.4, 368.4, 30, 30), "b": ellipse(468.6, 368.4, 30, 30)}) == {
+    assert reasons({"a": ellipse(467.8, 367.8, 30, 30), "b": ellipse(468.2, 367.8, 30, 30)}) == {
         "a": "kept",
         "b": "window_off_image",
     }
@@ -142,7 +142,7 @@ def test_mean_grey_is_the_luma_of_the_window_whatever_the_blocks(block_px, threa
     nuclei = {f"c{n}": ellipse(*rng.uniform(40, 360, 2), 30, 30) for n in range(40)}
     table = judge(nuclei, image, block_px=block_px, threads=threads)
     for row in table.itertuples():
-        x, y = (int(np.floor(c - 32 + 0.5)) for c in (row.x, row.y))
+        x, y = (int(np.floor(c - 32 + 1)) for c in (row.x, row.y))
         window = image[:, y : y + 64, x : x + 64].astype(float)
         expected = (0.299 * window[0] + 0.587 * window[1] + 0.114 * window[2]).mean()
         assert row.mean_grey == pytest.approx(expected, abs=1e-9)

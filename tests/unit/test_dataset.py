@@ -28,8 +28,7 @@ def split_table():
 
 def refined(split, lost):
     return {
-        s: pd.DataFrame({"cell_id": part["id"], "kept": ~part["id"].isin(lost)})
-        for s, part in split.groupby("sample")
+        s: pd.DataFrame({"cell_id": part["id"], "kept": ~part["id"].isin(lost)}) for s, part in split.groupby("sample")
     }
 
 

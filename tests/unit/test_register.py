@@ -1,10 +1,13 @@
 """The affine between H&E pixels and micrometres."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
 
 from shest.io import store
+from shest.io.registration import Registration
 from shest.tissue import register
 
 
@@ -20,12 +23,21 @@ def affine(mpp_x, mpp_y, degrees, mirror):
 def test_scale_rotation_and_mirror_come_out_of_the_alignment(degrees, mirror):
     to_um = affine(0.2738, 0.2512, degrees, mirror)
     to_morphology = np.diag([1 / 0.2125, 1 / 0.2125, 1]) @ to_um
-    found = register.registration(to_morphology, 0.2125)
-    assert found["he_to_um"] == pytest.approx(to_um)
-    assert np.array(found["um_to_he"]) @ to_um == pytest.approx(np.eye(3), abs=1e-9)
-    assert (found["mpp_x"], found["mpp_y"]) == pytest.approx((0.2738, 0.2512))
-    assert found["rotation"] == pytest.approx(degrees)
-    assert found["mirror"] is mirror
+    found = Registration.of_alignment(to_morphology, 0.2125)
+    assert found.he_to_um == pytest.approx(to_um)
+    assert found.um_to_he @ to_um == pytest.approx(np.eye(3), abs=1e-9)
+    assert found.mpp == pytest.approx((0.2738, 0.2512))
+    assert found.rotation == pytest.approx(degrees)
+    assert found.mirror is mirror
+    assert found.to_um(np.array([[0.0, 0.0], [10.0, 0.0]]))[0] == pytest.approx([30.0, -12.0])
+
+
+def test_a_registration_survives_the_disk(tmp_path):
+    found = replace(Registration.of_alignment(affine(0.3, 0.25, 12, True), 1.0), share_on_tissue=0.75)
+    found.write(tmp_path / "registration.json")
+    again = Registration.read(tmp_path / "registration.json")
+    assert np.array_equal(again.he_to_um, found.he_to_um)
+    assert (again.mpp, again.mirror, again.share_on_tissue) == (found.mpp, True, 0.75)
 
 
 def test_outlines_go_to_pixels_and_back():

@@ -18,8 +18,9 @@ from shest.core import files
 from shest.draw import contact_sheet
 from shest.io import store
 from shest.io.outlines import read_outlines, write_outlines
+from shest.io.registration import Registration
 from shest.tiles import quadruple, shards
-from shest.tissue import cells, register
+from shest.tissue import cells
 
 LIMITS = {"min_um": 2, "max_um": 16, "max_mean_grey": 230}
 KIT = Path(os.environ.get("SHEST_KIT", Path(__file__).parents[2] / ".." / "shared" / "data" / "kit"))
@@ -135,7 +136,7 @@ def test_every_tile_equals_the_oracle(tmp_path, field):
 def oracle_tile(image, outline, height, width):
     """Straight from the definition: centroid, origin, crop, tile."""
     centre = outline.centroid
-    x, y = int(np.floor(centre.x - width / 2 + 0.5)), int(np.floor(centre.y - height / 2 + 0.5))
+    x, y = int(np.floor(centre.x - width / 2 + 1)), int(np.floor(centre.y - height / 2 + 1))
     window = np.moveaxis(image[:, y : y + height, x : x + width], 0, -1)
     return oracle.tile(window, shapely.get_coordinates(outline.exterior), (x, y))
 
@@ -154,11 +155,11 @@ def test_the_same_tissue_under_four_affines_gives_the_same_tiles(tmp_path, field
     image, ids, outlines = field
     seen = []
     for n, matrix in enumerate(affines()):
-        found = register.registration(matrix, PIXEL_UM)
-        in_um = store.transform_outlines(outlines, found["he_to_um"])  # as the bundle would give them
-        back = store.transform_outlines(in_um, found["um_to_he"])
+        found = Registration.of_alignment(matrix, PIXEL_UM)
+        in_um = store.transform_outlines(outlines, found.he_to_um)  # as the bundle would give them
+        back = store.transform_outlines(in_um, found.um_to_he)
         (tmp_path / str(n)).mkdir()
-        cut_tiles(tmp_path / str(n), image, ids, back, (found["mpp_x"], found["mpp_y"]))
+        cut_tiles(tmp_path / str(n), image, ids, back, found.mpp)
         seen.append(contents(tmp_path / str(n) / "tiles"))
         del seen[-1]["tiles.json"]  # its mpp carries the affine's last digits
     assert len(seen[0]) > 10
@@ -327,13 +328,13 @@ def test_tiles_of_the_kit_equal_the_oracle(tmp_path, bundle):
     pixel = json.loads((folder / "experiment.xenium").read_text())["pixel_size"]
     corners = pd.read_parquet(folder / "nucleus_boundaries.parquet")
     key = "label_id" if "label_id" in corners else "cell_id"
-    to_he = register.registration(matrix, pixel)
+    to_he = Registration.of_alignment(matrix, pixel)
     outlines, ids = [], []
     for _, part in corners.groupby(key):
         xy = np.column_stack([part[["vertex_x", "vertex_y"]].to_numpy(float) / pixel, np.ones(len(part))])
         outlines.append(shapely.Polygon((xy @ np.linalg.inv(matrix).T)[:, :2]))
         ids.append(part["cell_id"].iloc[0])
-    mpp = to_he["mpp_x"], to_he["mpp_y"]
+    mpp = to_he.mpp
     table, index = cut_tiles(tmp_path, image, np.array(ids, str), np.array(outlines), mpp, block_px=2048)
     assert table["kept"].mean() > 0.9
     largest = {}
