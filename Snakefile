@@ -50,6 +50,7 @@ localrules:
     check,
     embed,
     model_card,
+    compare,
     figures,
 
 

@@ -137,7 +137,7 @@ def test_slurmd_that_dies_in_the_middle_of_a_job_harms_nothing(copy, finished, s
 
 
 def test_a_job_that_outgrows_its_memory_is_killed_and_tried_again_with_more(copy, submit, node):
-    target = f"{R}/sim_lung/annotation.parquet"
+    target = f"{R}/samples/sim_lung/annotation.parquet"
     before = (copy / target).read_bytes()
     seen = set(node.ask("squeue", "-h", "--states=all", "-o", "%i").split())
     run = submit(copy, "--forcerun", "annotate", "--set-resources", "annotate:mem_mb=attempt * 450", "--", target)
