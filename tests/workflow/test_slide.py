@@ -123,7 +123,7 @@ def test_a_slides_files_keep_the_contracts_of_a_bundles(run):
     assert set(place) == set(other)
     assert place["he_to_um"] == [[0.2512, 0, 0], [0, 0.2512, 0], [0, 0, 1]]
     assert place["share_on_tissue"] == pytest.approx(other["share_on_tissue"], abs=0.05)
-    tables = [pd.read_parquet(sample / "cells.parquet") for sample in both]
+    tables = [pd.read_parquet(sample / "cells.parquet") for sample in folders]
     assert list(tables[0].dtypes) == list(tables[1].dtypes)
     both = tables[0].merge(tables[1], on="cell_id")
     assert len(both) == len(tables[0]) == (tables[1]["reason"] != "no_nucleus").sum()
