@@ -117,9 +117,8 @@ def test_a_bundles_cells_are_predicted_alike_from_the_plain_slide(run, protocol)
 
 def test_a_slides_files_keep_the_contracts_of_a_bundles(run):
     folder = run[0] / R
-    place, other = (
-        json.loads((folder / "samples" / s / "registration.json").read_text()) for s in ("plain", "sim_lung")
-    )
+    folders = [folder / "samples" / sample for sample in ("plain", "sim_lung")]
+    place, other = (json.loads((sample / "registration.json").read_text()) for sample in folders)
     assert set(place) == set(other)
     assert place["he_to_um"] == [[0.2512, 0, 0], [0, 0.2512, 0], [0, 0, 1]]
     assert place["share_on_tissue"] == pytest.approx(other["share_on_tissue"], abs=0.05)

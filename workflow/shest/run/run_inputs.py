@@ -9,6 +9,7 @@ from shest.encode.spec import local_weights
 from shest.fetch.sources import published_name, published_parts
 from shest.io.geojson import NUCLEI_REMEDY
 from shest.io.xenium_files import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
+from shest.labels.split import group_of
 from shest.run import config as settings
 
 COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
@@ -66,7 +67,9 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
         samples[row.get("sample")] = _with_files(row | resolved)
     if len(findings.problems) > known:
         return None
-    _check_figures(filled["figures"], samples, findings)
+    _check_figures(filled["figures"], samples, list(filled["systems"]), findings)
+    _check_groups(filled["split"]["by"], samples, findings)
+    _check_prior(filled["annotate"], samples, findings)
     comparators = _comparators(filled["evaluate"]["comparators"], samples, paths, findings)
     if len(findings.problems) > known:
         return None
@@ -154,8 +157,34 @@ def _with_files(row: dict) -> dict:
     return row
 
 
-def _check_figures(figures: dict, samples: dict[str, dict], findings: Findings) -> None:
-    """Note samples that figures should show and cannot."""
+def _check_groups(by: str, samples: dict[str, dict], findings: Findings) -> None:
+    """Note training samples of which none could be held out as a whole."""
+    rows = {name: row for name, row in samples.items() if row["role"] == "train"}
+    if by != "block" and len({group_of(name, row, by) for name, row in rows.items()}) < 2:
+        findings.problem(
+            "split.by",
+            f"there is one {by} to train on, and none is left where it is held out",
+            "Add training samples, or set split.by to block",
+        )
+
+
+def _check_prior(annotate: dict, samples: dict[str, dict], findings: Findings) -> None:
+    """Note samples without the table that their prior should come from."""
+    without = [n for n, row in samples.items() if row["role"] != "predict" and not row.get("annotation")]
+    if annotate["prior"] == "table" and without:
+        findings.problem(
+            "annotate.prior",
+            f"table, and there is none for {', '.join(without)}",
+            "Set it to auto or estimated, or name a table in column annotation",
+        )
+
+
+def _check_figures(figures: dict, samples: dict[str, dict], systems: list[str], findings: Findings) -> None:
+    """Note samples and systems that figures should show and cannot."""
+    if figures.get("system", systems[0]) not in systems:
+        findings.problem(
+            "figures.system", f"no system {figures['system']} in systems", did_you_mean(figures["system"], systems)
+        )
     wanted = [("training", name, "train") for name in [figures.get("training")] if name]
     wanted += [("external", name, "validation") for name in figures.get("external", [])]
     for key, name, role in wanted:
