@@ -91,3 +91,19 @@ def test_results_of_an_earlier_version_are_not_mixed_with_new_ones(folder):
     run, problems = load(folder, {"results": str(folder / "out")})
     assert run is None
     assert ["was written by an earlier version with another layout" in problem for problem in problems] == [True]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"figures": {"system": "shst"}}, "figures.system: no system shst in systems. Did you mean shest?"),
+        ({"split": {"by": "sample"}}, "there is one sample to train on, and none is left where it is held out"),
+        ({"split": {"by": "patient"}}, "there is one patient to train on"),
+        ({"annotate": {"prior": "table"}}, "annotate.prior: table, and there is none for a, b"),
+        ({"systems": {"x": {"kind": "linear", "encoder": "y"}}}, "systems.x.encoder: y is not among encoders"),
+    ],
+)
+def test_settings_that_cannot_go_together_are_said(folder, change, said):
+    run, problems = load(folder, change)
+    assert run is None
+    assert any(said in problem for problem in problems), problems
