@@ -1,5 +1,6 @@
 """What a rule's digest of code covers: the modules that its script really imports, and no others."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,12 +15,24 @@ from shest.systems import base
 NOT_DIGESTED = {"embed", "embed_views", "index_embeddings", "fetch", "fetch_weights", "resolve_encoder"}
 """Scripts without a digest: what is encoded is named by its fingerprint, what is fetched by its address."""
 
-SHOW = """
+CHANGE = """
+import json
 import sys
 from pathlib import Path
+
+root = Path(sys.argv[1])
+sys.path.insert(0, str(root))
 from shest.core.provenance import code_digest
-for script in sorted(Path(sys.argv[1]).glob("*.py")):
-    print(script.stem, code_digest(script.resolve()))
+
+scripts = {script.stem: script.resolve() for script in sorted((root / "scripts").glob("*.py"))}
+digests = lambda: {name: code_digest(script) for name, script in scripts.items()}
+before, changed = digests(), {}
+for path in sorted((root / "shest").rglob("*.py")):
+    text = path.read_text()
+    path.write_text(text + "# changed\\n")
+    changed[str(path.relative_to(root))] = [name for name, digest in digests().items() if digest != before[name]]
+    path.write_text(text)
+print(json.dumps(changed))
 """
 
 
@@ -60,23 +73,14 @@ def test_the_closure_is_what_the_import_graph_says(root, graph):
 def test_a_changed_module_changes_the_digests_of_those_that_import_it_and_of_no_others(root, graph, tmp_path):
     copy = tmp_path / "workflow"
     shutil.copytree(root / "workflow", copy, ignore=shutil.ignore_patterns("__pycache__"))
-
-    def digests() -> dict[str, str]:
-        code = f"import sys; sys.path.insert(0, {str(copy)!r})\n{SHOW}"
-        done = subprocess.run([sys.executable, "-c", code, str(copy / "scripts")], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return dict(line.split() for line in done.stdout.splitlines())
-
-    before = digests()
-    importers = {s: reached(graph, root / f"workflow/scripts/{s}.py") for s in before}
-    for module in sorted(graph.modules):
-        path = copy.joinpath(*module.split("."))
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        text = path.read_text()
-        path.write_text(text + "\n# changed\n")
-        changed = {s for s, digest in digests().items() if digest != before[s]}
-        path.write_text(text)
-        assert changed == {s for s, modules in importers.items() if module in modules}, module
+    done = subprocess.run([sys.executable, "-c", CHANGE, str(copy)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    changed = {named(provenance.ROOT / path): set(scripts) for path, scripts in json.loads(done.stdout).items()}
+    assert set(changed) == set(graph.modules)
+    importers = {s.stem: reached(graph, s) for s in (root / "workflow/scripts").glob("*.py")}
+    for module, scripts in changed.items():
+        assert scripts == {s for s, modules in importers.items() if module in modules}, module
+    assert changed["shest.core.errors"] > changed["shest.labels.split"] >= {"split", "predict"}
 
 
 def test_every_rule_that_computes_carries_the_digest_of_its_own_script(root, rules):
