@@ -7,14 +7,6 @@ WITH_TABLE = [name for name, row in SAMPLES.items() if row["annotation"]]
 WITH_COMPARATORS = [name for name, entries in COMPARATORS.items() if entries]
 
 
-def sample_files(wildcards):
-    """Files of a sample that are read, but for those that hold labels."""
-    row = SAMPLES[wildcards.sample]
-    if row["platform"] == "slide":
-        return [row["path"]]
-    return [row["he_image"], row["alignment"], *bundle_files(wildcards)]
-
-
 rule check_sample:
     input:
         files=sample_files,

@@ -121,3 +121,11 @@ def label_checks(wildcards):
     """The checks of what a sample's cells are labelled by: the reference, and a pathologist's table where one is given."""
     table = [results("samples/{sample}/check_table.json")] if SAMPLES[wildcards.sample]["annotation"] else []
     return [results("check/reference.json"), *table]
+
+
+def sample_files(wildcards):
+    """Files of a sample that are read, but for those that hold labels."""
+    row = SAMPLES[wildcards.sample]
+    if row["platform"] == "slide":
+        return [row["path"]]
+    return [row["he_image"], row["alignment"], *bundle_files(wildcards)]

@@ -1,13 +1,5 @@
 """One HTML file that says what was made of what, how good it is, and what to doubt."""
 
-# Systems that look at their units; what the others predict is the same everywhere.
-LOOKING = [system for system in SYSTEMS if spec(system).reads != "nothing"]
-
-
-def models(name, systems=SYSTEMS):
-    """A file of the deployed model of each of some systems, in each protocol."""
-    return [results(f"models/{s}/{p}/{DEPLOYED[p]}/{name}") for s in systems for p in config["protocols"]]
-
 
 rule report:
     input:
@@ -51,7 +43,7 @@ rule report:
         mem_mb=from_input_size(2000, scores=10, figures=3, overlays=3, tiles=3),
         runtime=from_input_size(10, scores=1),
     params:
-        results=RESULTS,
+        results=lambda w: RESULTS,
         envs=sorted(str(path) for path in Path(workflow.basedir, "envs").glob("*.yaml")),
         config=lambda w: config,
         samples=lambda w: SAMPLES,

@@ -35,6 +35,10 @@ def spec(system):
     return base.spec_of(SYSTEMS[system]["kind"])
 
 
+# Systems that look at their units; what the others predict is the same everywhere.
+LOOKING = [system for system in SYSTEMS if spec(system).reads != "nothing"]
+
+
 def code_files(system):
     """Module that a system is implemented in: its code is not imported by the scripts, but by what the config says."""
     return module_file(spec(system).module)
@@ -118,3 +122,8 @@ def further_views_minutes(wildcards, input, attempt, threads):
 def fit_minutes(wildcards, input, attempt, threads):
     """Time to fit a system."""
     return training_minutes(SYSTEMS[wildcards.system], input, attempt, threads)
+
+
+def models(name, systems=SYSTEMS):
+    """A file of the deployed model of each of some systems, in each protocol."""
+    return [results(f"models/{s}/{p}/{DEPLOYED[p]}/{name}") for s in systems for p in config["protocols"]]
