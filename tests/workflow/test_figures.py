@@ -77,7 +77,7 @@ def test_figures_4_and_5_show_the_scores(results, external):
 def test_f1_is_drawn_of_every_system_in_every_protocol(results, figure, panel, sample):
     drawn = data(results, figure, panel).set_index("by")
     paths = sorted((results / "evaluation").glob(f"*/*/{sample}.cells.json"))
-    assert len(paths) == 6
+    assert len(paths) == 4
     for scores in map(Evaluation.read, paths):
         name = f"{scores.system}, {scores.protocol}"
         values = {name: scores.types} | ({f"{name}, unrefined": scores.unrefined[1]} if scores.unrefined else {})
@@ -155,9 +155,9 @@ def test_make_figures_draws_all_again_and_touches_no_model(snake, copy_of_tiny, 
 
 
 def test_figures_show_the_system_that_the_config_names(snake, copy_of_tiny, changed):
-    config = changed(figures={"system": "mean", "protocol": "paper"})
+    config = changed(figures={"system": "linear", "protocol": "paper"})
     before = {path: path.read_bytes() for path in (copy_of_tiny / R / "figures").glob("figure_[45].png")}
     snake(copy_of_tiny, "--", *(f"{R}/figures/{path.name}" for path in before), config=config)
     assert all(path.read_bytes() != content for path, content in before.items())
-    shown = Evaluation.read(copy_of_tiny / R / "evaluation/mean/paper/sim_lung.cells.json")
+    shown = Evaluation.read(copy_of_tiny / R / "evaluation/linear/paper/sim_lung.cells.json")
     assert data(copy_of_tiny / R, "5", "B").drop(columns="label").to_numpy().tolist() == shown.types.counts

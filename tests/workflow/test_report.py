@@ -90,7 +90,7 @@ def test_the_numbers_of_the_report_are_those_of_the_evaluation(driver, tiny):
     cards = driver.execute_script("return document.querySelector('.cards').innerText")
     table = driver.execute_script("return document.querySelector('#scores ~ .wide').innerText")
     evaluations = [Evaluation.read(path) for path in (tiny / "results/tiny/evaluation").rglob("*.json")]
-    assert len(evaluations) == 12
+    assert len(evaluations) == 8
     for scores in evaluations:
         assert f"{scores.types.weighted:.3f}" in table
         assert scores.system in table

@@ -68,7 +68,7 @@ def test_a_system_from_outside_runs_through_the_whole_workflow(installed, snake,
     output = snake(copy_of_tiny, config=config, PYTHONPATH=str(installed)).stdout
     for job in ("Fitting nearest", "Predicting sim_lung (nearest", "Scoring sim_lung (nearest", "Figure 4", "report"):
         assert job in output, job
-    for job in ("Reading the bundle", "Embedding sim", "Refining", "Fitting shest", "Fitting mean"):
+    for job in ("Reading the bundle", "Embedding sim", "Refining", "Splitting", "Fitting shest"):
         assert job not in output, f"{job} was done again"
     folder = copy_of_tiny / R
     scores = json.loads((folder / "evaluation/nearest/strict/sim_lung.cells.json").read_text())
