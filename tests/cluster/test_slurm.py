@@ -99,7 +99,7 @@ def test_results_are_those_of_the_local_run(finished, tiny):
 
 def test_a_failing_job_is_named_with_its_log_and_then_only_it_runs_again(copy, submit):
     forget_embeddings(copy)
-    shards = list((copy / R / "sim_lung/tiles").glob("*.safetensors"))
+    shards = list((copy / R / "samples/sim_lung/tiles").glob("*.safetensors"))
     for shard in shards:
         shard.rename(copy / shard.name)
     targets = [f"{EMBEDDINGS}/{sample}/embeddings.json" for sample in ("sim_train", "sim_lung")]
