@@ -57,6 +57,8 @@ def clone(root, tmp_path_factory):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, folder / name)
     (folder / ".venv").symlink_to(root / ".venv")
+    for name in ("requirements.txt", "pyproject.toml"):  # else make would install the clone into this environment
+        os.utime(folder / name, (1, 1))
     return folder
 
 
