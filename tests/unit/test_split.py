@@ -96,6 +96,8 @@ def test_samples_and_patients_are_held_out_whole():
     by_patient = folds_of(cells, ["0", "1", "2"], by="patient")
     held = [set(t.loc[t["part"] == "test", "sample"]) for t in by_patient.values()]
     assert sorted(map(sorted, held)) == [["a", "b"], ["c"], ["d"]]
+    again = folds_of(cells, ["0", "1", "2", "3"], by="sample")  # samples of one patient are held out one by one
+    assert all(again[fold]["part"].equals(by_sample[fold]["part"]) for fold in again)
     for table in (*by_sample.values(), *by_patient.values()):
         assert (table["part"] == "val").any()
         assert (

@@ -251,7 +251,7 @@ def split(
     if protocol == "paper":
         table["part"] = random_split(len(table), config["fractions"], config["seed"])
     else:
-        groups = dict(zip(cells["sample"], cells.get("patient", cells["sample"]), strict=True))
+        groups = dict(zip(cells["sample"], cells["patient" if config["by"] == "patient" else "sample"], strict=True))
         held_out = hold_out(cells["sample"], groups, config) if config["by"] != "block" else {}
         for sample, members in cells.reset_index(drop=True).groupby("sample", sort=False):
             xy, reach = members[["x_um", "y_um"]].to_numpy(float), reach_um[sample]
