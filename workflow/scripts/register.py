@@ -34,8 +34,7 @@ def main(input, output, params, wildcards):
     x, y = register.densest_window(xy[inside], facts["he_shape"], WINDOW_PX)
     window = np.moveaxis(store.image_scales(input.store)[0][:, y : y + WINDOW_PX, x : x + WINDOW_PX], 0, -1)
     title = f"{wildcards.sample}: {share:.0%} of {len(xy):,} nuclei on tissue"
-    with files.atomic_write(output.overlay) as tmp_path:
-        draw_overlay(overview, factor, window, (x, y), outlines, xy, title, tmp_path)
+    draw_overlay(overview, factor, window, (x, y), outlines, xy, title, output.overlay)
     replace(registration, share_on_tissue=share).write(output.registration)
 
 
