@@ -30,7 +30,8 @@ before, changed = digests(), {}
 for path in sorted((root / "shest").rglob("*.py")):
     text = path.read_text()
     path.write_text(text + "# changed\\n")
-    changed[str(path.relative_to(root))] = [name for name, digest in digests().items() if digest != before[name]]
+    name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+    changed[name] = [name for name, digest in digests().items() if digest != before[name]]
     path.write_text(text)
 print(json.dumps(changed))
 """
@@ -58,16 +59,11 @@ def reached(graph, file: Path) -> set[str]:
     return everything | parents | {m for parent in parents for m in graph.find_upstream_modules(parent)}
 
 
-def named(path: Path) -> str:
-    parts = path.relative_to(provenance.ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
 def test_the_closure_is_what_the_import_graph_says(root, graph):
     scripts = sorted((root / "workflow/scripts").glob("*.py"))
     assert len(scripts) > 25
     for script in scripts:
-        assert {named(path) for path in provenance.closure(script)} == reached(graph, script), script.name
+        assert set(provenance.closure(script)) == reached(graph, script), script.name
 
 
 def test_a_changed_module_changes_the_digests_of_those_that_import_it_and_of_no_others(root, graph, tmp_path):
@@ -75,7 +71,7 @@ def test_a_changed_module_changes_the_digests_of_those_that_import_it_and_of_no_
     shutil.copytree(root / "workflow", copy, ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run([sys.executable, "-c", CHANGE, str(copy)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    changed = {named(provenance.ROOT / path): set(scripts) for path, scripts in json.loads(done.stdout).items()}
+    changed = {module: set(scripts) for module, scripts in json.loads(done.stdout).items()}
     assert set(changed) == set(graph.modules)
     importers = {s.stem: reached(graph, s) for s in (root / "workflow/scripts").glob("*.py")}
     for module, scripts in changed.items():
@@ -96,13 +92,35 @@ def test_every_rule_that_computes_carries_the_digest_of_its_own_script(root, rul
 
 def test_the_code_of_a_system_is_part_of_its_rules(root):
     fit = root / "workflow/scripts/fit.py"
-    files = {kind: provenance.module_file(spec.module) for kind, spec in base.kinds().items()}
-    digests = {kind: provenance.code_digest(fit, file) for kind, file in files.items()}
+    modules = {kind: spec.module for kind, spec in base.kinds().items()}
+    digests = {kind: provenance.code_digest(fit, module) for kind, module in modules.items()}
     assert len(set(digests.values())) == len(digests)
-    assert not any(file in provenance.closure(fit) for file in files.values())
-    inside = {named(path) for path in provenance.closure(fit, files["shest"])}
+    assert not set(modules.values()) & set(provenance.closure(fit))
+    inside = set(provenance.closure(fit, modules["shest"]))
     assert {"shest.systems.shest.training", "shest.systems.zinb"} <= inside
     assert not any(name.startswith("shest.systems.linear") for name in inside)
+
+
+def test_the_code_of_a_system_of_another_package_counts_with_all_that_it_imports(root, tmp_path, monkeypatch):
+    package = tmp_path / "elsewhere"
+    (package / "parts").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "system.py").write_text("from . import layers\nfrom shest.systems.base import System\n")
+    (package / "layers.py").write_text("from .parts.inner import depth\n")
+    (package / "parts/__init__.py").write_text("")
+    (package / "parts/inner.py").write_text("import numpy\n\ndepth = 3\n")
+    (package / "unused.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    fit = root / "workflow/scripts/fit.py"
+    reached = {name for name in provenance.closure(fit, "elsewhere.system") if name.startswith("elsewhere")}
+    assert reached == {"elsewhere", *(f"elsewhere.{n}" for n in ("system", "layers", "parts", "parts.inner"))}
+    before = provenance.code_digest(fit, "elsewhere.system")
+    (package / "unused.py").write_text("changed = True\n")
+    assert provenance.code_digest(fit, "elsewhere.system") == before
+    (package / "parts/inner.py").write_text("import numpy\n\ndepth = 4\n")
+    assert provenance.code_digest(fit, "elsewhere.system") != before
+    with pytest.raises(ModuleNotFoundError, match=r"elsewhere\.missing"):
+        provenance.closure(fit, "elsewhere.missing")
 
 
 def test_the_linter_knows_every_system(root):

@@ -46,7 +46,7 @@ def results(path):
 
 def code(script, system=None):
     """Digest of the library's modules that a script (and a system) imports, a parameter of its rule: a change re-runs."""
-    modules = [code_files(system)] if system else []
+    modules = [spec(system).module] if system else []
     return code_digest(Path(workflow.basedir, "workflow/scripts", f"{script}.py"), *modules)
 
 

@@ -1,6 +1,5 @@
 """Systems and folds: which there are, and which files each needs."""
 
-from shest.core.provenance import module_file
 from shest.labels.split import ALL, fold_names
 from shest.systems import base
 
@@ -37,11 +36,6 @@ def spec(system):
 
 # Systems that look at their units; what the others predict is the same everywhere.
 LOOKING = [system for system in SYSTEMS if spec(system).reads != "nothing"]
-
-
-def code_files(system):
-    """Module that a system is implemented in: its code is not imported by the scripts, but by what the config says."""
-    return module_file(spec(system).module)
 
 
 def encoder_of(system):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import shest
 
-ROOT = Path(shest.__file__).resolve().parent.parent
 PACKAGES = (
     "numpy",
     "scipy",
@@ -37,56 +36,70 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
-def code_digest(*files: Path) -> str:
-    """Return a digest of all modules of the library that some files import, directly or not, and within functions.
+def code_digest(script: Path, *modules: str) -> str:
+    """Return a digest of all modules that a script imports, directly or not, and within functions.
 
-    A rule that carries it as a parameter runs again when one of them changes, and only then. A file of the library
-    itself counts too; a script outside it does not: Snakemake looks at that itself.
+    A rule that carries it as a parameter runs again when one of them changes, and only then. ``modules`` are imported
+    by what the config names and count too, of whatever package; the script does not: Snakemake looks at that itself.
     """
     text = hashlib.sha256()
-    for path in sorted(closure(*files)):
-        text.update(_name(path).encode() + b"\0" + path.read_bytes())
+    for name, path in sorted(closure(script, *modules).items()):
+        text.update(name.encode() + b"\0" + path.read_bytes())
     return text.hexdigest()[:16]
 
 
-def closure(*files: Path) -> set[Path]:
-    """Return the modules of the library that some files import, directly or not; those among the files too."""
-    seen: set[Path] = {path for path in files if path.is_relative_to(ROOT / "shest")}
-    waiting = list(files)
+def closure(script: Path, *modules: str) -> dict[str, Path]:
+    """Return name and file of every module of this library that a script or some ``modules`` import in the end.
+
+    The modules count themselves, and so do others of their packages. Raises ModuleNotFoundError for one that is not
+    installed.
+    """
+    packages = tuple(dict.fromkeys(("shest", *(module.split(".")[0] for module in modules))))
+    seen: dict[str, Path] = {}
+    waiting = {**dict.fromkeys(_imports(script, "", packages)), **dict.fromkeys(modules)}
     while waiting:
-        new = set(_imports(waiting.pop())) - seen
-        seen |= new
-        waiting += new
+        name = waiting.popitem()[0]
+        seen[name] = module_file(name)
+        waiting |= dict.fromkeys(_imports(seen[name], name, packages) - set(seen))
     return seen
 
 
 def module_file(name: str) -> Path:
     """Return the file of a module, of this library or another that is installed."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
+    path = _file(name)
+    if path is None:
         raise ModuleNotFoundError(f"no module {name}")
-    return Path(spec.origin).resolve()
+    return path
 
 
-def _name(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+@cache
+def _root(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no module {package}")
+    file = Path(spec.origin).resolve()
+    return file.parent.parent if file.name == "__init__.py" else file.parent
 
 
 def _file(module: str) -> Path | None:
-    path = ROOT.joinpath(*module.split("."))
-    found = (path.with_suffix(".py"), path / "__init__.py")
+    """Return a module's file by its name alone: looking it up by Python's own means would run its package."""
+    path = _root(module.split(".")[0]).joinpath(*module.split("."))
+    found = (path / "__init__.py", path.with_suffix(".py"))
     return next((file for file in found if file.is_file()), None)
 
 
 @cache  # each job reads the rules anew, and they ask for the same modules many times
-def _imports(path: Path) -> frozenset[Path]:
-    """Return the library's files that a file imports; of a package's module, the package's own file too."""
+def _imports(path: Path, name: str, packages: tuple[str, ...]) -> frozenset[str]:
+    """Return the modules of some packages that a file imports; of a package's module, the package itself too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        if isinstance(node, ast.ImportFrom):
+            dots = "." * node.level + (node.module or "")
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            module = importlib.util.resolve_name(dots, package) if node.level else dots
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    parts = [name.split(".") for name in names if name.split(".")[0] == "shest"]
-    files = (_file(".".join(part[:end])) for part in parts for end in range(1, len(part) + 1))
-    return frozenset(file for file in files if file is not None)
+    parts = [name.split(".") for name in names if name.split(".")[0] in packages]
+    found = {".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
+    return frozenset(module for module in found if _file(module))
