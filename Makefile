@@ -86,9 +86,10 @@ test-cluster: .venv/installed  ## the same on a SLURM that is started for it (as
 test-environments: .venv/installed  ## the same in the environments of envs/, made by conda or its stand-in
 	pytest --durations 15 tests/workflow/test_conda.py
 
+# Whole runs two files at a time: they wait much, for a queue, a disk or their last job.
 test: lint .venv/installed  ## lint and every test
 	OMP_NUM_THREADS=1 pytest -n $(CORES) --dist loadfile --durations 15 tests/unit
-	pytest --durations 15 tests/workflow tests/cluster
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 tests/workflow tests/cluster
 
 clean:  ## remove what runs wrote
 	rm -rf results .snakemake

@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST = ("test_kit.py", "test_slurm.py", "test_conda.py", "test_slide.py")
 
 
 def kit_folder() -> Path:
     return Path(os.environ.get("SHEST_KIT") or ROOT.parent / "shared" / "data" / "kit")
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files that take longest first, so that no worker starts one when the others are done."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def pytest_runtest_setup(item):
@@ -66,9 +73,15 @@ def snake(root):
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, root) -> Path:
-    """A folder with a finished run of config/tiny.yaml; tests must not change it."""
-    folder = tmp_path_factory.mktemp("tiny")
-    call(folder, root)
+    """A folder with a finished run of config/tiny.yaml, one for all workers; tests must not change it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, finished = shared / "tiny", shared / "tiny.finished"
+    with FileLock(shared / "tiny.lock"):
+        if not finished.exists():
+            folder.mkdir(exist_ok=True)
+            call(folder, root)
+            finished.touch()
     return folder
 
 

@@ -97,7 +97,7 @@ def test_the_numbers_of_the_report_are_those_of_the_evaluation(driver, tiny):
         assert scores.system != "shest" or f"{scores.types.weighted:.3f}" in cards
 
 
-def test_snakemakes_own_report_works(snake, tiny, tmp_path):
+def test_snakemakes_own_report_works(snake, copy_of_tiny, tmp_path):
     target = tmp_path / "snakemake.html"
-    snake(tiny, "--report", str(target))
+    snake(copy_of_tiny, "--report", str(target))
     assert target.stat().st_size > 100_000
