@@ -80,6 +80,47 @@ def test_zinb_draws_have_the_moments_it_names():
     np.testing.assert_allclose(x.var(axis=0), zinb.variance()[0], rtol=0.06)
 
 
+@pytest.fixture(scope="module")
+def crowd() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places of a crowd, of one cell far from it and of one within it that is silent; who takes part; counts."""
+    rng = np.random.default_rng(0)
+    places = np.vstack([rng.uniform(0, 150, (400, 2)), [[500, 500]], [[75, 75]]])
+    takes_part = np.arange(402) < 401
+    return places, takes_part, rng.poisson(rng.gamma(1, 20, (402, 5))).astype(np.int32) * takes_part[:, None]
+
+
+def test_spillover_moves_transcripts_to_near_cells_and_loses_none(crowd):
+    places, takes_part, own = crowd
+    spillover = counts.draw_spillover(places, takes_part, 0.3, np.random.default_rng(1))
+    measured, astray = spillover.move(own, np.random.default_rng(2))
+    np.testing.assert_array_equal(measured.sum(axis=0), own.sum(axis=0))
+    assert abs(astray.sum() / own.sum() - 0.3) < 0.04
+    receiver, giver = astray.nonzero()
+    distance = np.linalg.norm(places[receiver] - places[giver], axis=1)
+    assert 0 < distance.min() <= distance.max() <= counts.REACH_UM
+    assert (astray > 0).sum(axis=0).max() <= counts.NEIGHBOURS
+    np.testing.assert_array_equal(measured[400:], own[400:])  # alone, and silent
+    kept = own.sum(axis=1) - np.asarray(astray.sum(axis=0)).ravel()
+    np.testing.assert_array_equal(measured.sum(axis=1), kept + np.asarray(astray.sum(axis=1)).ravel())
+
+
+def test_expected_counts_as_measured_are_the_mean_of_many_draws(crowd):
+    places, takes_part, own = crowd
+    spillover = counts.draw_spillover(places, takes_part, 0.3, np.random.default_rng(1))
+    rng = np.random.default_rng(3)
+    draws = np.mean([spillover.move(own, rng)[0] for _ in range(200)], axis=0)
+    expected = spillover.mean(own.astype(float))
+    assert np.abs(draws - expected).max() < 0.1 * np.abs(own - expected).max()
+    np.testing.assert_allclose(draws.sum(), expected.sum(), rtol=1e-6)
+
+
+def test_without_spillover_every_transcript_stays(crowd):
+    places, takes_part, own = crowd
+    spillover = counts.draw_spillover(places, takes_part, 0.0, np.random.default_rng(1))
+    np.testing.assert_array_equal(spillover.move(own, np.random.default_rng(2))[0], own)
+    np.testing.assert_array_equal(spillover.mean(own.astype(float)), own)
+
+
 def test_types_are_as_far_apart_as_difficulty_says():
     def contrast(difficulty: float) -> float:
         levels = profiles.full_profiles(MARKERS, difficulty).levels
@@ -177,6 +218,17 @@ def test_platform_factors_scale_each_gene_alike_in_all_subtypes():
     assert reference_from_config({"platform_factor": 0.5}).platform_factor == 0.5
 
 
+def test_reference_is_composed_as_asked():
+    shares = {"Lymphocyte": 0.6, "Macrophage": 0.3}
+    spec = reference_from_config({"slides": {}, "reference": {"cells": 3000, "types": shares}})
+    kinds = reference.make_reference(MARKERS, spec).obs.cell_type.value_counts(normalize=True)
+    assert abs(kinds["Lymphocyte"] - 0.6) < 0.05
+    assert kinds["Fibroblast"] < 0.03
+    for types, said in (({"Lymphocytes": 0.1}, "unknown type"), ({"Lymphocyte": 0.7, "Macrophage": 0.4}, "more than 1")):
+        with pytest.raises(InputError, match=said):
+            reference_from_config({"reference": {"types": types}})
+
+
 def test_reference_bytes_repeat(tmp_path):
     for name in ("a", "b"):
         reference.write_reference(tmp_path / f"{name}.h5ad", reference.make_reference(MARKERS, Reference(cells=300)))
@@ -184,9 +236,9 @@ def test_reference_bytes_repeat(tmp_path):
 
 
 def test_settings_come_from_the_slide_then_the_section_then_the_default():
-    section = {"seed": 5, "difficulty": 0.1, "slides": {"a": {"cells": 400, "difficulty": 0.7}, "b": {"genes": 900}}}
+    section = {"seed": 5, "difficulty": 0.1, "spillover": 0.2, "slides": {"a": {"cells": 400, "difficulty": 0.7}, "b": {"genes": 900}}}
     a = slide_from_config("a", section)
-    assert (a.seed, a.difficulty, a.link, a.cells) == (5, 0.7, Slide("x").link, 400)
+    assert (a.seed, a.difficulty, a.link, a.cells, a.spillover) == (5, 0.7, Slide("x").link, 400, 0.2)
     assert reference_from_config(section | {"reference": {"cells": 350}}).genes == 900
 
 
