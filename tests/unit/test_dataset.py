@@ -1,4 +1,4 @@
-"""Joining samples by gene name, and choosing the cells to learn from."""
+"""Joining samples by gene, and choosing the cells to learn from."""
 
 import numpy as np
 import pandas as pd
@@ -7,14 +7,20 @@ from scipy import sparse
 
 from shest.core.errors import InputError
 from shest.io import counts
+from shest.io.genes import Genes
 from shest.labels import training_set
 
 
-def test_genes_are_joined_by_name():
+IDS = ["ENSG00000000001", "ENSG00000000002", "ENSG00000000003"]
+
+
+def test_samples_are_joined_by_gene():
     first = sparse.csr_matrix(np.array([[1, 2, 0], [0, 0, 3]]))
     second = sparse.csr_matrix(np.array([[4, 5, 6]]))
-    joined, genes, measured = counts.join([(first, ["A", "B", "C"]), (second, ["D", "C", "A"])])
-    assert genes == ["A", "B", "C", "D"]
+    joined, genes, measured = counts.join(
+        [(first, Genes.of("ABC", IDS)), (second, Genes.of("DCQ", [IDS[1][:-1] + "9", "", IDS[0]]))]
+    )
+    assert genes.symbols == ["A", "B", "C", "D"]
     assert joined.toarray().tolist() == [[1, 2, 0, 0], [0, 0, 3, 0], [6, 0, 5, 4]]
     assert measured.tolist() == [[True, True, True, False], [True, False, True, True]]
 

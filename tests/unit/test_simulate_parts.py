@@ -224,7 +224,10 @@ def test_reference_is_composed_as_asked():
     kinds = reference.make_reference(MARKERS, spec).obs.cell_type.value_counts(normalize=True)
     assert abs(kinds["Lymphocyte"] - 0.6) < 0.05
     assert kinds["Fibroblast"] < 0.03
-    for types, said in (({"Lymphocytes": 0.1}, "unknown type"), ({"Lymphocyte": 0.7, "Macrophage": 0.4}, "more than 1")):
+    for types, said in (
+        ({"Lymphocytes": 0.1}, "unknown type"),
+        ({"Lymphocyte": 0.7, "Macrophage": 0.4}, "more than 1"),
+    ):
         with pytest.raises(InputError, match=said):
             reference_from_config({"reference": {"types": types}})
 
@@ -236,7 +239,12 @@ def test_reference_bytes_repeat(tmp_path):
 
 
 def test_settings_come_from_the_slide_then_the_section_then_the_default():
-    section = {"seed": 5, "difficulty": 0.1, "spillover": 0.2, "slides": {"a": {"cells": 400, "difficulty": 0.7}, "b": {"genes": 900}}}
+    section = {
+        "seed": 5,
+        "difficulty": 0.1,
+        "spillover": 0.2,
+        "slides": {"a": {"cells": 400, "difficulty": 0.7}, "b": {"genes": 900}},
+    }
     a = slide_from_config("a", section)
     assert (a.seed, a.difficulty, a.link, a.cells, a.spillover) == (5, 0.7, Slide("x").link, 400, 0.2)
     assert reference_from_config(section | {"reference": {"cells": 350}}).genes == 900
@@ -366,6 +374,6 @@ def test_tacco_finds_the_types_again(tmp_path, difficulty, least):
     x = counts.parameters(cells, genes, difficulty, 0.5, np.random.default_rng(10)).draw(np.random.default_rng(11))
     data = ad.AnnData(sparse.csr_matrix(x.astype(np.float32)))
     data.var_names = genes.symbols
-    shares = annotate.run_tacco(*annotate.share_genes(data, known, 50), None)
+    shares = annotate.run_tacco(*annotate.share_genes(data, known, 50)[:2], None)
     found = np.array([profiles.KIND_OF[s] for s in np.asarray(shares.columns)[shares.to_numpy().argmax(axis=1)]])
     assert (found == cells.cell_type.to_numpy()[shares.index.astype(int)]).mean() > least

@@ -10,6 +10,7 @@ import pandas as pd
 
 from shest.io import store
 from shest.io.counts import read_counts
+from shest.io.genes import Genes
 from shest.io.registration import Registration
 from shest.score.evaluation import Evaluation, TypeScores
 
@@ -66,8 +67,9 @@ class SampleResults:
 
     @cached_property
     def _measured(self):
-        counts, genes, cell_ids = read_counts(self.store)
-        return counts[pd.Index(cell_ids).get_indexer(self.cells["cell_id"])].tocsc(), pd.Index(genes)
+        known = Genes.of(self._predicted.var_names, self._predicted.uns["gene_ids"])
+        counts, genes, cell_ids = read_counts(self.store, known)
+        return counts[pd.Index(cell_ids).get_indexer(self.cells["cell_id"])].tocsc(), pd.Index(genes.symbols)
 
     def measures(self, gene: str) -> bool:
         """Tell whether the sample's panel holds a gene."""

@@ -129,7 +129,9 @@ def draw_spillover(places: np.ndarray, takes_part: np.ndarray, mean: float, rng:
     rows = np.flatnonzero(takes_part)
     if mean == 0 or len(rows) < 2:
         return Spillover(target, share)
-    distance, near = cKDTree(places[rows]).query(places[rows], k=range(2, 2 + NEIGHBOURS), distance_upper_bound=REACH_UM)
+    distance, near = cKDTree(places[rows]).query(
+        places[rows], k=range(2, 2 + NEIGHBOURS), distance_upper_bound=REACH_UM
+    )
     there = np.isfinite(distance)
     weight = np.where(there, 1 / distance.clip(1.0), 0)
     weight *= lost[rows, None] / weight.sum(axis=1, keepdims=True).clip(1e-9)
