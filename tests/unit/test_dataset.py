@@ -10,7 +10,6 @@ from shest.io import counts
 from shest.io.genes import Genes
 from shest.labels import training_set
 
-
 IDS = ["ENSG00000000001", "ENSG00000000002", "ENSG00000000003"]
 
 

@@ -73,8 +73,8 @@ def test_the_table_has_a_row_for_every_evaluation_and_nothing_where_nothing_is_p
 
 
 def test_comparators_are_compared_with_every_system_but_the_baselines():
-    matched = Matched(30, 20, 0.5, 5.0, {"X": 20}, type_scores(0.3), type_scores(0.8))
-    unmatched = Matched(30, 0, 0.0, 5.0, {})
+    matched = Matched(30, 20, 0.5, 5.0, {"X": 20}, ["X"], type_scores(0.3), type_scores(0.8))
+    unmatched = Matched(30, 0, 0.0, 5.0, {}, ["X"])
     some = [replace(e, comparators={"other": matched, "none": unmatched}) for e in (NET, MEAN)]
     table = summary.comparator_table(some)
     assert table[["program", "system", "F1 weighted", "its F1 weighted"]].to_numpy().tolist() == [

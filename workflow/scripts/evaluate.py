@@ -13,7 +13,7 @@ from shest.io.registration import Registration
 from shest.labels import training_set
 from shest.labels.training_set import rows_of
 from shest.score import comparators, evaluate, metrics
-from shest.score.evaluation import Evaluation
+from shest.score.evaluation import PROGRAM, Evaluation
 
 LABELS = {"label": "cell_type", "table_label": "table_type"}  # columns of annotation.parquet
 
@@ -134,11 +134,12 @@ def main(input, output, params, wildcards, threads):
         name = output.genes.rpartition("/")[2]
         genes = add_expression(result, scored, predicted, rows, overlap, name, threads)
         genes["id"] = genes["gene"].map(dict(zip(known.symbols, known.ids, strict=True)))
+    programs = pd.DataFrame()
     if classes:
         temperatures = [model["temperature"] for model in models]
         add_types(result, scored, predicted, rows, kept, types, classes, temperatures)
         mpp, called = Registration.read(input.registration).mpp, kept["predicted"].to_numpy(str)
-        result.comparators = comparators.score(
+        result.comparators, programs = comparators.score(
             params.comparators, predicted.obsm["pixel"], mpp, rows, label, called, list(params.types)
         )
         unseen = table[(table["part"] == "test") if params.role == "train" else slice(None)]
@@ -146,7 +147,7 @@ def main(input, output, params, wildcards, threads):
             result.unrefined = scores_of(unseen, "label", types)
         if table["table_label"].notna().any():
             result.table = scores_of(unseen_of_table(table, params.role, wildcards.protocol), "table_label", types)
-    write(output, result, genes, scored, kept, predicted.obsm["pixel"][rows])
+    write(output, result, genes, scored, kept, predicted.obsm["pixel"][rows], programs)
 
 
 def unseen_of_table(table, role, protocol):
@@ -156,12 +157,13 @@ def unseen_of_table(table, role, protocol):
     return table[~table["part"].isin(["train", "val"])]
 
 
-def write(output, result, genes, scored, kept, pixel):
+def write(output, result, genes, scored, kept, pixel, programs):
     """Write the evaluation, and the tables that figures are drawn of."""
     with files.atomic_write(output.genes) as tmp_path:
         genes.to_csv(tmp_path, index=False, float_format="%.6g")
     columns = kept[["label", "predicted", "fold"]].reset_index(names="cell_id")
     columns = columns.assign(block=scored.block, x=pixel[:, 0], y=pixel[:, 1])
+    columns = columns.assign(**{f"{PROGRAM}{name}": programs[name] for name in programs})
     with files.atomic_write(output.scored) as tmp_path:
         columns.to_parquet(tmp_path, index=False)
     result.write(output.scores)

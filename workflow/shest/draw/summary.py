@@ -187,9 +187,11 @@ def comparator_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
             "share": matched.share_matched,
             "F1 weighted": matched.scores.weighted,
             "F1 macro": matched.scores.macro,
+            "F1 macro of the types it can name": matched.macro_nameable()[0],
             "system": e.system,
             "its F1 weighted": matched.system.weighted,
             "its F1 macro": matched.system.macro,
+            "its F1 macro of these types": matched.macro_nameable()[1],
         }
         for e in evaluations
         for name, matched in e.comparators.items()
