@@ -1,5 +1,6 @@
 """Joining samples by gene, and choosing the cells to learn from."""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +23,20 @@ def test_samples_are_joined_by_gene():
     assert genes.symbols == ["A", "B", "C", "D"]
     assert joined.toarray().tolist() == [[1, 2, 0, 0], [0, 0, 3, 0], [6, 0, 5, 4]]
     assert measured.tolist() == [[True, True, True, False], [True, False, True, True]]
+
+
+def test_counts_are_named_as_the_model_names_their_genes(tmp_path):
+    store = ad.AnnData(
+        sparse.csr_matrix(np.arange(6, dtype=np.float32).reshape(2, 3)),
+        obs=pd.DataFrame({"cell_id": ["c0", "c1"]}, index=["0", "1"]),
+        var=pd.DataFrame({"gene_ids": IDS, "feature_types": "Gene Expression"}, index=["NEW", "B", "C"]),
+    )
+    store.write_zarr(tmp_path / "tables" / "table")
+    assert counts.read_counts(tmp_path)[1] == Genes(["NEW", "B", "C"], IDS)
+    model = Genes.of(["B", "OLD", "C"], [IDS[1], IDS[0], "ENSG00000000009"])
+    values, genes, _ = counts.read_counts(tmp_path, model)
+    assert genes.symbols == ["OLD", "B", "C"]
+    assert values.toarray().tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def split_table():
