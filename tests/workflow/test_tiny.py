@@ -78,6 +78,19 @@ def test_labels_need_tacco_and_the_table(results, samples):
             assert (kept["cell_type"] == kept["table_type"]).all()
 
 
+def test_genes_are_joined_by_ensembl_id(results, samples):
+    model = json.loads((results / f"models/{SYSTEM}/strict/all/model.json").read_text())
+    assert len(model["gene_ids"]) == len(model["genes"])
+    of_model = dict(zip(model["genes"], model["gene_ids"], strict=True))
+    for sample in samples:
+        panel = json.loads((results / "samples" / sample / "ingest.json").read_text())["genes"]
+        joined = json.loads((results / "samples" / sample / "annotation.json").read_text())["genes"]
+        assert joined == {"panel": panel, "by_id": panel, "by_symbol": 0, "not_joined": 0}
+        genes = pd.read_csv(results / f"evaluation/{SYSTEM}/strict/{sample}.cells.genes.csv")
+        assert (genes["id"] == genes["gene"].map(of_model)).all()
+        assert genes["id"].str.startswith("ENSG").all()
+
+
 def test_no_training_window_meets_a_test_window_in_the_strict_split(results):
     split = pd.concat(pd.read_parquet(results / f"splits/strict/{f}.parquet").assign(fold=f) for f in FOLDS["strict"])
     for (sample, fold), rows in split.groupby(["sample", "fold"]):

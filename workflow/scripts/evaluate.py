@@ -8,11 +8,12 @@ from shest.core import console, files
 from shest.core.errors import InputError
 from shest.core.provenance import versions
 from shest.io.counts import read_counts
+from shest.io.genes import Genes
 from shest.io.registration import Registration
 from shest.labels import training_set
 from shest.labels.training_set import rows_of
 from shest.score import comparators, evaluate, metrics
-from shest.score.evaluation import Evaluation
+from shest.score.evaluation import PROGRAM, Evaluation
 
 LABELS = {"label": "cell_type", "table_label": "table_type"}  # columns of annotation.parquet
 
@@ -44,17 +45,17 @@ def reasons(input):
     }
 
 
-def read_scored(input, sample, label, xy, block, ids, genes_of_model):
+def read_scored(input, sample, label, xy, block, ids, known):
     """Return the scored units with their counts of the genes that the model knows, and what became of the others."""
-    counts, measured, cell_ids = read_counts(input.store)
-    genes, overlap = evaluate.gene_overlap(measured, genes_of_model)
-    if genes_of_model and not genes:
+    counts, panel, cell_ids = read_counts(input.store, known)
+    genes, overlap = evaluate.gene_overlap(panel.symbols, known.symbols)
+    if len(known) and not genes:
         raise InputError(
             sample,
             "its panel has no gene that the model was trained on",
             "Check that both name genes alike, or give the sample the role predict",
         )
-    rows, columns = rows_of(ids, cell_ids, input.store), rows_of(genes, measured, input.store)
+    rows, columns = rows_of(ids, cell_ids, input.store), rows_of(genes, panel.symbols, input.store)
     return evaluate.Scored(label, xy, block, counts[rows][:, columns].tocsc(), genes), overlap
 
 
@@ -97,7 +98,7 @@ def scores_of(table, column, types):
 def main(input, output, params, wildcards, threads):
     models = [files.read_json(path) for path in input.records]
     predicted, table = read_table(input)
-    classes, genes_of_model = list(predicted.uns["classes"]), models[0]["genes"]
+    classes, known = list(predicted.uns["classes"]), Genes.of(models[0]["genes"], models[0]["gene_ids"])
     refined = training_set.read_fold([wildcards.sample], input.refinement, models[0]["fold"])
     kept_by_refinement = refined and refined[wildcards.sample].set_index("cell_id")["kept"]
     chosen, scored_on = evaluate.scored_rows(table, params.role, wildcards.protocol, kept_by_refinement)
@@ -112,7 +113,7 @@ def main(input, output, params, wildcards, threads):
     types = [t for t in params.types if t in set(table["label"].dropna()) | set(classes)]
     xy = predicted.obsm["spatial"][rows]
     block = blocks_of(kept.index, input, wildcards.sample, xy, params.block_um)
-    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, genes_of_model)
+    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, known)
     result = Evaluation(
         system=wildcards.system,
         kind=models[0]["kind"],
@@ -128,15 +129,17 @@ def main(input, output, params, wildcards, threads):
         model_sha256=", ".join(files.sha256(path) for path in input.models),
         versions=versions(),
     )
-    genes = pd.DataFrame(columns=["gene", "pearson", "moran_actual", "moran_predicted"])
-    if genes_of_model:
+    genes = pd.DataFrame(columns=["gene", "pearson", "moran_actual", "moran_predicted", "id"])
+    if len(known):
         name = output.genes.rpartition("/")[2]
         genes = add_expression(result, scored, predicted, rows, overlap, name, threads)
+        genes["id"] = genes["gene"].map(dict(zip(known.symbols, known.ids, strict=True)))
+    programs = pd.DataFrame()
     if classes:
         temperatures = [model["temperature"] for model in models]
         add_types(result, scored, predicted, rows, kept, types, classes, temperatures)
         mpp, called = Registration.read(input.registration).mpp, kept["predicted"].to_numpy(str)
-        result.comparators = comparators.score(
+        result.comparators, programs = comparators.score(
             params.comparators, predicted.obsm["pixel"], mpp, rows, label, called, list(params.types)
         )
         unseen = table[(table["part"] == "test") if params.role == "train" else slice(None)]
@@ -144,7 +147,7 @@ def main(input, output, params, wildcards, threads):
             result.unrefined = scores_of(unseen, "label", types)
         if table["table_label"].notna().any():
             result.table = scores_of(unseen_of_table(table, params.role, wildcards.protocol), "table_label", types)
-    write(output, result, genes, scored, kept, predicted.obsm["pixel"][rows])
+    write(output, result, genes, scored, kept, predicted.obsm["pixel"][rows], programs)
 
 
 def unseen_of_table(table, role, protocol):
@@ -154,12 +157,13 @@ def unseen_of_table(table, role, protocol):
     return table[~table["part"].isin(["train", "val"])]
 
 
-def write(output, result, genes, scored, kept, pixel):
+def write(output, result, genes, scored, kept, pixel, programs):
     """Write the evaluation, and the tables that figures are drawn of."""
     with files.atomic_write(output.genes) as tmp_path:
         genes.to_csv(tmp_path, index=False, float_format="%.6g")
     columns = kept[["label", "predicted", "fold"]].reset_index(names="cell_id")
     columns = columns.assign(block=scored.block, x=pixel[:, 0], y=pixel[:, 1])
+    columns = columns.assign(**{f"{PROGRAM}{name}": programs[name] for name in programs})
     with files.atomic_write(output.scored) as tmp_path:
         columns.to_parquet(tmp_path, index=False)
     result.write(output.scores)

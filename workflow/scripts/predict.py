@@ -70,6 +70,7 @@ def main(input, output, params, wildcards):
         "encoder": info["encoder"] or "",
         "fingerprint": info["fingerprint"],
         "unit": info["expression_unit"],
+        "gene_ids": info["gene_ids"],
         "model_sha256": [files.sha256(path) for path in input.models],
         "versions": versions(),
     }
