@@ -25,6 +25,7 @@ rule predict:
         role=lambda w: SAMPLES[w.sample]["role"],
         folds=folds_of,
         reads=lambda w: spec(w.system).reads,
+        genes=config["predict"]["genes"],
         code=lambda w: code("predict", w.system),
     message:
         "Predicting {wildcards.sample} ({wildcards.system}, {wildcards.protocol})"

@@ -44,11 +44,11 @@ def reasons(input):
     }
 
 
-def read_scored(input, sample, label, xy, block, ids, genes_of_model):
-    """Return the scored units with their counts of the genes that the model knows, and what became of the others."""
+def read_scored(input, sample, label, xy, block, ids, predicted, genes_of_model):
+    """Return the scored units with their counts of the genes that are predicted, and what became of the others."""
     counts, measured, cell_ids = read_counts(input.store)
-    genes, overlap = evaluate.gene_overlap(measured, genes_of_model)
-    if genes_of_model and not genes:
+    genes, overlap = evaluate.gene_overlap(measured, predicted, genes_of_model)
+    if genes_of_model and not set(genes_of_model) & set(measured):
         raise InputError(
             sample,
             "its panel has no gene that the model was trained on",
@@ -112,7 +112,8 @@ def main(input, output, params, wildcards, threads):
     types = [t for t in params.types if t in set(table["label"].dropna()) | set(classes)]
     xy = predicted.obsm["spatial"][rows]
     block = blocks_of(kept.index, input, wildcards.sample, xy, params.block_um)
-    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, genes_of_model)
+    genes_written = list(predicted.var_names)
+    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, genes_written, genes_of_model)
     result = Evaluation(
         system=wildcards.system,
         kind=models[0]["kind"],
@@ -129,7 +130,7 @@ def main(input, output, params, wildcards, threads):
         versions=versions(),
     )
     genes = pd.DataFrame(columns=["gene", "pearson", "moran_actual", "moran_predicted"])
-    if genes_of_model:
+    if scored.genes:
         name = output.genes.rpartition("/")[2]
         genes = add_expression(result, scored, predicted, rows, overlap, name, threads)
     if classes:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import h5py
 import numpy as np
@@ -237,12 +238,21 @@ def scored_rows(table: pd.DataFrame, role: str, protocol: str, refined: pd.Serie
     return test & refined.reindex(table.index).fillna(False).to_numpy(bool), "random test part, refined (as published)"
 
 
-def gene_overlap(measured: Sequence[str], predicted: Sequence[str]) -> tuple[list[str], dict]:
-    """Return the genes that can be scored, in the model's order, and a record of those that cannot."""
-    panel, known = set(measured), set(predicted)
+def gene_overlap(
+    measured: Sequence[str], predicted: Sequence[str], known: Sequence[str]
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the genes that can be scored, in the order of the predictions, and a record of those that cannot.
+
+    ``predicted``: those that were written, some or all of those that the model has ``known``.
+    """
+    panel, chosen, of_model = set(measured), set(predicted), set(known)
     both = [g for g in predicted if g in panel]
-    unmeasured, beyond = [g for g in predicted if g not in panel], [g for g in measured if g not in known]
-    return both, {"scored": len(both), "unmeasured": unmeasured, "not_in_model": beyond}
+    return both, {
+        "scored": len(both),
+        "unmeasured": [g for g in predicted if g not in panel],
+        "not_in_model": [g for g in measured if g not in of_model],
+        "not_chosen": sum(g not in chosen for g in known),
+    }
 
 
 def columns_of(matrix: h5py.Dataset, rows: np.ndarray, columns: np.ndarray) -> Reader:

@@ -81,7 +81,7 @@ class Evaluation:
         Scores of types; None where the system predicts none.
     pearson, spearman
         ``median`` over all measured genes, ``share_above_0.3`` and ``csv``, the file with every gene; None where no
-        expression is predicted. So with ``genes`` (scored, unmeasured, not_in_model, constant) and ``moran``.
+        expression is scored. So with ``genes`` (scored, unmeasured, not_in_model, not_chosen, constant) and ``moran``.
     distances
         Between types, annotated against predicted.
     calibration
