@@ -1,6 +1,12 @@
 """Scores of the samples that have labels, the same for every system."""
 
 
+def truth_of(wildcards):
+    """What the counts of a simulated sample were drawn from."""
+    folder = SAMPLES[wildcards.sample]["path"]
+    return [f"{folder}/truth/truth.h5ad"] if folder.startswith(f"{SIMULATED}/") else []
+
+
 rule evaluate:
     input:
         predictions=results("predictions/{system}/{protocol}/{sample}.{unit}.h5ad"),
@@ -14,6 +20,7 @@ rule evaluate:
         refinement=refinement_of_scored,
         registration=results("samples/{sample}/registration.json"),
         comparators=comparator_files,
+        truth=truth_of,
         check=comparator_check,
     output:
         scores=results("evaluation/{system}/{protocol}/{sample}.{unit}.json"),

@@ -8,6 +8,7 @@ from shest.core import console, files
 from shest.core.errors import InputError
 from shest.core.provenance import versions
 from shest.io.counts import read_counts
+from shest.io.predictions import DRAWN
 from shest.io.registration import Registration
 from shest.labels import training_set
 from shest.labels.training_set import rows_of
@@ -74,15 +75,32 @@ def add_types(result, scored, predicted, rows, kept, types, classes, temperature
         result.spread = {name: float(np.std([f[name] for f in result.folds], ddof=1)) for name in ("weighted", "macro")}
 
 
-def add_expression(result, scored, predicted, rows, overlap, name, threads):
+def truth_reader(input, scored, ids):
+    """Return a reader of the expectations that simulated counts were drawn from; None where nobody knows them."""
+    if not input.truth:
+        return None
+    truth = ad.read_h5ad(input.truth[0])
+    columns, rows = truth.var_names.get_indexer(scored.genes), rows_of(ids, truth.obs_names, input.truth[0])
+
+    def read(part):
+        wanted = columns[part]
+        expected = (1 - truth.layers["pi"][rows][:, wanted]) * truth.X[rows][:, wanted]
+        return np.where(wanted >= 0, expected, np.nan)
+
+    return read
+
+
+def add_expression(result, scored, predicted, rows, overlap, name, truth, threads):
     """Score expression; return the table of genes."""
     columns = rows_of(scored.genes, predicted.var_names, "predictions")
-    genes, summary = evaluate.score_expression(scored, evaluate.columns_of(predicted.X, rows, columns), threads)
+    read = evaluate.columns_of(predicted.X, rows, columns)
+    drawn = predicted.layers[DRAWN][rows][:, columns].tocsc() if DRAWN in predicted.layers else None
+    genes, summary = evaluate.score_expression(scored, read, threads, drawn, truth)
     result.genes = overlap | {"constant": int((genes["pearson"] == 0).sum())}
     result.pearson, result.spearman = (summary[score] | {"csv": name} for score in ("pearson", "spearman"))
     result.moran = summary["moran"]
-    result.intervals["pearson_median"] = summary["interval"]
-    result.intervals["without"]["pearson_median"] = summary["without"]
+    result.intervals |= summary["intervals"]
+    result.intervals["without"] |= summary["without"]
     return genes
 
 
@@ -129,10 +147,11 @@ def main(input, output, params, wildcards, threads):
         model_sha256=", ".join(files.sha256(path) for path in input.models),
         versions=versions(),
     )
-    genes = pd.DataFrame(columns=["gene", "pearson", "moran_actual", "moran_predicted"])
+    genes = pd.DataFrame(columns=["gene", "pearson", "moran_actual", "moran_predicted", "moran_drawn"])
     if scored.genes:
         name = output.genes.rpartition("/")[2]
-        genes = add_expression(result, scored, predicted, rows, overlap, name, threads)
+        truth = truth_reader(input, scored, kept.index)
+        genes = add_expression(result, scored, predicted, rows, overlap, name, truth, threads)
     if classes:
         temperatures = [model["temperature"] for model in models]
         add_types(result, scored, predicted, rows, kept, types, classes, temperatures)

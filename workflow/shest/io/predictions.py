@@ -9,15 +9,17 @@ import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from shest.core.errors import InputError
 
 ROWS = 4096
 VARIANCES = ("aleatoric", "epistemic")
 CHUNK = (ROWS, 8)  # a block of units is written as whole chunks; few genes of all units are read quickly
+SPARSE_CHUNK = 65_536
 FILTERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True}  # what every HDF5 library can read
 DRAWN = "drawn"
-"""Layer of counts that were drawn from the predicted distributions, uint16."""
+"""Layer of counts that were drawn from the predicted distributions, CSR uint16."""
 
 
 def mantissa_bits(units: int) -> int:
@@ -113,15 +115,13 @@ def write(
     over_units, bits = RunningMeans(), mantissa_bits(n)
     with h5py.File(path, "w") as file:
         ad.io.write_elem(file, "layers", {})
-        matrix, start = _matrix(file, "X", (n, len(genes)), np.float32), 0
+        matrix, start = _matrix(file, (n, len(genes))), 0
         for block in blocks:
             stop = start + len(next(iter(block.values())))
             if genes:
                 matrix[start:stop] = rounded(block["expected"], bits)
             if DRAWN in block:
-                layers = file["layers"]
-                drawn = layers[DRAWN] if start else _matrix(layers, DRAWN, matrix.shape, np.uint16)
-                drawn[start:stop] = block[DRAWN]
+                _append(file["layers"], DRAWN, sparse.csr_matrix(block[DRAWN]))
             variances = {name: block[name] for name in VARIANCES if name in block}
             if variances:
                 over_units.add(**variances)
@@ -156,9 +156,18 @@ def write(
             ad.io.write_elem(file, name, {})
 
 
-def _matrix(group: h5py.Group, name: str, shape: tuple[int, int], kind: type) -> h5py.Dataset:
-    """Make a compressed matrix as anndata lays one out."""
+def _matrix(file: h5py.File, shape: tuple[int, int]) -> h5py.Dataset:
+    """Make a compressed X as anndata lays it out."""
     chunks = tuple(min(chunk, side) for chunk, side in zip(CHUNK, shape, strict=True))
-    matrix = group.create_dataset(name, shape, kind, **({"chunks": chunks} | FILTERS if all(shape) else {}))
+    matrix = file.create_dataset("X", shape, np.float32, **({"chunks": chunks} | FILTERS if all(shape) else {}))
     matrix.attrs["encoding-type"], matrix.attrs["encoding-version"] = "array", "0.2.0"
     return matrix
+
+
+def _append(group: h5py.Group, name: str, rows: sparse.csr_matrix) -> None:
+    """Add rows to a sparse matrix, or begin it with them."""
+    if name in group:
+        ad.io.sparse_dataset(group[name]).append(rows)
+        return
+    rows.indptr = rows.indptr.astype(np.int64)  # of all blocks together there may be more than 2^31 counts
+    ad.io.write_elem(group, name, rows, dataset_kwargs={"chunks": (SPARSE_CHUNK,)} | FILTERS)
