@@ -11,7 +11,7 @@ from shest.score.evaluation import Evaluation
 MARKERS, NAMED = 10, 40
 SMOOTH = (
     "Expected counts are means: smoother in space than any counts, so that their Moran's I is too high. "
-    "Counts drawn from the predicted distributions are as rough as measured ones."
+    "Counts drawn from the predicted distributions are as rough as counts are."
 )
 
 
@@ -48,10 +48,10 @@ def title(scores):
     """Say what is compared, on which graph, and what to mind."""
     lines = [f"{scores.sample}, {scores.system}"]
     if scores.moran:
-        r = {"expected": scores.moran["correlation"], "drawn": scores.moran["correlation_drawn"]}
-        said = [f"{value:.3f} of {name} counts" for name, value in r.items() if value is not None]
-        lines[0] += f": correlation with measured over genes {', '.join(said) or 'unknown, too few genes'}"
-        lines += [f"{scores.moran['graph']}. Grey band: within 20 % of the line of identity.", SMOOTH]
+        r = {"expected counts": scores.moran["correlation"], "drawn counts": scores.moran["correlation_drawn"]}
+        said = [f"{name} {value:.3f}" for name, value in r.items() if value is not None]
+        lines[0] += f": correlation with that of measured counts over genes: {', '.join(said) or 'too few genes'}"
+        lines += [f"Moran's I on the {scores.moran['graph']}. Grey band: within 20 % of the line of identity.", SMOOTH]
     return "\n".join(lines)
 
 

@@ -445,7 +445,7 @@ def moran(
     actual, predicted = genes["moran_actual"], genes[column]
     inside = genes[actual.between(*limits[0]) & predicted.between(*limits[1])]
     span = np.array([min(low for low, _ in limits), max(high for _, high in limits)])
-    axis.plot(span, span, color="0.5", lw=0.8, zorder=0)
+    axis.plot(span, span, color="0.5", lw=0.8, zorder=0.5)
     axis.fill_between(span, span * 0.8, span * 1.2, color="0.93", lw=0, zorder=0)
     colour = [palette.get(t, "0.65") for t in inside["marks"]]
     axis.scatter(inside["moran_actual"], inside[column], s=9, c=colour, edgecolors="0.5", linewidths=0.2)

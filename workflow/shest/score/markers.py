@@ -23,14 +23,14 @@ def scores(counts: sparse.spmatrix, cell_type: np.ndarray, genes: list[str]) -> 
     Returns
     -------
     DataFrame
-        gene, and a column of scores for each type with at least two cells, where there are two such types.
+        gene, and a column of scores for each type with at least two cells, where there are two such types and a gene.
     """
     import scanpy as sc  # seconds, which those who only read scores need not wait
 
     names, sizes = np.unique(cell_type, return_counts=True)
     names = [str(n) for n in names[sizes > 1]]
     table = pd.DataFrame({"gene": genes})
-    if len(names) < 2:
+    if len(names) < 2 or not genes:
         return table
     rows = np.isin(cell_type, names)
     cells = ad.AnnData(
