@@ -597,6 +597,12 @@ def test_the_estimate_follows_the_formulas():
     ]
     config = run_config(train={"views": 8}, protocols=["strict"], encoders=entries)
     assert estimate.disk_bytes(sizes, [vit, own], config)["embeddings"] == 2 * 1536 * 7100, "no system reads own"
+    whole, few = (
+        estimate.disk_bytes(sizes, [], run_config(protocols=["strict"], encoders=entries, predict={"genes": genes}))
+        for genes in ("all", ["A", "B"])
+    )
+    values = len(config["systems"]) * 1500 * (50 - 2)
+    assert whole["predictions"] - few["predictions"] == pytest.approx(values * estimate.VALUE_BYTES, abs=2)
     cpu, gpu = (estimate.run_seconds(sizes, [vit, own], config, 2, device) for device in (False, True))
     assert cpu > 7100 * 608 / 100 / 2 > gpu
     one = run_config(train={"views": 8}, protocols=["strict"], encoders=entries[1:])

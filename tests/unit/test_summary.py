@@ -70,6 +70,10 @@ def test_the_table_has_a_row_for_every_evaluation_and_nothing_where_nothing_is_p
     assert table.loc[("net", "strict"), "95 % interval"] == "0.650–0.750"
     assert table.loc[("blind", "strict"), ["F1 weighted", "F1 macro", "calibration error"]].isna().all()
     assert table.loc[("blind", "strict"), "median R"] == 0.2
+    assert "R ceiling" not in table, "of no real tissue anybody knows it"
+    known = replace(NET, pearson=NET.pearson | {"ceiling": 0.6, "ceiling_within_type": 0.4})
+    columns = ["median R", "R ceiling", "ceiling within type"]
+    assert summary.score_table([known]).iloc[0][columns].tolist() == [0.2, 0.6, 0.4]
 
 
 def test_comparators_are_compared_with_every_system_but_the_baselines():

@@ -137,6 +137,39 @@ def test_predictions_hold_every_kept_cell(results, samples):
         assert found.uns["fingerprint"]
 
 
+def test_counts_are_drawn_where_a_distribution_is_predicted(results, samples):
+    for sample in samples:
+        found = ad.read_h5ad(results / f"predictions/{SYSTEM}/strict/{sample}.cells.h5ad")
+        drawn = found.layers["drawn"].toarray().astype(float)
+        assert drawn.mean() == pytest.approx(found.X.mean(), rel=0.1)
+        assert np.corrcoef(drawn.mean(axis=0), found.X.mean(axis=0))[0, 1] > 0.95
+        assert not ad.read_h5ad(results / f"predictions/linear/strict/{sample}.cells.h5ad").layers
+        scores, beside = (
+            json.loads((results / f"evaluation/{s}/strict/{sample}.cells.json").read_text())["moran"] for s in SYSTEMS
+        )
+        assert scores["median_drawn"] < scores["median_predicted"] - 0.1, "expectations are smoother than counts"
+        assert abs(scores["median_drawn"] - scores["median_actual"]) < 0.1
+        assert beside["drawn"] is False
+        assert beside["median_drawn"] is None
+
+
+def test_no_system_is_better_than_the_truth_that_was_simulated(results, samples):
+    for sample in samples:
+        genes = pd.read_csv(results / f"evaluation/{SYSTEM}/strict/{sample}.cells.genes.csv")
+        scored = pd.read_parquet(results / f"evaluation/{SYSTEM}/strict/{sample}.cells.scored.parquet")
+        truth = ad.read_h5ad(results / f"simulated/{sample}/truth/truth.h5ad")[scored["cell_id"]]
+        counts = ad.read_zarr(results / f"samples/{sample}/sdata.zarr/tables/table")
+        row = pd.Index(counts.obs["cell_id"]).get_indexer(scored["cell_id"])
+        best = genes.loc[genes["ceiling"].idxmax()]
+        actual = counts[row, best["gene"]].X.toarray().ravel()
+        expected = ((1 - truth[:, best["gene"]].layers["pi"]) * truth[:, best["gene"]].X).ravel()
+        assert best["ceiling"] == pytest.approx(np.corrcoef(actual, expected)[0, 1], abs=1e-4)
+        for system in SYSTEMS:
+            found = json.loads((results / f"evaluation/{system}/strict/{sample}.cells.json").read_text())["pearson"]
+            assert found["median"] < found["ceiling"]
+            assert found["within_type"] < found["ceiling_within_type"]
+
+
 def test_scores_are_of_the_cells_they_say(results, samples):
     for protocol in ("strict", "paper"):
         split = pd.read_parquet(results / f"splits/{protocol}/0.parquet").set_index(["sample", "id"])

@@ -1,6 +1,12 @@
 """Scores of the samples that have labels, the same for every system."""
 
 
+def truth_of(wildcards):
+    """What the counts of a simulated sample were drawn from."""
+    folder = SAMPLES[wildcards.sample]["path"]
+    return [f"{folder}/truth/truth.h5ad"] if folder.startswith(f"{SIMULATED}/") else []
+
+
 rule evaluate:
     input:
         predictions=results("predictions/{system}/{protocol}/{sample}.{unit}.h5ad"),
@@ -14,6 +20,7 @@ rule evaluate:
         refinement=refinement_of_scored,
         registration=results("samples/{sample}/registration.json"),
         comparators=comparator_files,
+        truth=truth_of,
         check=comparator_check,
     output:
         scores=results("evaluation/{system}/{protocol}/{sample}.{unit}.json"),
@@ -27,7 +34,7 @@ rule evaluate:
         env("analysis")
     threads: 2
     resources:
-        mem_mb=from_input_size(4000, tables=100, cells=20, annotation=20, comparators=5),
+        mem_mb=from_input_size(4000, tables=100, cells=20, annotation=20, comparators=5, predictions=1),
         runtime=from_input_size(20, tables=2, cells=2),
     params:
         role=lambda w: SAMPLES[w.sample]["role"],

@@ -9,6 +9,7 @@ from shest.core.errors import InputError
 from shest.core.provenance import versions
 from shest.io.counts import read_counts
 from shest.io.genes import Genes
+from shest.io.predictions import DRAWN
 from shest.io.registration import Registration
 from shest.labels import training_set
 from shest.labels.training_set import rows_of
@@ -45,11 +46,11 @@ def reasons(input):
     }
 
 
-def read_scored(input, sample, label, xy, block, ids, known):
-    """Return the scored units with their counts of the genes that the model knows, and what became of the others."""
+def read_scored(input, sample, label, xy, block, ids, predicted, known):
+    """Return the scored units with their counts of the genes that are predicted, and what became of the others."""
     counts, panel, cell_ids = read_counts(input.store, known)
-    genes, overlap = evaluate.gene_overlap(panel.symbols, known.symbols)
-    if len(known) and not genes:
+    genes, overlap = evaluate.gene_overlap(panel.symbols, predicted, known.symbols)
+    if len(known) and not set(known.symbols) & set(panel.symbols):
         raise InputError(
             sample,
             "its panel has no gene that the model was trained on",
@@ -75,15 +76,32 @@ def add_types(result, scored, predicted, rows, kept, types, classes, temperature
         result.spread = {name: float(np.std([f[name] for f in result.folds], ddof=1)) for name in ("weighted", "macro")}
 
 
-def add_expression(result, scored, predicted, rows, overlap, name, threads):
+def truth_reader(input, scored, ids):
+    """Return a reader of the expectations that simulated counts were drawn from; None where nobody knows them."""
+    if not input.truth:
+        return None
+    truth = ad.read_h5ad(input.truth[0])
+    columns, rows = truth.var_names.get_indexer(scored.genes), rows_of(ids, truth.obs_names, input.truth[0])
+
+    def read(part):
+        wanted = columns[part]
+        expected = (1 - truth.layers["pi"][rows][:, wanted]) * truth.X[rows][:, wanted]
+        return np.where(wanted >= 0, expected, np.nan)
+
+    return read
+
+
+def add_expression(result, scored, predicted, rows, overlap, name, truth, threads):
     """Score expression; return the table of genes."""
     columns = rows_of(scored.genes, predicted.var_names, "predictions")
-    genes, summary = evaluate.score_expression(scored, evaluate.columns_of(predicted.X, rows, columns), threads)
+    read = evaluate.columns_of(predicted.X, rows, columns)
+    drawn = predicted.layers[DRAWN][rows][:, columns].tocsc() if DRAWN in predicted.layers else None
+    genes, summary = evaluate.score_expression(scored, read, threads, drawn, truth)
     result.genes = overlap | {"constant": int((genes["pearson"] == 0).sum())}
     result.pearson, result.spearman = (summary[score] | {"csv": name} for score in ("pearson", "spearman"))
     result.moran = summary["moran"]
-    result.intervals["pearson_median"] = summary["interval"]
-    result.intervals["without"]["pearson_median"] = summary["without"]
+    result.intervals |= summary["intervals"]
+    result.intervals["without"] |= summary["without"]
     return genes
 
 
@@ -113,7 +131,8 @@ def main(input, output, params, wildcards, threads):
     types = [t for t in params.types if t in set(table["label"].dropna()) | set(classes)]
     xy = predicted.obsm["spatial"][rows]
     block = blocks_of(kept.index, input, wildcards.sample, xy, params.block_um)
-    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, known)
+    names = list(predicted.var_names)
+    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, names, known)
     result = Evaluation(
         system=wildcards.system,
         kind=models[0]["kind"],
@@ -129,10 +148,11 @@ def main(input, output, params, wildcards, threads):
         model_sha256=", ".join(files.sha256(path) for path in input.models),
         versions=versions(),
     )
-    genes = pd.DataFrame(columns=["gene", "pearson", "moran_actual", "moran_predicted", "id"])
-    if len(known):
+    genes = pd.DataFrame(columns=["gene", "pearson", "moran_actual", "moran_predicted", "moran_drawn", "id"])
+    if scored.genes:
         name = output.genes.rpartition("/")[2]
-        genes = add_expression(result, scored, predicted, rows, overlap, name, threads)
+        truth = truth_reader(input, scored, kept.index)
+        genes = add_expression(result, scored, predicted, rows, overlap, name, truth, threads)
         genes["id"] = genes["gene"].map(dict(zip(known.symbols, known.ids, strict=True)))
     programs = pd.DataFrame()
     if classes:

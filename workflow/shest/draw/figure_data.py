@@ -11,6 +11,7 @@ import pandas as pd
 from shest.io import store
 from shest.io.counts import read_counts
 from shest.io.genes import Genes
+from shest.io.predictions import DRAWN
 from shest.io.registration import Registration
 from shest.score.evaluate import score_types
 from shest.score.evaluation import PROGRAM, Evaluation, TypeScores
@@ -65,6 +66,14 @@ class SampleResults:
         for k, column in enumerate(columns):  # gene by gene: a slice is a chunk's width on disk
             values[:, k] = self._predicted.X[:, int(column) : int(column) + 1][rows, 0]
         return values
+
+    def drawn(self, genes: list[str]) -> np.ndarray | None:
+        """Counts of the scored cells drawn from the predicted distributions, (n, genes); None where there are none."""
+        if DRAWN not in self._predicted.layers:
+            return None
+        rows = self._predicted.obs_names.get_indexer(self.cells["cell_id"])
+        columns = self._predicted.var_names.get_indexer(genes)
+        return self._predicted.layers[DRAWN][rows][:, columns].toarray()
 
     @cached_property
     def _measured(self):

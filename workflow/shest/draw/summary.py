@@ -104,7 +104,8 @@ def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     """One row an evaluation; nothing where its system predicts nothing, no column where no evaluation has anything.
 
     Beside the weighted F1: its interval over spatial blocks, its standard deviation over folds, the one over all cells
-    where refinement decided which are scored, and the one against the pathologist's table alone.
+    where refinement decided which are scored, and the one against the pathologist's table alone. Beside R: the ceiling,
+    what the true expectations of simulated counts reach.
     """
     rows = []
     for e in evaluations:
@@ -125,8 +126,11 @@ def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
                 "F1 macro": e.types.macro if e.types else None,
                 "median R": median_r(e),
                 "R within type": e.pearson.get("within_type") if e.pearson else None,
+                "R ceiling": e.pearson.get("ceiling") if e.pearson else None,
+                "ceiling within type": e.pearson.get("ceiling_within_type") if e.pearson else None,
                 "genes R > 0.3": e.pearson["share_above_0.3"] if e.pearson else None,
                 "Moran's I, correlation": e.moran["correlation"] if e.moran else None,
+                "of drawn counts": e.moran.get("correlation_drawn") if e.moran else None,
                 "calibration error": e.calibration["ece_after"] if e.calibration else None,
             }
         )

@@ -97,14 +97,17 @@ class Evaluation:
     types
         Scores of types; None where the system predicts none.
     pearson, spearman
-        ``median`` over all measured genes, ``share_above_0.3`` and ``csv``, the file with every gene; None where no
-        expression is predicted. So with ``genes`` (scored, unmeasured, not_in_model, constant) and ``moran``.
+        ``median`` over all measured genes, ``share_above_0.3``, ``within_type`` and ``csv``, the file with every gene;
+        of simulated tissue also ``ceiling`` and ``ceiling_within_type``, what the true expectation reaches; None where
+        no expression is scored. So with ``genes`` (scored, unmeasured, not_in_model, not_chosen, constant) and
+        ``moran``.
     distances
         Between types, annotated against predicted.
     calibration
         Of the predicted type's probability: temperature, ece_before, ece_after, reliability, coverage.
     intervals
-        95 % intervals of weighted, macro, balanced_accuracy, pearson_median; ``n_blocks`` behind them; ``without``:
+        95 % intervals of weighted, macro, balanced_accuracy, pearson_median, spearman_median, pearson_within_type;
+        ``n_blocks`` behind them; ``without``:
         each of these scores without each block, in the order of the blocks, for differences between systems.
     folds
         Each fold's scores where cells are held out in folds: fold, n, weighted, macro; ``spread``: their standard
