@@ -198,4 +198,5 @@ def test_where_no_chosen_gene_was_measured_types_are_scored_alone(snake, copy_of
     snake(copy_of_tiny, "--", *targets, config=changed(predict={"genes": ["LTBP2"]}))
     scores = Evaluation.read(copy_of_tiny / R / f"evaluation/{SHOWN}/sim_lung.cells.json")
     assert scores.pearson is scores.moran is None
+    assert (scores.genes["scored"], scores.genes["unmeasured"]) == (0, ["LTBP2"])
     assert scores.types.weighted > 0.6

@@ -149,6 +149,8 @@ def main(input, output, params, wildcards, threads):
         versions=versions(),
     )
     genes = pd.DataFrame(columns=["gene", "pearson", "moran_actual", "moran_predicted", "moran_drawn", "id"])
+    if names:
+        result.genes = overlap
     if scored.genes:
         name = output.genes.rpartition("/")[2]
         truth = truth_reader(input, scored, kept.index)
