@@ -1,12 +1,6 @@
 """Scores of the samples that have labels, the same for every system."""
 
 
-def truth_of(wildcards):
-    """What the counts of a simulated sample were drawn from."""
-    folder = SAMPLES[wildcards.sample]["path"]
-    return [f"{folder}/truth/truth.h5ad"] if folder.startswith(f"{SIMULATED}/") else []
-
-
 rule evaluate:
     input:
         predictions=results("predictions/{system}/{protocol}/{sample}.{unit}.h5ad"),
