@@ -76,6 +76,17 @@ def test_bad_references_are_named(tmp_path, change, said):
         annotate.read_reference(write(tmp_path, data))
 
 
+def test_symbols_that_stand_twice_are_no_matter_where_ids_tell_them_apart(tmp_path):
+    data = reference()
+    data.var["feature_name"] = "G1"
+    data.var.index = [f"ENSG{i:011d}" for i in range(60)]
+    counts = ad.AnnData(data.X[:7], var=pd.DataFrame({"gene_ids": data.var.index[::-1]}, [f"P{i}" for i in range(60)]))
+    cells, known, joined = annotate.share_genes(counts, annotate.read_reference(write(tmp_path, data)), 60)
+    assert joined == {"panel": 60, "by_id": 60, "by_symbol": 0, "not_joined": 0}
+    assert known.var_names.tolist() == cells.var_names.tolist() == [f"P{i}" for i in range(60)]
+    assert abs(known.X - data.X[:, ::-1]).nnz == 0
+
+
 def shares(rows):
     return pd.DataFrame(rows, columns=["t1", "t2", "l1", "mast"], index=[f"c{i}" for i in range(len(rows))])
 
@@ -149,7 +160,7 @@ def planted(seed=1):
 
 def test_tacco_finds_planted_types_and_leaves_the_counts_as_they_were(tmp_path):
     counts, truth = planted()
-    cells, known = annotate.share_genes(counts, annotate.read_reference(write(tmp_path, reference())), 50)
+    cells, known, _ = annotate.share_genes(counts, annotate.read_reference(write(tmp_path, reference())), 50)
     before = known.copy(), cells.copy()
     found = annotate.run_tacco(cells, known, None)
     assert (found.idxmax(axis=1) == truth[found.index.astype(int)]).mean() > 0.95
@@ -161,7 +172,7 @@ def test_tacco_finds_planted_types_and_leaves_the_counts_as_they_were(tmp_path):
 def test_a_cell_without_shared_counts_gets_no_label(tmp_path):
     counts, _ = planted()
     known = annotate.read_reference(write(tmp_path, reference()))
-    cells, known = annotate.share_genes(counts, known, 60)
+    cells, known, _ = annotate.share_genes(counts, known, 60)
     assert "5" not in cells.obs_names
     assert cells.n_obs == 59
     frame = annotate.label(counts.obs_names, annotate.call_types(mixture.fit(cells, known), SUBTYPES, True), None)
@@ -184,7 +195,7 @@ def test_the_estimated_prior_beats_the_references_where_compositions_differ(tmp_
     truth = rng.choice(4, 600, p=[0.9, 0.05, 0.03, 0.02])
     counts = ad.AnnData(sparse.csr_matrix(rng.poisson(rates[truth]).astype(np.float32)))
     counts.var_names = [f"G{i}" for i in range(60)]
-    cells, known = annotate.share_genes(counts, annotate.read_reference(write(tmp_path, data)), 50)
+    cells, known, _ = annotate.share_genes(counts, annotate.read_reference(write(tmp_path, data)), 50)
     estimated = mixture.composition(mixture.fit(cells, known), pd.Series(annotate.transcripts(cells), cells.obs_names))
     truth = labels[truth[cells.obs_names.astype(int)]]
     right = [(annotate.run_tacco(cells, known, p).idxmax(axis=1) == truth).mean() for p in (None, estimated)]

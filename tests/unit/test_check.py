@@ -327,6 +327,11 @@ def labels(values):
     return lambda d: d.obs.__setitem__("cell_type_tumor", values(d.n_obs))
 
 
+def same_symbols(data):
+    data.var["feature_name"] = "G1"
+    data.var_names = [f"gene {i}" for i in range(data.n_vars)]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -339,7 +344,7 @@ def labels(values):
         (rename("var", "feature_name"), "no column feature_name in var"),
         (labels(lambda n: [np.nan, *["a"] * (n - 2), "b"]), "1 cells have no cell_type_tumor"),
         (labels(lambda n: ["a"] * n), "fewer than two labels"),
-        (lambda d: d.var.__setitem__("feature_name", "G1"), "stand there twice: G1"),
+        (same_symbols, "stand there twice: G1"),
     ],
 )
 def test_bad_references_are_named(reference, tmp_path, change, message):
@@ -403,7 +408,29 @@ def test_a_good_run_says_what_it_needs(good, reference, tmp_path):
         assert word in lines
 
 
+def without_ids(file):
+    names = file["matrix/features/name"][:]
+    del file["matrix/features/id"]
+    file["matrix/features/id"] = names
+
+
+def test_how_many_genes_are_joined_and_by_what_is_said(good, reference, tmp_path):
+    plain = bundles.copy(good, tmp_path)
+    bundles.set_matrix(plain, without_ids)
+    for bundle, said in ((good, "80 by Ensembl id, 0 by symbol"), (plain, "0 by Ensembl id, 80 by symbol")):
+        lines = []
+        check.check_run(inputs_of(bundle, reference, tmp_path), Findings(), lines.append)
+        assert f"a and the reference: 80 of 80 genes joined: {said}; 0 not" in lines
+
+
+def test_ids_join_genes_whatever_their_symbols_are(good, reference, tmp_path):
+    _, findings = run(good, reference, tmp_path, reference={"path": "r", "symbol_key": "index"})
+    assert findings.problems == []
+
+
 def test_too_few_shared_genes(good, reference, tmp_path):
+    good = bundles.copy(good, tmp_path)
+    bundles.set_matrix(good, without_ids)
     _, findings = run(good, reference, tmp_path, reference={"path": "r", "symbol_key": "index"})
     assert len(findings.problems) == 1
     assert "shares 0 of 80 genes with sample a" in str(findings.problems[0])
@@ -570,6 +597,12 @@ def test_the_estimate_follows_the_formulas():
     ]
     config = run_config(train={"views": 8}, protocols=["strict"], encoders=entries)
     assert estimate.disk_bytes(sizes, [vit, own], config)["embeddings"] == 2 * 1536 * 7100, "no system reads own"
+    whole, few = (
+        estimate.disk_bytes(sizes, [], run_config(protocols=["strict"], encoders=entries, predict={"genes": genes}))
+        for genes in ("all", ["A", "B"])
+    )
+    values = len(config["systems"]) * 1500 * (50 - 2)
+    assert whole["predictions"] - few["predictions"] == pytest.approx(values * estimate.VALUE_BYTES, abs=2)
     cpu, gpu = (estimate.run_seconds(sizes, [vit, own], config, 2, device) for device in (False, True))
     assert cpu > 7100 * 608 / 100 / 2 > gpu
     one = run_config(train={"views": 8}, protocols=["strict"], encoders=entries[1:])
@@ -605,7 +638,7 @@ def command(config):
 
 
 OWN_LINES = (
-    r"(\w+ \(train, .*\): |reference|disk: |memory: |passes through |time: |WARNING |PROBLEM |"
+    r"(\w+ (\(train, .*\)|and the reference): |reference|disk: |memory: |passes through |time: |WARNING |PROBLEM |"
     r"no problem$|problems: \d+$)"
 )
 

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.metrics import f1_score
+from support import scores
 
 from shest.core.errors import InputError
+from shest.draw import figure_data
 from shest.io import detections
 from shest.score import comparators, evaluation
 
@@ -67,7 +70,7 @@ def known(tmp_path):
 def score(path, pixel, actual, called, rows=None, **change):
     rows = np.arange(len(pixel)) if rows is None else rows
     one = {"path": str(path), "format": "hovernet", "types": TABLE, "radius_um": 5.0, "scale": 1.0} | change
-    found = comparators.score({"it": one}, pixel, MPP, rows, actual[rows], called[rows], TYPES)
+    found, _ = comparators.score({"it": one}, pixel, MPP, rows, actual[rows], called[rows], TYPES)
     return json.loads(json.dumps(evaluation._matched_json(found["it"]), allow_nan=False))
 
 
@@ -94,6 +97,54 @@ def test_only_scored_cells_are_scored_but_all_kept_cells_take_partners(known):
     pair = np.array([[100.0, 100.0], [112.0, 100.0]])  # 3 µm apart; one object, on the first
     path = hovernet(path, [[101.0, 100.0]], [1])
     assert score(path, pair, np.array(["Tumour", "Lymphocyte"]), np.array(TYPES[:2]), np.array([1]))["n_matched"] == 0
+
+
+def test_macro_over_the_types_that_a_program_can_name_stands_beside_the_full_one(known, tmp_path):
+    _, pixel, actual, _, _ = known
+    called = np.where(np.arange(400) % 10 == 0, "Tumour", actual)
+    path = hovernet(tmp_path / "coarse.json", pixel, [1 if kind == "Tumour" else 2 for kind in actual])
+    found = score(path, pixel, actual, called, types={"1": "Tumour", "2": "Lymphocyte"})
+    lymphocytes, fibroblasts = (actual == "Lymphocyte").sum(), (actual == "Fibroblast").sum()
+    per_class = [1.0, 2 * lymphocytes / (2 * lymphocytes + fibroblasts)]
+    assert found["nameable"] == ["Tumour", "Lymphocyte"]
+    assert found["f1"]["macro_nameable"] == pytest.approx(sum(per_class) / 2)
+    assert found["f1"]["macro"] == pytest.approx(sum(per_class) / 3)
+    ours = found["system"]["f1"]
+    assert ours["macro_nameable"] == pytest.approx((ours["per_class"]["Tumour"] + ours["per_class"]["Lymphocyte"]) / 2)
+
+
+def test_programs_are_compared_on_the_cells_that_all_of_them_labelled(known, tmp_path):
+    path, pixel, actual, said, matched = known
+    rows, called = np.arange(0, 400, 2), np.where(np.arange(400) % 10 == 0, "Tumour", actual)
+    coarse = hovernet(tmp_path / "coarse.json", pixel[:300], [1 if kind == "Tumour" else 2 for kind in actual[:300]])
+    one = {"format": "hovernet", "radius_um": 5.0, "scale": 1.0}
+    settings = {
+        "fine": one | {"path": str(path), "types": TABLE},
+        "coarse": one | {"path": str(coarse), "types": {"1": "Tumour", "2": "Lymphocyte"}},
+        "astray": one | {"path": str(hovernet(tmp_path / "far.json", pixel + 9999, [1] * 400)), "types": TABLE},
+    }
+    found, named = comparators.score(settings, pixel, MPP, rows, actual[rows], called[rows], TYPES)
+    scored = pd.DataFrame({"label": actual[rows], "predicted": called[rows]}).assign(
+        **{f"{evaluation.PROGRAM}{name}": named[name] for name in named}
+    )
+    whole = scores.evaluation("net", types=scores.type_scores(), comparators=found)
+    whole.types.types = TYPES
+    table = figure_data.same_cells(whole, scored)
+    same = np.intersect1d(rows, matched[matched < 300])
+    assert table.columns.tolist() == ["annotated", "net", "fine", "coarse"]
+    assert table["annotated"].tolist() == actual[same].tolist()
+    assert table["fine"].tolist() == said[same].tolist()
+    bars = figure_data.f1_on_same_cells(whole, table)
+    assert bars["score"].str.endswith(f"n = {len(same)}").all()
+    assert bars["score"].nunique() == 3  # weighted, macro, and macro of the types that the coarse one can name
+    kinds = bars.assign(kind=bars["score"].str.split("\n").str[0]).set_index(["kind", "by"])["value"]
+    expected = f1_score(actual[same], said[same], average=None, labels=TYPES)
+    assert kinds["macro", "fine"] == pytest.approx(expected.mean())
+    assert kinds["macro of the 2", "fine"] == pytest.approx(expected[:2].mean())
+    assert kinds["macro", "coarse"] < kinds["macro of the 2", "coarse"]
+    alone = scores.evaluation("net")
+    assert len(figure_data.same_cells(alone, scored)) == len(scored)
+    assert figure_data.f1_on_same_cells(alone, figure_data.same_cells(alone, scored)).empty
 
 
 def test_a_radius_below_the_jitter_matches_nothing_and_scores_are_null(known):

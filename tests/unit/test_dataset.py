@@ -1,5 +1,6 @@
-"""Joining samples by gene name, and choosing the cells to learn from."""
+"""Joining samples by gene, and choosing the cells to learn from."""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,16 +8,35 @@ from scipy import sparse
 
 from shest.core.errors import InputError
 from shest.io import counts
+from shest.io.genes import Genes
 from shest.labels import training_set
 
+IDS = ["ENSG00000000001", "ENSG00000000002", "ENSG00000000003"]
 
-def test_genes_are_joined_by_name():
+
+def test_samples_are_joined_by_gene():
     first = sparse.csr_matrix(np.array([[1, 2, 0], [0, 0, 3]]))
     second = sparse.csr_matrix(np.array([[4, 5, 6]]))
-    joined, genes, measured = counts.join([(first, ["A", "B", "C"]), (second, ["D", "C", "A"])])
-    assert genes == ["A", "B", "C", "D"]
+    joined, genes, measured = counts.join(
+        [(first, Genes.of("ABC", IDS)), (second, Genes.of("DCQ", [IDS[1][:-1] + "9", "", IDS[0]]))]
+    )
+    assert genes.symbols == ["A", "B", "C", "D"]
     assert joined.toarray().tolist() == [[1, 2, 0, 0], [0, 0, 3, 0], [6, 0, 5, 4]]
     assert measured.tolist() == [[True, True, True, False], [True, False, True, True]]
+
+
+def test_counts_are_named_as_the_model_names_their_genes(tmp_path):
+    store = ad.AnnData(
+        sparse.csr_matrix(np.arange(6, dtype=np.float32).reshape(2, 3)),
+        obs=pd.DataFrame({"cell_id": ["c0", "c1"]}, index=["0", "1"]),
+        var=pd.DataFrame({"gene_ids": IDS, "feature_types": "Gene Expression"}, index=["NEW", "B", "C"]),
+    )
+    store.write_zarr(tmp_path / "tables" / "table")
+    assert counts.read_counts(tmp_path)[1] == Genes(["NEW", "B", "C"], IDS)
+    model = Genes.of(["B", "OLD", "C"], [IDS[1], IDS[0], "ENSG00000000009"])
+    values, genes, _ = counts.read_counts(tmp_path, model)
+    assert genes.symbols == ["OLD", "B", "C"]
+    assert values.toarray().tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def split_table():

@@ -46,6 +46,7 @@ def expression(n=300, genes=130):
     actual[:, 3] = 0
     predicted = actual * 0.3 + RNG.gamma(2, 1, (n, genes))
     predicted[:, 5] = 1.7
+    predicted = predicted.astype(np.float32)
     block = RNG.integers(0, 6, n)
     block[:6] = np.arange(6)
     scored = evaluate.Scored(
@@ -93,20 +94,42 @@ def test_within_type_correlation_sees_only_what_types_do_not_tell():
 
 
 def test_correlation_survives_large_offsets_and_small_spreads():
-    x = RNG.normal(0, 1e-4, (500, 1))
-    y = x + RNG.normal(0, 1e-4, (500, 1))
-    sums = metrics.block_sums(x + 1e4, y + 1e4, np.zeros(500, int), 1)
-    assert metrics.pearson_from_sums(sums)[0, 0] == pytest.approx(np.corrcoef(x.T, y.T)[0, 1], abs=1e-6)
+    x = (RNG.normal(0, 0.1, (500, 1)) + 1e4).astype(np.float32)
+    y = x + RNG.normal(0, 0.1, (500, 1)).astype(np.float32)
+    sums = metrics.group_sums(x, y, np.zeros(500, int), 1)
+    expected = np.corrcoef(x.T.astype(float), y.T.astype(float))[0, 1]
+    assert metrics.pearson_from_sums(sums)[0, 0] == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["few values", "many values", "signs", "one value"])
+def test_ranks_equal_scipy(kind):
+    n = 3_000
+    values = {
+        "few values": RNG.poisson(1.3, (n, 4)),
+        "many values": np.round(RNG.lognormal(0, 3, (n, 4)), 2),
+        "signs": np.where(RNG.random((n, 4)) < 0.2, -0.0, RNG.normal(0, 1e-3, (n, 4))),
+        "one value": np.full((n, 4), 0.3),
+    }[kind].astype(np.float32)
+    assert np.array_equal(metrics.ranks(values), stats.rankdata(values, axis=0))
 
 
 def test_the_median_without_a_block_is_that_of_the_other_cells():
     scored, actual, predicted = expression(genes=20)
-    _, summary = evaluate.score_expression(scored, lambda part: predicted[:, part])
-    for block, without in enumerate(summary["without"]):
+    scored.cell_type = RNG.choice(list("ABC"), 300)
+    genes, summary = evaluate.score_expression(scored, lambda part: predicted[:, part])
+    actual, predicted, kind = pd.DataFrame(actual), pd.DataFrame(predicted, dtype=float), scored.cell_type
+    assert set(summary["without"]) == set(summary["intervals"]) == set(evaluate.MEDIANS)
+    for block in range(6):
         rows = scored.block != block
-        with np.errstate(invalid="ignore"):
-            r = [np.corrcoef(actual[rows, g], predicted[rows, g])[0, 1] for g in range(20)]
-        assert without == pytest.approx(np.median(np.nan_to_num(r)), abs=1e-8)
+        sides = [side[rows] for side in (actual, predicted)]
+        within = [side - side.groupby(kind[rows]).transform("mean") for side in sides]
+        for name, (one, other) in (("pearson_median", sides), ("pearson_within_type", within)):
+            assert summary["without"][name][block] == pytest.approx(one.corrwith(other).fillna(0).median(), abs=1e-8)
+        rho = sides[0].corrwith(sides[1], method="spearman").fillna(0).median()
+        assert summary["without"]["spearman_median"][block] == pytest.approx(rho, abs=5e-3), "by the ranks among all"
+    for name, column in evaluate.MEDIANS.items():
+        low, high = summary["intervals"][name]
+        assert low < genes[column].median() < high
 
 
 def test_scores_without_a_block_are_those_of_the_other_cells():
@@ -144,17 +167,58 @@ def test_an_interval_of_what_does_not_vary_is_none():
 
 def test_morans_i_equals_the_dense_formula():
     scored, actual, _ = expression(n=120, genes=6)
-    graph = evaluate.neighbour_graph(scored.xy)
-    w = graph.toarray()
-    assert np.allclose(w.sum(axis=1), 1)
+    nearest = metrics.neighbours(scored.xy, evaluate.NEIGHBOURS)
+    w = np.zeros((120, 120))
+    for i, place in enumerate(scored.xy):
+        w[i, np.argsort(np.linalg.norm(scored.xy - place, axis=1))[1:7]] = 1 / 6
     z = actual - actual.mean(axis=0)
     expected = [len(z) / w.sum() * (v @ w @ v) / (v @ v) if v.any() else np.nan for v in z.T]
-    found = metrics.morans_i(actual, graph)
+    found = metrics.morans_i(actual, nearest)
     assert found == pytest.approx(expected, abs=1e-8, nan_ok=True)
-    cells = ad.AnnData(actual, obsp={"spatial_connectivities": graph})
+    cells = ad.AnnData(actual, obsp={"spatial_connectivities": sparse.csr_matrix(w)})
     names = list(cells.var_names[np.isfinite(found)])
     theirs = sq.gr.spatial_autocorr(cells, genes=names, mode="moran", n_perms=None, copy=True)["I"]
     assert found[np.isfinite(found)] == pytest.approx(theirs.reindex(names).to_numpy(), abs=1e-6)
+
+
+def test_drawn_counts_are_as_rough_as_the_actual_and_expectations_are_not():
+    rng = np.random.default_rng(2)
+    xy = rng.random((3_000, 2)) * 1000
+    expected = (1.5 + np.sin(xy[:, :1] / 150 + np.arange(8))).astype(np.float32)
+    actual, drawn = (rng.poisson(expected).astype(np.float32) for _ in range(2))
+    scored = evaluate.Scored(
+        np.array(["A"] * 3_000), xy, np.zeros(3_000, int), sparse.csc_matrix(actual), [f"g{i}" for i in range(8)]
+    )
+    genes, summary = evaluate.score_expression(scored, lambda part: expected[:, part], drawn=sparse.csc_matrix(drawn))
+    assert (genes["moran_predicted"] > 0.9).all()
+    assert (genes["moran_drawn"] - genes["moran_actual"]).abs().max() < 0.06
+    assert genes["moran_drawn"].tolist() == pytest.approx(metrics.morans_i(drawn, metrics.neighbours(xy, 6)).tolist())
+    assert summary["moran"]["median_drawn"] == pytest.approx(genes["moran_drawn"].median())
+    assert "6 nearest scored cells" in summary["moran"]["graph"]
+    alone, without = evaluate.score_expression(scored, lambda part: expected[:, part])
+    assert "moran_drawn" not in alone
+    assert without["moran"]["median_drawn"] is without["moran"]["correlation_drawn"] is None
+
+
+def test_the_ceiling_is_what_the_truth_itself_reaches():
+    rng = np.random.default_rng(4)
+    kind = rng.choice(list("AB"), 2_000)
+    true = np.where(kind == "A", 1.0, 4.0)[:, None] * rng.lognormal(0, 0.5, (2_000, 3))
+    counts, guess = rng.poisson(true), np.where(kind == "A", 1.0, 4.0)[:, None] * np.ones((1, 3))
+    scored = evaluate.Scored(
+        kind, rng.random((2_000, 2)), np.zeros(2_000, int), sparse.csc_matrix(counts.astype(np.float32)), list("xyz")
+    )
+    genes, summary = evaluate.score_expression(
+        scored, lambda part: guess[:, part], truth=lambda part: np.where(np.arange(3) < 2, true, np.nan)[:, part]
+    )
+    for g in range(2):
+        assert genes["ceiling"][g] == pytest.approx(np.corrcoef(true[:, g], counts[:, g])[0, 1], abs=1e-6)
+        inside = [v - pd.Series(v).groupby(kind).transform("mean") for v in (true[:, g], counts[:, g])]
+        assert genes["ceiling_within_type"][g] == pytest.approx(np.corrcoef(*inside)[0, 1], abs=1e-6)
+    assert np.isnan(genes["ceiling"][2]), "a gene whose truth is not known"
+    assert summary["pearson"]["ceiling"] == pytest.approx(genes["ceiling"].median())
+    assert genes["pearson"][0] < genes["ceiling"][0]
+    assert "ceiling" not in evaluate.score_expression(scored, lambda part: guess[:, part])[1]["pearson"]
 
 
 def test_nearest_distances_equal_a_tree_and_leave_the_cell_itself_out():

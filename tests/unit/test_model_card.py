@@ -63,16 +63,23 @@ def test_the_card_of_a_system_without_types_and_encoder_says_nothing_of_them():
 @pytest.mark.parametrize(
     ("scores", "row"),
     [
-        ({}, "| s1 | strict | train | 99 | 0.700 | 0.650–0.750 | 9 | – | – | 0.600 | 0.200 | – | 0.020 |"),
+        ({}, "| s1 | strict | train | 99 | 0.700 | 0.650–0.750 | 9 | – | – | 0.600 | 0.200 | – | – | – | 0.020 |"),
         (
             {"protocol": "paper", "calibration": None},
-            "| s1 | paper | train | 99 | 0.700 | 0.650–0.750 | 9 | – | – | 0.600 | 0.200 | – | – |",
+            "| s1 | paper | train | 99 | 0.700 | 0.650–0.750 | 9 | – | – | 0.600 | 0.200 | – | – | – | – |",
         ),
         (
             {"types": None, "calibration": None},
-            "| s1 | strict | train | 99 | – | 0.650–0.750 | 9 | – | – | – | 0.200 | – | – |",
+            "| s1 | strict | train | 99 | – | 0.650–0.750 | 9 | – | – | – | 0.200 | – | – | – | – |",
         ),
-        ({"pearson": None}, "| s1 | strict | train | 99 | 0.700 | 0.650–0.750 | 9 | – | – | 0.600 | – | – | 0.020 |"),
+        (
+            {"pearson": {"median": 0.2, "within_type": 0.1, "ceiling": 0.5, "ceiling_within_type": 0.3}},
+            "| 9 | – | – | 0.600 | 0.200 | 0.500 | 0.100 | 0.300 | 0.020 |",
+        ),
+        (
+            {"pearson": None},
+            "| s1 | strict | train | 99 | 0.700 | 0.650–0.750 | 9 | – | – | 0.600 | – | – | – | – | 0.020 |",
+        ),
     ],
 )
 def test_the_card_holds_the_scores_and_a_dash_for_what_is_not_predicted(scores, row):

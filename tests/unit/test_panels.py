@@ -42,16 +42,18 @@ def test_distances_write_each_pairs_median_below(axis):
     assert "(n = 2)" in axis.get_xticklabels()[0].get_text()
 
 
-def test_moran_names_only_genes_within_a_fifth_of_identity(axis):
+@pytest.mark.parametrize(("side", "said"), [("predicted", "expected counts"), ("drawn", "drawn counts")])
+def test_moran_names_only_genes_within_a_fifth_of_identity(axis, side, said):
     genes = pd.DataFrame(
         {
             "gene": ["near", "far", "outside"],
             "moran_actual": [0.5, 0.5, 0.9],
-            "moran_predicted": [0.55, 0.65, 0.9],
+            f"moran_{side}": [0.55, 0.65, 0.9],
             "marks": ["A", None, "B"],
         }
     )
-    frame = panels.moran(axis, genes, PALETTE, [(0, 0.8), (0, 0.8)], 10, "Dense")
+    frame = panels.moran(axis, genes, side, PALETTE, [(0, 0.8), (0, 0.8)], 10, "Dense")
+    assert said in axis.get_ylabel()
     assert texts(axis) == ["near"]
     assert frame["gene"].tolist() == ["near", "far"]
     assert "n = 2 genes; 1 of 1 within 20 % named" in axis.get_title()
@@ -68,10 +70,19 @@ def test_marker_violins_write_the_median_of_every_gene_in_every_type(axis):
 
 def test_dots_scale_each_gene_to_its_highest_mean_and_size_by_share(axis):
     table = pd.DataFrame({"cell_type": ["A", "B"], "gene": ["g", "g"], "mean": [2.0, 1.0], "share": [1.0, 0.25]})
-    panels.dots(axis, table, {"A": ["g"]}, ["A", "B"], "Actual")
+    panels.dots(axis, table, {"A": ["g"]}, ["A", "B"], "Actual", "cells with a count")
     points = axis.collections[0]
     assert points.get_array().tolist() == [1.0, 0.5]
     assert points.get_sizes()[0] > points.get_sizes()[1]
+    assert axis.get_legend().get_title().get_text() == "cells with a count"
+
+
+def test_dots_of_unknown_shares_are_alike_and_say_so(axis):
+    table = pd.DataFrame({"cell_type": ["A", "B"], "gene": ["g", "g"], "mean": [2.0, 1.0], "share": [np.nan, np.nan]})
+    panels.dots(axis, table, {"A": ["g"]}, ["A", "B"], "Reconstructed", "no distribution")
+    assert len(set(axis.collections[0].get_sizes())) == 1
+    assert axis.get_legend().get_title().get_text() == "no distribution"
+    assert not axis.get_legend().get_texts()
 
 
 def test_a_scale_bar_is_as_long_as_it_says(axis):

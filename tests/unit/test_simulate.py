@@ -207,6 +207,7 @@ def test_planted_defects_are_what_they_claim_and_nothing_else_is_defective(folde
 def test_counts_come_from_the_parameters_of_the_truth(folder, truth, counts):
     known = ad.read_h5ad(folder / "truth/truth.h5ad")
     mu, theta, pi = known.X, known.layers["theta"], known.layers["pi"]
+    own, mean = (1 - pi) * mu, known.layers["measured"]
     with h5py.File(folder / "cell_feature_matrix.h5") as file:
         names = file["matrix/features/name"][:].astype(str)
         kinds = file["matrix/features/feature_type"][:].astype(str)
@@ -214,13 +215,18 @@ def test_counts_come_from_the_parameters_of_the_truth(folder, truth, counts):
     assert (kinds == "Negative Control Probe").sum() == slide.PROBES
     rows = (truth.defect != "no_counts").to_numpy()
     seen = counts[rows][:, kinds == "Gene Expression"]
-    mean = ((1 - pi) * mu)[rows]
-    variance = ((1 - pi) * (mu + mu**2 * (1 / theta + pi)))[rows]
+    own, mean = own[rows], mean[rows]
+    variance = ((1 - pi) * (mu + mu**2 * (1 / theta + pi)))[rows]  # of the own counts, nearly that of the measured
     z = (seen - mean).sum(axis=0) / np.sqrt(variance.sum(axis=0))
     assert abs(z.mean()) < 0.35
     assert 0.8 < z.std() < 1.25
     by_cell = (seen - mean).sum(axis=1) / np.sqrt(variance.sum(axis=1))
     assert 0.8 < by_cell.std() < 1.25  # rows are not permuted against the truth
+    moved = mean - own
+    slope = ((seen - own) * moved).sum() / (moved**2).sum()  # 0: counts are what the cells express
+    assert 0.75 < slope < 1.25
+    shares = pd.read_parquet(folder / "truth/truth.parquet").spillover[rows]
+    assert 0.6 * SPEC.spillover < shares.mean() < 1.2 * SPEC.spillover
 
 
 def test_cells_hold_their_nuclei_and_do_not_overlap(folder):
@@ -245,6 +251,24 @@ def test_pathologist_disagrees_with_the_truth_as_often_as_asked(folder, truth):
     assert set(both.group) <= set(profiles.TYPES)
     assert (both.group != both.cell_type).sum() == round(SPEC.disagreement * len(table))
     assert 0.9 < len(table) / (truth.drawn & (truth.cell_type != "other")).sum() <= 1
+
+
+def test_pathologist_errs_where_counts_are_of_neighbours_and_takes_their_type():
+    types = np.array(profiles.TYPES)
+    rng = np.random.default_rng(0)
+    truth = pd.DataFrame({"cell_type": rng.choice(types, 2000), "drawn": True})
+    received = np.zeros((2000, len(types) + 1))
+    received[:400, 2] = rng.uniform(0.1, 0.5, 400)
+    received[400:600, -1] = 0.5  # of cells of no type, which is no group
+    received[range(600, 800), [profiles.TYPES.index(t) for t in truth.cell_type[600:800]]] = 0.5  # of its own type
+    said = slide.add_table(Slide("s", disagreement=0.05, coverage=1.0), truth, received).table_group
+    wrong = np.flatnonzero(said != truth.cell_type)
+    assert len(wrong) == 100
+    assert (wrong < 400).mean() > 0.9
+    assert (said[wrong[wrong < 400]] == types[2]).all()
+    assert received[wrong, 2].mean() > 1.1 * received[:400, 2].mean()
+    evenly = slide.add_table(Slide("s", disagreement=0.05, coverage=1.0), truth, np.zeros_like(received)).table_group
+    assert set(evenly[evenly != truth.cell_type]) == set(types)
 
 
 def test_he_image_is_a_tiled_jpeg_pyramid_of_its_pixel_size(folder):

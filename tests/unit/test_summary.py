@@ -70,11 +70,15 @@ def test_the_table_has_a_row_for_every_evaluation_and_nothing_where_nothing_is_p
     assert table.loc[("net", "strict"), "95 % interval"] == "0.650–0.750"
     assert table.loc[("blind", "strict"), ["F1 weighted", "F1 macro", "calibration error"]].isna().all()
     assert table.loc[("blind", "strict"), "median R"] == 0.2
+    assert "R ceiling" not in table, "of no real tissue anybody knows it"
+    known = replace(NET, pearson=NET.pearson | {"ceiling": 0.6, "ceiling_within_type": 0.4})
+    columns = ["median R", "R ceiling", "ceiling within type"]
+    assert summary.score_table([known]).iloc[0][columns].tolist() == [0.2, 0.6, 0.4]
 
 
 def test_comparators_are_compared_with_every_system_but_the_baselines():
-    matched = Matched(30, 20, 0.5, 5.0, {"X": 20}, type_scores(0.3), type_scores(0.8))
-    unmatched = Matched(30, 0, 0.0, 5.0, {})
+    matched = Matched(30, 20, 0.5, 5.0, {"X": 20}, ["X"], type_scores(0.3), type_scores(0.8))
+    unmatched = Matched(30, 0, 0.0, 5.0, {}, ["X"])
     some = [replace(e, comparators={"other": matched, "none": unmatched}) for e in (NET, MEAN)]
     table = summary.comparator_table(some)
     assert table[["program", "system", "F1 weighted", "its F1 weighted"]].to_numpy().tolist() == [
@@ -125,11 +129,15 @@ ABLATION = {
 }
 
 
+def test_simulated_tissue_is_said_before_all_else():
+    assert summary.opening([MODEL], ["s1", "s2"]).startswith("The tissue of s1, s2 is simulated: ")
+    assert summary.opening([MODEL], []) == summary.fitted([MODEL])
+
+
 def test_refinement_is_said_to_win_where_it_does_and_to_lose_where_it_loses():
     registration = replace(Registration.of_alignment(np.eye(3), 0.2125), share_on_tissue=1.0)
     labels = {"s1": {"doubts": ["labels are strange"]}}
-    said = summary.doubts([NET], {"s1": registration}, {"s1": True}, [MODEL], labels, [ABLATION], ["s1"])
-    assert said[0].startswith("The tissue of s1 is simulated")
+    said = summary.doubts([NET], {"s1": registration}, {"s1": True}, [MODEL], labels, [ABLATION])
     assert "s1: labels are strange" in said
     assert any(s.startswith("a: ") and "on all cells is better" in s and "0.900 against 0.800" in s for s in said)
     assert any(s.startswith("b: ") and "Algorithm 1 keeps is better" in s and "0.750 against 0.700" in s for s in said)

@@ -40,6 +40,14 @@ def test_identity_views_only(kind):
     assert (orientations.epoch_draws(LABELS, kind, 5, 1)[0] != cells).any()
 
 
+def test_natural_draws_take_every_cell_once_in_an_order_of_their_own():
+    (first, turned), (second, _) = (orientations.epoch_draws(LABELS, 8, 5, epoch, "natural") for epoch in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(len(LABELS)))
+    assert (first != second).any()
+    assert set(turned) == set(range(8))
+    assert not orientations.epoch_draws(LABELS, 1, 5, 0, "natural")[1].any()
+
+
 def test_the_authors_draw_of_each_class_as_many_as_the_middle_one_has():
     authors = np.repeat(range(6), [8_406, 15_665, 6_716, 13_965, 18_714, 78_484])
     cells, views = orientations.authors_draws(authors, 42)

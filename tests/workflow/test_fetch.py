@@ -180,5 +180,6 @@ def test_the_papers_config_has_the_papers_parameters(root):
     assert len(config["cell_types"]) == 6
     assert len(subtypes) == len(set(subtypes)) == 25
     assert (config["train"]["batch"], config["train"]["learning_rate"], config["train"]["epochs"]) == (1024, 0.01, 40)
+    assert (config["train"]["views"], config["train"]["draws"]) == ("sampled", "balanced")
     assert config["fetch"]["bundles"]["prime_lung"]["outs"]["bytes"] == 22_618_312_339
     assert (config["encoders"], config["protocols"]) == (["h-optimus-0"], ["strict", "paper"])

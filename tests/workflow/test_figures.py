@@ -3,6 +3,7 @@
 import re
 import subprocess
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,8 +92,19 @@ def test_figures_7_and_8_show_the_genes(results):
     genes = pd.read_csv(results / f"evaluation/{SHOWN}/sim_lung.cells.genes.csv")
     best = genes.sort_values("pearson", ascending=False)["pearson"].head(20)
     assert data(results, "7", "A")["pearson"].tolist() == pytest.approx(best.tolist(), rel=1e-4)
-    both = genes.dropna(subset=["moran_actual", "moran_predicted"])
-    assert sorted(data(results, "8", "A")["gene"]) == sorted(both["gene"])
+    for panel, side in (("A", "predicted"), ("C", "drawn")):
+        both = genes.dropna(subset=["moran_actual", f"moran_{side}"]).set_index("gene")[f"moran_{side}"]
+        drawn = data(results, "8", panel).set_index("gene")[f"moran_{side}"]
+        assert drawn.to_dict() == pytest.approx(both.to_dict(), rel=1e-4)
+
+
+def test_dots_are_sized_by_the_cells_with_a_measured_or_a_drawn_count(results):
+    scored = pd.read_parquet(results / f"evaluation/{SHOWN}/sim_train.cells.scored.parquet")
+    found = ad.read_h5ad(results / f"predictions/{SHOWN}/sim_train.cells.h5ad")[scored["cell_id"]]
+    row = data(results, "4", "F").sort_values("share").iloc[-1]
+    own = found[(scored["label"] == row["cell_type"]).to_numpy(), row["gene"]]
+    assert row["share"] == pytest.approx((own.layers["drawn"].toarray() > 0).mean(), rel=1e-4)
+    assert row["mean"] == pytest.approx(np.log1p(own.X).mean(), rel=1e-4)
 
 
 def test_a_gene_off_the_panel_is_called_unmeasured_and_reconstructed_all_the_same(results, external):
@@ -159,5 +171,32 @@ def test_figures_show_the_system_that_the_config_names(snake, copy_of_tiny, chan
     before = {path: path.read_bytes() for path in (copy_of_tiny / R / "figures").glob("figure_[45].png")}
     snake(copy_of_tiny, "--", *(f"{R}/figures/{path.name}" for path in before), config=config)
     assert all(path.read_bytes() != content for path, content in before.items())
+    assert data(copy_of_tiny / R, "4", "F")["share"].isna().all(), "linear predicts no distribution of counts"
     shown = Evaluation.read(copy_of_tiny / R / "evaluation/linear/paper/sim_lung.cells.json")
     assert data(copy_of_tiny / R, "5", "B").drop(columns="label").to_numpy().tolist() == shown.types.counts
+
+
+def test_chosen_genes_alone_are_written_scored_and_drawn(snake, copy_of_tiny, changed):
+    chosen = ["CD3E", "EPCAM", "LTBP2"]
+    targets = [f"{R}/figures/figure_{number}.png" for number in ("4", "7", "8")]
+    snake(copy_of_tiny, "--", *targets, config=changed(predict={"genes": chosen}))
+    found = ad.read_h5ad(copy_of_tiny / R / f"predictions/{SHOWN}/sim_lung.cells.h5ad")
+    assert sorted(found.var_names) == sorted(chosen)
+    assert found.layers["drawn"].shape == found.shape
+    scores = Evaluation.read(copy_of_tiny / R / f"evaluation/{SHOWN}/sim_lung.cells.json")
+    assert scores.genes["scored"] == 2
+    assert scores.genes["unmeasured"] == ["LTBP2"]
+    assert set(data(copy_of_tiny / R, "7", "A")["gene"]) == {"CD3E", "EPCAM"}
+    target = f"{R}/predictions/{SHOWN}/sim_lung.cells.h5ad"
+    failed = snake(copy_of_tiny, "--", target, config=changed(predict={"genes": ["EPCAN"]}), check=False)
+    assert failed.returncode != 0
+    assert "genes of the model: EPCAN (EPCAM?)" in failed.stdout
+
+
+def test_where_no_chosen_gene_was_measured_types_are_scored_alone(snake, copy_of_tiny, changed):
+    targets = [f"{R}/figures/figure_{number}.png" for number in ("7", "8")]
+    snake(copy_of_tiny, "--", *targets, config=changed(predict={"genes": ["LTBP2"]}))
+    scores = Evaluation.read(copy_of_tiny / R / f"evaluation/{SHOWN}/sim_lung.cells.json")
+    assert scores.pearson is scores.moran is None
+    assert (scores.genes["scored"], scores.genes["unmeasured"]) == (0, ["LTBP2"])
+    assert scores.types.weighted > 0.6

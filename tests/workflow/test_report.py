@@ -83,6 +83,8 @@ def test_the_first_screen_says_what_was_trained_how_good_it_is_and_what_to_doubt
     )
     for phrase in ("cells of sim_train", "strict", "paper", "linear", "sim_lung"):
         assert phrase in top, phrase
+    first = driver.execute_script("return document.querySelector('main p').innerText")
+    assert first.startswith("The tissue of sim_train, sim_lung is simulated: ")
 
 
 def test_the_numbers_of_the_report_are_those_of_the_evaluation(driver, tiny):

@@ -78,6 +78,19 @@ def test_labels_need_tacco_and_the_table(results, samples):
             assert (kept["cell_type"] == kept["table_type"]).all()
 
 
+def test_genes_are_joined_by_ensembl_id(results, samples):
+    model = json.loads((results / f"models/{SYSTEM}/strict/all/model.json").read_text())
+    assert len(model["gene_ids"]) == len(model["genes"])
+    of_model = dict(zip(model["genes"], model["gene_ids"], strict=True))
+    for sample in samples:
+        panel = json.loads((results / "samples" / sample / "ingest.json").read_text())["genes"]
+        joined = json.loads((results / "samples" / sample / "annotation.json").read_text())["genes"]
+        assert joined == {"panel": panel, "by_id": panel, "by_symbol": 0, "not_joined": 0}
+        genes = pd.read_csv(results / f"evaluation/{SYSTEM}/strict/{sample}.cells.genes.csv")
+        assert (genes["id"] == genes["gene"].map(of_model)).all()
+        assert genes["id"].str.startswith("ENSG").all()
+
+
 def test_no_training_window_meets_a_test_window_in_the_strict_split(results):
     split = pd.concat(pd.read_parquet(results / f"splits/strict/{f}.parquet").assign(fold=f) for f in FOLDS["strict"])
     for (sample, fold), rows in split.groupby(["sample", "fold"]):
@@ -122,6 +135,39 @@ def test_predictions_hold_every_kept_cell(results, samples):
         assert np.allclose(found.obsm["probabilities"].sum(axis=1), 1, atol=1e-4)
         assert "expected counts" in found.uns["unit"]
         assert found.uns["fingerprint"]
+
+
+def test_counts_are_drawn_where_a_distribution_is_predicted(results, samples):
+    for sample in samples:
+        found = ad.read_h5ad(results / f"predictions/{SYSTEM}/strict/{sample}.cells.h5ad")
+        drawn = found.layers["drawn"].toarray().astype(float)
+        assert drawn.mean() == pytest.approx(found.X.mean(), rel=0.1)
+        assert np.corrcoef(drawn.mean(axis=0), found.X.mean(axis=0))[0, 1] > 0.95
+        assert not ad.read_h5ad(results / f"predictions/linear/strict/{sample}.cells.h5ad").layers
+        scores, beside = (
+            json.loads((results / f"evaluation/{s}/strict/{sample}.cells.json").read_text())["moran"] for s in SYSTEMS
+        )
+        assert scores["median_drawn"] < scores["median_predicted"] - 0.1, "expectations are smoother than counts"
+        assert abs(scores["median_drawn"] - scores["median_actual"]) < 0.1
+        assert beside["drawn"] is False
+        assert beside["median_drawn"] is None
+
+
+def test_no_system_is_better_than_the_truth_that_was_simulated(results, samples):
+    for sample in samples:
+        genes = pd.read_csv(results / f"evaluation/{SYSTEM}/strict/{sample}.cells.genes.csv")
+        scored = pd.read_parquet(results / f"evaluation/{SYSTEM}/strict/{sample}.cells.scored.parquet")
+        truth = ad.read_h5ad(results / f"simulated/{sample}/truth/truth.h5ad")[scored["cell_id"]]
+        counts = ad.read_zarr(results / f"samples/{sample}/sdata.zarr/tables/table")
+        row = pd.Index(counts.obs["cell_id"]).get_indexer(scored["cell_id"])
+        best = genes.loc[genes["ceiling"].idxmax()]
+        actual = counts[row, best["gene"]].X.toarray().ravel()
+        expected = ((1 - truth[:, best["gene"]].layers["pi"]) * truth[:, best["gene"]].X).ravel()
+        assert best["ceiling"] == pytest.approx(np.corrcoef(actual, expected)[0, 1], abs=1e-4)
+        for system in SYSTEMS:
+            found = json.loads((results / f"evaluation/{system}/strict/{sample}.cells.json").read_text())["pearson"]
+            assert found["median"] < found["ceiling"]
+            assert found["within_type"] < found["ceiling_within_type"]
 
 
 def test_scores_are_of_the_cells_they_say(results, samples):

@@ -14,6 +14,7 @@ rule evaluate:
         refinement=refinement_of_scored,
         registration=results("samples/{sample}/registration.json"),
         comparators=comparator_files,
+        truth=truth_of,
         check=comparator_check,
     output:
         scores=results("evaluation/{system}/{protocol}/{sample}.{unit}.json"),
@@ -27,7 +28,7 @@ rule evaluate:
         env("analysis")
     threads: 2
     resources:
-        mem_mb=from_input_size(4000, tables=100, cells=20, annotation=20, comparators=5),
+        mem_mb=from_input_size(4000, tables=100, cells=20, annotation=20, comparators=5, predictions=1),
         runtime=from_input_size(20, tables=2, cells=2),
     params:
         role=lambda w: SAMPLES[w.sample]["role"],

@@ -25,6 +25,7 @@ rule predict:
         role=lambda w: SAMPLES[w.sample]["role"],
         folds=folds_of,
         reads=lambda w: spec(w.system).reads,
+        genes=config["predict"]["genes"],
         code=lambda w: code("predict", w.system),
     message:
         "Predicting {wildcards.sample} ({wildcards.system}, {wildcards.protocol})"
@@ -47,7 +48,7 @@ rule export:
         env("image")
     threads: 1
     resources:
-        mem_mb=from_input_size(1500, outlines=10),
+        mem_mb=from_input_size(1500, outlines=10, predictions=0.5),
         runtime=from_input_size(10, outlines=0.2),
     params:
         types=TYPES,

@@ -97,6 +97,12 @@ def refinement_of_scored(wildcards):
     return [results(f"refinement/{encoder_of(wildcards.system)}/{{protocol}}/{{sample}}.parquet")]
 
 
+def truth_of(wildcards):
+    """What the counts of a simulated sample were drawn from."""
+    folder = SAMPLES[wildcards.sample]["path"]
+    return [f"{folder}/truth/truth.h5ad"] if folder.startswith(f"{SIMULATED}/") else []
+
+
 def evaluations(systems=SYSTEMS, protocols=config["protocols"], samples=LABELLED):
     """Scores of some systems, in some protocols, of some samples."""
     return [

@@ -6,6 +6,7 @@ import anndata as ad
 import pandas as pd
 
 from shest.core import console, files
+from shest.io.genes import describe
 from shest.labels import annotate, mixture
 from shest.labels.label_summary import summarise
 
@@ -17,8 +18,9 @@ def main(input, output, params):
     keys = ("counts", "label_key", "symbol_key", "exclude")
     reference = annotate.read_reference(input.reference, **{k: params.reference[k] for k in keys})
     groups = annotate.read_table(input.table[0], cell_ids) if input.table else None
-    cells, known = annotate.share_genes(counts, reference, params.reference["min_shared_genes"])
+    cells, known, joined = annotate.share_genes(counts, reference, params.reference["min_shared_genes"])
 
+    console.log.info(describe(joined))
     transcripts = pd.Series(annotate.transcripts(cells), cells.obs_names)
     likely = mixture.fit(cells, known)
     estimated = mixture.composition(likely, transcripts)
@@ -38,7 +40,7 @@ def main(input, output, params):
         console.log.warning(f"WARNING {doubt}")
     with files.atomic_write(output.annotation) as tmp_path:
         frame.to_parquet(tmp_path, index=False)
-    files.write_json(output.summary, summary | {"label": settings["label"]})
+    files.write_json(output.summary, summary | {"label": settings["label"], "genes": joined})
 
 
 with console.session(snakemake.log[0]):

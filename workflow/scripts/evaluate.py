@@ -8,11 +8,13 @@ from shest.core import console, files
 from shest.core.errors import InputError
 from shest.core.provenance import versions
 from shest.io.counts import read_counts
+from shest.io.genes import Genes
+from shest.io.predictions import DRAWN
 from shest.io.registration import Registration
 from shest.labels import training_set
 from shest.labels.training_set import rows_of
 from shest.score import comparators, evaluate, metrics
-from shest.score.evaluation import Evaluation
+from shest.score.evaluation import PROGRAM, Evaluation
 
 LABELS = {"label": "cell_type", "table_label": "table_type"}  # columns of annotation.parquet
 
@@ -44,17 +46,17 @@ def reasons(input):
     }
 
 
-def read_scored(input, sample, label, xy, block, ids, genes_of_model):
-    """Return the scored units with their counts of the genes that the model knows, and what became of the others."""
-    counts, measured, cell_ids = read_counts(input.store)
-    genes, overlap = evaluate.gene_overlap(measured, genes_of_model)
-    if genes_of_model and not genes:
+def read_scored(input, sample, label, xy, block, ids, predicted, known):
+    """Return the scored units with their counts of the genes that are predicted, and what became of the others."""
+    counts, panel, cell_ids = read_counts(input.store, known)
+    genes, overlap = evaluate.gene_overlap(panel.symbols, predicted, known.symbols)
+    if len(known) and not set(known.symbols) & set(panel.symbols):
         raise InputError(
             sample,
             "its panel has no gene that the model was trained on",
             "Check that both name genes alike, or give the sample the role predict",
         )
-    rows, columns = rows_of(ids, cell_ids, input.store), rows_of(genes, measured, input.store)
+    rows, columns = rows_of(ids, cell_ids, input.store), rows_of(genes, panel.symbols, input.store)
     return evaluate.Scored(label, xy, block, counts[rows][:, columns].tocsc(), genes), overlap
 
 
@@ -74,15 +76,32 @@ def add_types(result, scored, predicted, rows, kept, types, classes, temperature
         result.spread = {name: float(np.std([f[name] for f in result.folds], ddof=1)) for name in ("weighted", "macro")}
 
 
-def add_expression(result, scored, predicted, rows, overlap, name, threads):
+def truth_reader(input, scored, ids):
+    """Return a reader of the expectations that simulated counts were drawn from; None where nobody knows them."""
+    if not input.truth:
+        return None
+    truth = ad.read_h5ad(input.truth[0])
+    columns, rows = truth.var_names.get_indexer(scored.genes), rows_of(ids, truth.obs_names, input.truth[0])
+
+    def read(part):
+        wanted = columns[part]
+        expected = (1 - truth.layers["pi"][rows][:, wanted]) * truth.X[rows][:, wanted]
+        return np.where(wanted >= 0, expected, np.nan)
+
+    return read
+
+
+def add_expression(result, scored, predicted, rows, overlap, name, truth, threads):
     """Score expression; return the table of genes."""
     columns = rows_of(scored.genes, predicted.var_names, "predictions")
-    genes, summary = evaluate.score_expression(scored, evaluate.columns_of(predicted.X, rows, columns), threads)
+    read = evaluate.columns_of(predicted.X, rows, columns)
+    drawn = predicted.layers[DRAWN][rows][:, columns].tocsc() if DRAWN in predicted.layers else None
+    genes, summary = evaluate.score_expression(scored, read, threads, drawn, truth)
     result.genes = overlap | {"constant": int((genes["pearson"] == 0).sum())}
     result.pearson, result.spearman = (summary[score] | {"csv": name} for score in ("pearson", "spearman"))
     result.moran = summary["moran"]
-    result.intervals["pearson_median"] = summary["interval"]
-    result.intervals["without"]["pearson_median"] = summary["without"]
+    result.intervals |= summary["intervals"]
+    result.intervals["without"] |= summary["without"]
     return genes
 
 
@@ -97,7 +116,7 @@ def scores_of(table, column, types):
 def main(input, output, params, wildcards, threads):
     models = [files.read_json(path) for path in input.records]
     predicted, table = read_table(input)
-    classes, genes_of_model = list(predicted.uns["classes"]), models[0]["genes"]
+    classes, known = list(predicted.uns["classes"]), Genes.of(models[0]["genes"], models[0]["gene_ids"])
     refined = training_set.read_fold([wildcards.sample], input.refinement, models[0]["fold"])
     kept_by_refinement = refined and refined[wildcards.sample].set_index("cell_id")["kept"]
     chosen, scored_on = evaluate.scored_rows(table, params.role, wildcards.protocol, kept_by_refinement)
@@ -112,7 +131,8 @@ def main(input, output, params, wildcards, threads):
     types = [t for t in params.types if t in set(table["label"].dropna()) | set(classes)]
     xy = predicted.obsm["spatial"][rows]
     block = blocks_of(kept.index, input, wildcards.sample, xy, params.block_um)
-    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, genes_of_model)
+    names = list(predicted.var_names)
+    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, names, known)
     result = Evaluation(
         system=wildcards.system,
         kind=models[0]["kind"],
@@ -128,15 +148,20 @@ def main(input, output, params, wildcards, threads):
         model_sha256=", ".join(files.sha256(path) for path in input.models),
         versions=versions(),
     )
-    genes = pd.DataFrame(columns=["gene", "pearson", "moran_actual", "moran_predicted"])
-    if genes_of_model:
+    genes = pd.DataFrame(columns=["gene", "pearson", "moran_actual", "moran_predicted", "moran_drawn", "id"])
+    if names:
+        result.genes = overlap
+    if scored.genes:
         name = output.genes.rpartition("/")[2]
-        genes = add_expression(result, scored, predicted, rows, overlap, name, threads)
+        truth = truth_reader(input, scored, kept.index)
+        genes = add_expression(result, scored, predicted, rows, overlap, name, truth, threads)
+        genes["id"] = genes["gene"].map(dict(zip(known.symbols, known.ids, strict=True)))
+    programs = pd.DataFrame()
     if classes:
         temperatures = [model["temperature"] for model in models]
         add_types(result, scored, predicted, rows, kept, types, classes, temperatures)
         mpp, called = Registration.read(input.registration).mpp, kept["predicted"].to_numpy(str)
-        result.comparators = comparators.score(
+        result.comparators, programs = comparators.score(
             params.comparators, predicted.obsm["pixel"], mpp, rows, label, called, list(params.types)
         )
         unseen = table[(table["part"] == "test") if params.role == "train" else slice(None)]
@@ -144,7 +169,7 @@ def main(input, output, params, wildcards, threads):
             result.unrefined = scores_of(unseen, "label", types)
         if table["table_label"].notna().any():
             result.table = scores_of(unseen_of_table(table, params.role, wildcards.protocol), "table_label", types)
-    write(output, result, genes, scored, kept, predicted.obsm["pixel"][rows])
+    write(output, result, genes, scored, kept, predicted.obsm["pixel"][rows], programs)
 
 
 def unseen_of_table(table, role, protocol):
@@ -154,12 +179,13 @@ def unseen_of_table(table, role, protocol):
     return table[~table["part"].isin(["train", "val"])]
 
 
-def write(output, result, genes, scored, kept, pixel):
+def write(output, result, genes, scored, kept, pixel, programs):
     """Write the evaluation, and the tables that figures are drawn of."""
     with files.atomic_write(output.genes) as tmp_path:
         genes.to_csv(tmp_path, index=False, float_format="%.6g")
     columns = kept[["label", "predicted", "fold"]].reset_index(names="cell_id")
     columns = columns.assign(block=scored.block, x=pixel[:, 0], y=pixel[:, 1])
+    columns = columns.assign(**{f"{PROGRAM}{name}": programs[name] for name in programs})
     with files.atomic_write(output.scored) as tmp_path:
         columns.to_parquet(tmp_path, index=False)
     result.write(output.scores)

@@ -47,7 +47,7 @@ def pooled_markers(paths, genes, types):
     return markers.top(mean[mean["gene"].isin(common)], types, MARKERS)
 
 
-def draw_markers(axes, samples, chosen, types, why):
+def draw_markers(axes, samples, chosen, types, system, why):
     """Markers by type, as measured and as reconstructed."""
     genes = [gene for group in chosen.values() for gene in group]
     label = np.concatenate([s.cells["label"].to_numpy(str) for s in samples])
@@ -55,13 +55,16 @@ def draw_markers(axes, samples, chosen, types, why):
         for axis in axes:
             panels.placeholder(axis, why)
         return {}
-    data = {}
-    for axis, letter, title, values in (
-        (axes[0], "E", "Actual", [s.counts(genes) for s in samples]),
-        (axes[1], "F", "Reconstructed", [s.expected(genes) for s in samples]),
+    data, counts = {}, np.concatenate([s.counts(genes) for s in samples])
+    drawn = [s.drawn(genes) for s in samples]
+    predicted = None if any(d is None for d in drawn) else np.concatenate(drawn) > 0
+    size = f"{system} predicts no distribution:\nsize says nothing" if predicted is None else "cells with a drawn count"
+    for axis, letter, title, values, seen, word in (
+        (axes[0], "E", "Actual", counts, counts > 0, "cells with a count"),
+        (axes[1], "F", "Reconstructed", np.concatenate([s.expected(genes) for s in samples]), predicted, size),
     ):
-        table = markers.by_type(np.concatenate(values), label, genes, types)
-        data[letter] = panels.dots(axis, table, chosen, types, f"{title} (n = {len(label):,} cells)")
+        table = markers.by_type(values, seen, label, genes, types)
+        data[letter] = panels.dots(axis, table, chosen, types, f"{title} (n = {len(label):,} cells)", word)
     return data
 
 
@@ -79,7 +82,7 @@ def main(input, output, params):
     types = [t for t in palette if any((s.cells["label"] == t).any() for s in samples)]
     chosen = pooled_markers(input.markers, samples[0].genes, types)
     why = "no markers: fewer than two types have two scored cells" if samples[0].genes else no_expression
-    data |= draw_markers(dot_axes, samples, chosen, types, why)
+    data |= draw_markers(dot_axes, samples, chosen, types, system, why)
     style.panel_labels([*axes.flat, *dot_axes], params.panels)
     figure.suptitle(f"Internal test of {', '.join(params.samples)}: {system}, {scores[0].scored_on}")
     style.save(figure, output.png, data, output.data)

@@ -22,30 +22,15 @@ def project(path, sample, cells):
     return rows, refine.project(refine.embedding_components(embeddings.take, len(rows)), refine.Settings())
 
 
-def draw_counts(axis, cells, scores, types):
-    """Cells of each type: annotated, and predicted by the system and by other programs."""
-    columns = {"annotated": cells["label"].value_counts()}
-    if scores.types:
-        columns[scores.system] = cells["predicted"].value_counts()
-    columns |= {name: pd.Series(other.counts) for name, other in scores.comparators.items()}
-    table = pd.DataFrame(columns).reindex(types).fillna(0).astype(int)
-    table.plot.bar(ax=axis, width=0.8, color=style.COLOURBLIND[: len(columns)])
+def draw_counts(axis, table, types):
+    """Cells of each type, as annotated and as the system and other programs see them, of the same cells."""
+    counts = table.apply(pd.Series.value_counts).reindex(types).fillna(0).astype(int)
+    counts.plot.bar(ax=axis, width=0.8, color=style.COLOURBLIND[: counts.shape[1]])
     axis.set_xticks(range(len(types)), types, rotation=45, ha="right")
-    axis.legend([f"{name} (n = {table[name].sum():,})" for name in table], fontsize=6, frameon=False)
-    axis.set(title="Cells by type", ylabel="cells", xlabel="")
-    return table.rename_axis("cell_type").reset_index()
-
-
-def comparator_rows(scores):
-    """F1 of each comparator, and of the system on the cells that it found."""
-    rows = [
-        (f"{name}\nfound by {other}\nn = {matched.n_matched:,}", by, getattr(types, name), np.nan, np.nan)
-        for name in ("weighted", "macro")
-        for other, matched in scores.comparators.items()
-        for by, types in ((figure_data.by(scores), matched.system), (other, matched.scores))
-        if types
-    ]
-    return pd.DataFrame(rows, columns=figure_data.F1_COLUMNS)
+    axis.legend(fontsize=6, frameon=False)
+    programs = " that every program labelled" if counts.shape[1] > 2 else ""
+    axis.set(title=f"The same {len(table):,} cells{programs}, by type", ylabel="cells", xlabel="")
+    return counts.rename_axis("cell_type").reset_index()
 
 
 def draw_comparators(axes, letters, scores):
@@ -83,9 +68,10 @@ def main(input, output, params):
     data = {"A": panels.scatter(axes[0, 0], xy, label, palette, "Embedding, annotated types")}
     panels.legend(axes[0, 0], palette, types, loc="upper left", bbox_to_anchor=(1, 1))
     data |= draw_comparators(axes[1], "CD", scores)
-    data["E"] = draw_counts(axes[2, 0], cells, scores, types)
+    same = figure_data.same_cells(scores, cells)
+    data["E"] = draw_counts(axes[2, 0], same, types)
     f1 = figure_data.f1_rows([Evaluation.read(path) for path in input.evaluations])
-    f1 = pd.concat([f1, comparator_rows(scores)], ignore_index=True)
+    f1 = pd.concat([f1, figure_data.f1_on_same_cells(scores, same)], ignore_index=True)
     data["F"] = panels.bars(axes[2, 1], f1, "F1, 95 % interval over spatial blocks")
     place = cells[["x", "y"]].to_numpy() * Registration.read(input.registrations[0]).mpp
     data["G"] = draw_distances(wide[0], place, cells["label"], types, palette, "Annotated")

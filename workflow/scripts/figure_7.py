@@ -62,12 +62,12 @@ def main(input, output, params):
     top, low = figure.subfigures(2, 1, height_ratios=[11, map_height])
     axes, map_axes = top.subplots(3, 1, height_ratios=[0.6, 1, 1]), low.subplots(MAPS, 3)
     data, no_expression = {}, f"{params.shown['system']} predicts no expression"
-    no_markers = None if groups else "no markers: fewer than two types have two scored cells"
-    if sample.genes:
+    no_markers = None if groups else "no markers: no predicted gene is measured, or fewer than two types of two cells"
+    if len(genes):
         marks = markers.marked(markers.top(table, list(palette), len(table)))
         data["A"] = best_genes(axes[0], genes, marks, palette)
     else:
-        panels.placeholder(axes[0], no_expression)
+        panels.placeholder(axes[0], "no predicted gene is measured" if sample.genes else no_expression)
     for axis, letter, word, read, why in (
         (axes[1], "B", "Actual", sample.counts, no_markers),
         (axes[2], "C", "Reconstructed", sample.expected, no_markers if sample.genes else no_expression),

@@ -1,4 +1,4 @@
-"""Figures 8 and S4: Moran's I of each gene of an external sample, actual against reconstructed."""
+"""Figures 8 and S4: Moran's I of each gene of an external sample: of expected and of drawn counts, against measured."""
 
 import numpy as np
 import pandas as pd
@@ -9,20 +9,25 @@ from shest.score import markers
 from shest.score.evaluation import Evaluation
 
 MARKERS, NAMED = 10, 40
+SMOOTH = (
+    "Expected counts are means: smoother in space than any counts, so that their Moran's I is too high. "
+    "Counts drawn from the predicted distributions are as rough as counts are."
+)
 
 
-def limits(genes, low, high, margin):
+def limits(genes, side, low, high, margin):
     """Limits of x and y: quantiles of actual and reconstructed, and a margin, as a share of the span."""
-    edges = [np.quantile(genes[column], (low, high)) for column in ("moran_actual", "moran_predicted")]
+    edges = [np.quantile(genes[column], (low, high)) for column in ("moran_actual", f"moran_{side}")]
     return [(a - margin * max(b - a, 0.01), b + margin * max(b - a, 0.01)) for a, b in edges]
 
 
-def draw(axes, genes, palette, types):
-    """All genes, and the region that is dense with them."""
-    zoom = limits(genes, 0.05, 0.95, 0.02)
+def draw(axes, letters, genes, side, palette, types):
+    """One row: all genes, and the region that is dense with them."""
+    genes = genes[["gene", "moran_actual", f"moran_{side}", "marks"]].dropna(subset=["moran_actual", f"moran_{side}"])
+    zoom = limits(genes, side, 0.05, 0.95, 0.02)
     data = {
-        "A": panels.moran(axes[0], genes, palette, limits(genes, 0, 1, 0.05), 0, "Full range"),
-        "B": panels.moran(axes[1], genes, palette, zoom, NAMED, "Dense region"),
+        letters[0]: panels.moran(axes[0], genes, side, palette, limits(genes, side, 0, 1, 0.05), 0, "Full range"),
+        letters[1]: panels.moran(axes[1], genes, side, palette, zoom, NAMED, "Dense region"),
     }
     corner, sides = [low for low, _ in zoom], [high - low for low, high in zoom]
     axes[0].add_patch(style.plt.Rectangle(corner, *sides, fill=False, ec="0.3", lw=0.8))
@@ -30,23 +35,41 @@ def draw(axes, genes, palette, types):
     return data
 
 
+def why_not(scores, side):
+    """Say why Moran's I of a side is not there."""
+    if not scores.moran:
+        return f"{scores.system} predicts no expression of measured genes"
+    if side == "drawn" and not scores.moran["drawn"]:
+        return f"{scores.system} predicts no distribution: no counts can be drawn"
+    return "no gene varies, or too few cells for a neighbour graph"
+
+
+def title(scores):
+    """Say what is compared, on which graph, and what to mind."""
+    lines = [f"{scores.sample}, {scores.system}"]
+    if scores.moran:
+        r = {"expected counts": scores.moran["correlation"], "drawn counts": scores.moran["correlation_drawn"]}
+        said = [f"{name} {value:.3f}" for name, value in r.items() if value is not None]
+        lines[0] += f": correlation with that of measured counts over genes: {', '.join(said) or 'too few genes'}"
+        lines += [f"Moran's I on the {scores.moran['graph']}. Grey band: within 20 % of the line of identity.", SMOOTH]
+    return "\n".join(lines)
+
+
 def main(input, output, params):
     palette, scores = style.colours(params.types, params.palette), Evaluation.read(input.scores[0])
-    genes = pd.read_csv(input.genes[0])[["gene", "moran_actual", "moran_predicted"]].dropna()
+    genes = pd.read_csv(input.genes[0]).reindex(columns=["gene", "moran_actual", "moran_predicted", "moran_drawn"])
     groups = markers.top(pd.read_csv(input.markers[0]), list(palette), MARKERS)
     genes["marks"] = genes["gene"].map(markers.marked(groups))
-    figure, axes = style.plt.subplots(1, 2, figsize=(12, 6.2))
-    if genes.empty:
-        data, why = {}, "no gene varies, or too few cells for a neighbour graph"
-        for axis in axes:
-            panels.placeholder(axis, why if scores.moran else f"{scores.system} predicts no expression")
-    else:
-        data = draw(axes, genes, palette, [t for t in palette if t in groups])
-    style.panel_labels(axes, params.panels)
-    r = scores.moran["correlation"] if scores.moran else None
-    correlation = f"correlation over genes {r:.3f}" if r is not None else "too few genes to correlate"
-    band = "grey band: within 20 % of the line of identity"
-    figure.suptitle(f"{scores.sample}, {scores.system}: {correlation}; {band}")
+    figure, axes = style.plt.subplots(2, 2, figsize=(12, 12.4))
+    data, types = {}, [t for t in palette if t in groups]
+    for row, side, letters in ((axes[0], "predicted", "AB"), (axes[1], "drawn", "CD")):
+        if genes[["moran_actual", f"moran_{side}"]].notna().all(axis=1).any():
+            data |= draw(row, letters, genes, side, palette, types)
+        else:
+            for axis in row:
+                panels.placeholder(axis, why_not(scores, side))
+    style.panel_labels(axes.flat, params.panels)
+    figure.suptitle(title(scores), fontsize=9)
     style.save(figure, output.png, data, output.data)
 
 

@@ -33,8 +33,10 @@ def gather(table, classes, input, params):
     part = {name: np.flatnonzero(table["part"] == name) for name in ("train", "val")}
     sample = table["sample"].map(params.samples.index).to_numpy(np.int64)
     label = table["label"].to_numpy(np.int64)
-    data = training_set.TrainingSet(source, counts, measured, sample, label, part["train"], part["val"], classes, genes)
-    return data, table
+    data = training_set.TrainingSet(
+        source, counts, measured, sample, label, part["train"], part["val"], classes, genes.symbols
+    )
+    return data, table, genes.ids
 
 
 def fit(system, data, model, title):
@@ -57,7 +59,7 @@ def main(input, output, params, wildcards, threads):
     split = pd.read_parquet(input.split)
     refined = training_set.read_fold(params.samples, input.refinement, wildcards.fold)
     table, classes = training_set.training_table(split, refined, wildcards.protocol, params.min_cells)
-    data, table = gather(table, classes, input, params)
+    data, table, gene_ids = gather(table, classes, input, params)
     console.log.info(f"{len(data.train):,} training, {len(data.val):,} validation cells, {len(data.genes):,} genes")
     system = base.spec_of(params.system["kind"]).create(params.settings)
     title = f"{wildcards.system}, {wildcards.protocol}, fold {wildcards.fold}"
@@ -75,6 +77,7 @@ def main(input, output, params, wildcards, threads):
         "dim": data.source.dim,
         "classes": [] if first.type_logits is None else classes,
         "genes": [] if first.expected is None else data.genes,
+        "gene_ids": [] if first.expected is None else gene_ids,
         "cells": counts,
         "samples": list(params.samples),
         "classes_left_out": sorted(set(split["cell_type"]) - set(classes)),

@@ -36,22 +36,30 @@ def merge(trained):
     return sorted(classes), genes
 
 
-def block(model, x, classes):
-    """Predict some units; return what :func:`shest.io.predictions.write` takes, types in the order of ``classes``."""
+def block(model, x, keys, classes, columns):
+    """Predict some units; return what :func:`shest.io.predictions.write` takes.
+
+    Types are in the order of ``classes``, genes those of ``columns``; counts are drawn by the units' ``keys``.
+    """
     found = model.system.predict(x)
-    named = {"expected": found.expected, "aleatoric": found.aleatoric, "epistemic": found.epistemic}
+    by_gene = {"expected": found.expected, "aleatoric": found.aleatoric, "epistemic": found.epistemic}
+    named = {name: value[:, columns] for name, value in by_gene.items() if value is not None}
     if found.type_logits is not None:
         named |= uncertainty.describe(found.type_logits, model.info["temperature"])
         for name in ("probability", "uncalibrated"):
             wide = np.zeros((len(named[name]), len(classes)))
             wide[:, [classes.index(own) for own in model.classes]] = named[name]
             named[name] = wide
-    return {name: np.asarray(value, np.float32) for name, value in named.items() if value is not None}
+    named = {name: np.asarray(value, np.float32) for name, value in named.items()}
+    drawn = model.system.draw(x, keys)
+    return named if drawn is None else named | {predictions.DRAWN: drawn[:, columns]}
 
 
 def main(input, output, params, wildcards):
     trained = [base.load(*paths) for paths in zip(input.models, input.records, strict=True)]
     classes, genes = merge(trained)
+    columns = predictions.chosen(params.genes, genes)
+    genes = [genes[k] for k in columns]
     cells = pd.read_parquet(input.cells)
     cells = cells[cells["kept"]].reset_index(drop=True)
     source = sources.open_source(params.reads, input.source, [(wildcards.sample, c) for c in cells["cell_id"]])
@@ -61,6 +69,7 @@ def main(input, output, params, wildcards):
     um = Registration.read(input.registration).to_um(cells[["x", "y"]].to_numpy())
     cells["x_um"], cells["y_um"] = um[:, 0], um[:, 1]
     cells["part"], cells["fold"], folds = parts_and_folds(cells, input, params, wildcards.protocol, wildcards.sample)
+    keys = base.unit_keys(wildcards.sample, cells["cell_id"])
     models = dict(zip(folds, trained, strict=True))
     info = trained[0].info
     provenance = {
@@ -70,6 +79,7 @@ def main(input, output, params, wildcards):
         "encoder": info["encoder"] or "",
         "fingerprint": info["fingerprint"],
         "unit": info["expression_unit"],
+        "gene_ids": [info["gene_ids"][k] for k in columns],
         "model_sha256": [files.sha256(path) for path in input.models],
         "versions": versions(),
     }
@@ -85,7 +95,7 @@ def main(input, output, params, wildcards):
         fold = cells["fold"].to_numpy()[rows]
         parts = [rows[fold == name] for name in models]
         found = [
-            block(models[name], source.take(part), classes)
+            block(models[name], source.take(part), keys[part], classes, columns)
             for name, part in zip(models, parts, strict=True)
             if len(part)
         ]

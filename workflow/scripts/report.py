@@ -121,9 +121,9 @@ def main(input, output, params):
     ablations = [files.read_json(path) for path in input.ablations]
     html = report.render(
         "SHEST report",
-        summary.fitted(models.values()),
+        summary.opening(models.values(), params.simulated),
         summary.headline(evaluations, params.shown["system"]),
-        summary.doubts(evaluations, registrations, given, models.values(), labels, ablations, params.simulated),
+        summary.doubts(evaluations, registrations, given, models.values(), labels, ablations),
         sections(input, params, evaluations, models, registrations, labels, ablations),
     )
     if len(html) > report.LIMIT_MB * 1e6:

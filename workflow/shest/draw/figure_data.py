@@ -10,8 +10,11 @@ import pandas as pd
 
 from shest.io import store
 from shest.io.counts import read_counts
+from shest.io.genes import Genes
+from shest.io.predictions import DRAWN
 from shest.io.registration import Registration
-from shest.score.evaluation import Evaluation, TypeScores
+from shest.score.evaluate import score_types
+from shest.score.evaluation import PROGRAM, Evaluation, TypeScores
 
 F1_COLUMNS = ("score", "by", "value", "low", "high")
 
@@ -64,10 +67,19 @@ class SampleResults:
             values[:, k] = self._predicted.X[:, int(column) : int(column) + 1][rows, 0]
         return values
 
+    def drawn(self, genes: list[str]) -> np.ndarray | None:
+        """Counts of the scored cells drawn from the predicted distributions, (n, genes); None where there are none."""
+        if DRAWN not in self._predicted.layers:
+            return None
+        rows = self._predicted.obs_names.get_indexer(self.cells["cell_id"])
+        columns = self._predicted.var_names.get_indexer(genes)
+        return self._predicted.layers[DRAWN][rows][:, columns].toarray()
+
     @cached_property
     def _measured(self):
-        counts, genes, cell_ids = read_counts(self.store)
-        return counts[pd.Index(cell_ids).get_indexer(self.cells["cell_id"])].tocsc(), pd.Index(genes)
+        known = Genes.of(self._predicted.var_names, self._predicted.uns["gene_ids"])
+        counts, genes, cell_ids = read_counts(self.store, known)
+        return counts[pd.Index(cell_ids).get_indexer(self.cells["cell_id"])].tocsc(), pd.Index(genes.symbols)
 
     def measures(self, gene: str) -> bool:
         """Tell whether the sample's panel holds a gene."""
@@ -124,3 +136,50 @@ def f1_rows(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
 def by(evaluation: Evaluation) -> str:
     """Name a system in a protocol."""
     return f"{evaluation.system}, {evaluation.protocol}"
+
+
+def same_cells(evaluation: Evaluation, scored: pd.DataFrame) -> pd.DataFrame:
+    """Return the scored cells to which every other program gives a type, and what each says of them.
+
+    Programs that found no scored cell at all are left out; without programs, all scored cells are returned.
+
+    Returns
+    -------
+    DataFrame
+        annotated, the system's name (where it predicts types), then the programs' names: types.
+    """
+    programs = [name for name, found in evaluation.comparators.items() if found.scores]
+    said = {"annotated": scored["label"]}
+    if evaluation.types:
+        said[evaluation.system] = scored["predicted"]
+    table = pd.DataFrame(said | {name: scored[f"{PROGRAM}{name}"] for name in programs})
+    return table.dropna(subset=programs).astype(str)
+
+
+def f1_on_same_cells(evaluation: Evaluation, table: pd.DataFrame) -> pd.DataFrame:
+    """Score the system and other programs on one set of cells (:func:`same_cells`), as :func:`f1_rows` has it.
+
+    Beside weighted and macro F1 stands, for each program that cannot name every type, macro F1 over those that it can.
+    """
+    programs = [name for name in table if name in evaluation.comparators]
+    if not programs or table.empty:
+        return pd.DataFrame(columns=F1_COLUMNS)
+    types = evaluation.types.types
+    names = {evaluation.system: by(evaluation)} | {name: name for name in programs}
+    scores = {
+        shown: score_types(table["annotated"].to_numpy(), table[name].to_numpy(), types)
+        for name, shown in names.items()
+    }
+    kinds = {"weighted": types, "macro": types}
+    kinds |= {
+        f"macro of the {len(can)}\n{name} can name": can
+        for name in programs
+        if len(can := [t for t in evaluation.comparators[name].nameable if t in types]) < len(types)
+    }
+    rows = [
+        (f"{kind}\nsame cells\nn = {len(table):,}", shown, value, np.nan, np.nan)
+        for kind, can in kinds.items()
+        for shown, found in scores.items()
+        if (value := found.weighted if kind == "weighted" else found.macro_of(can)) is not None
+    ]
+    return pd.DataFrame(rows, columns=F1_COLUMNS)

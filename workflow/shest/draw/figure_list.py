@@ -75,9 +75,9 @@ FIGURES = {
         ("genes", "markers", "scored", "predictions", "registrations", "stores"),
     ),
     "8": Figure(
-        "Moran's I of the first external sample, actual against reconstructed",
+        "Moran's I of the first external sample: of expected and of drawn counts, against measured",
         "first",
-        "AB",
+        "ABCD",
         ("scores", "genes", "markers"),
     ),
     "S2": Figure(

@@ -11,6 +11,8 @@ LIMITS = """\
   the same model on all test cells. `strict` scores are of held-out tissue of the same slides; those of validation
   samples are the ones to expect elsewhere.
 - Correlations within type show what is predicted beyond the type; most of the overall ones is composition.
+- The ceiling is the R that the true expected expression itself reaches on the measured counts: known of simulated
+  tissue alone.
 - Labels are the training samples' annotation: their errors are learnt too."""
 LIMITS_OF_TYPES = """
 - Types outside the list are never predicted: such a cell gets the nearest of the listed types."""
@@ -31,7 +33,9 @@ HEADER = (
     "unrefined (cells)",
     "macro F1",
     "median R",
+    "ceiling",
     "within type",
+    "its ceiling",
     "ECE",
 )
 
@@ -62,7 +66,9 @@ def score_row(evaluation: Evaluation) -> list[str]:
         "–" if unrefined is None else f"{unrefined[1].weighted:.3f} ({unrefined[0]:,})",
         _number(types.macro if types else None),
         _number(pearson["median"] if pearson else None),
+        _number(pearson.get("ceiling") if pearson else None),
         _number(pearson.get("within_type") if pearson else None),
+        _number(pearson.get("ceiling_within_type") if pearson else None),
         _number(calibration["ece_after"] if calibration else None),
     ]
 

@@ -16,6 +16,8 @@ POINTS = 40_000  # drawn at most in a scatter plot
 VIOLIN = 1_000  # cells a type, at most, that a violin of markers is drawn from
 SEED = 42
 BAR_UM = 5.0
+SIDES = {"predicted": "expected counts", "drawn": "drawn counts"}  # whose Moran's I stands against the actual
+UNKNOWN_SHARE = 0.2  # as which dots are drawn whose size says nothing
 SET, HATCHES = len(COLOURBLIND), ("", "////", "....")  # of bars, where colours are too few
 
 
@@ -261,8 +263,10 @@ def _with_margin(values: pd.Series) -> tuple[float, float]:
     return low - room, high + room
 
 
-def dots(axis: Axes, table: pd.DataFrame, groups: dict[str, list[str]], types: list[str], title: str) -> pd.DataFrame:
-    """Draw markers by type: size is the share of cells that express, colour the mean, scaled by gene to its highest.
+def dots(
+    axis: Axes, table: pd.DataFrame, groups: dict[str, list[str]], types: list[str], title: str, size: str
+) -> pd.DataFrame:
+    """Draw markers by type: size is the share of cells with a count, colour the mean, scaled by gene to its highest.
 
     Parameters
     ----------
@@ -272,17 +276,20 @@ def dots(axis: Axes, table: pd.DataFrame, groups: dict[str, list[str]], types: l
         Markers of each type, the order of the columns.
     types
         The order of the rows.
+    size
+        What the size says, for the legend. Where no share is known, all dots are small and alike.
     """
     genes = [gene for members in groups.values() for gene in members]
     mean = table.pivot(index="cell_type", columns="gene", values="mean").reindex(index=types, columns=genes)
     share = table.pivot(index="cell_type", columns="gene", values="share").reindex(index=types, columns=genes)
     scaled = (mean / mean.max().replace(0, np.nan)).fillna(0)
     x, y = np.meshgrid(range(len(genes)), range(len(types)))
-    size = 42 * share.fillna(0).to_numpy().ravel() + 0.5
+    known = share.notna().to_numpy().any()
+    area = 42 * (share.fillna(0) if known else share.fillna(UNKNOWN_SHARE)).to_numpy().ravel() + 0.5
     points = axis.scatter(
         x.ravel(),
         y.ravel(),
-        s=size,
+        s=area,
         c=scaled.to_numpy().ravel(),
         cmap="Reds",
         vmin=0,
@@ -297,10 +304,11 @@ def dots(axis: Axes, table: pd.DataFrame, groups: dict[str, list[str]], types: l
     axis.figure.colorbar(
         points, ax=axis, shrink=0.7, pad=0.01, label="mean log(1 + counts),\nshare of the gene's highest"
     )
-    handles = [axis.scatter([], [], s=42 * part + 0.5, color="0.6", label=f"{part:.0%}") for part in (0.25, 0.5, 1)]
+    shares = (0.25, 0.5, 1) if known else ()
+    handles = [axis.scatter([], [], s=42 * part + 0.5, color="0.6", label=f"{part:.0%}") for part in shares]
     axis.legend(
         handles=handles,
-        title="cells > 0.5 counts",
+        title=size,
         fontsize=6,
         title_fontsize=6,
         frameon=False,
@@ -412,38 +420,46 @@ def distances(
 
 
 def moran(
-    axis: Axes, genes: pd.DataFrame, palette: dict[str, str], limits: list[tuple[float, float]], label: int, title: str
+    axis: Axes,
+    genes: pd.DataFrame,
+    side: str,
+    palette: dict[str, str],
+    limits: list[tuple[float, float]],
+    label: int,
+    title: str,
 ) -> pd.DataFrame:
     """Draw Moran's I, actual against reconstructed, a point a gene.
 
     Parameters
     ----------
     genes
-        Columns gene, moran_actual, moran_predicted, marks (type that the gene marks, or missing).
+        Columns gene, moran_actual, moran_{side}, marks (type that the gene marks, or missing).
+    side
+        What of the reconstruction: ``predicted``, the expected counts, or ``drawn`` counts.
     limits
         Of x and of y.
     label
         How many genes within 20 % of the line of identity are named, those with the highest actual first.
     """
-    actual, predicted = genes["moran_actual"], genes["moran_predicted"]
+    column = f"moran_{side}"
+    actual, predicted = genes["moran_actual"], genes[column]
     inside = genes[actual.between(*limits[0]) & predicted.between(*limits[1])]
     span = np.array([min(low for low, _ in limits), max(high for _, high in limits)])
-    axis.plot(span, span, color="0.5", lw=0.8, zorder=0)
+    axis.plot(span, span, color="0.5", lw=0.8, zorder=0.5)
     axis.fill_between(span, span * 0.8, span * 1.2, color="0.93", lw=0, zorder=0)
     colour = [palette.get(t, "0.65") for t in inside["marks"]]
-    axis.scatter(inside["moran_actual"], inside["moran_predicted"], s=9, c=colour, edgecolors="0.5", linewidths=0.2)
-    near = inside[(inside["moran_predicted"] - inside["moran_actual"]).abs() <= 0.2 * inside["moran_actual"].abs()]
+    axis.scatter(inside["moran_actual"], inside[column], s=9, c=colour, edgecolors="0.5", linewidths=0.2)
+    near = inside[(inside[column] - inside["moran_actual"]).abs() <= 0.2 * inside["moran_actual"].abs()]
     near = near.sort_values("moran_actual", ascending=False)
-    for row in near.head(label).itertuples():
-        at = row.moran_actual, row.moran_predicted
-        axis.annotate(row.gene, at, xytext=(2, 2), fontsize=5, textcoords="offset points", color="black")
+    for gene, *at in near[["gene", "moran_actual", column]].head(label).itertuples(index=False):
+        axis.annotate(gene, at, xytext=(2, 2), fontsize=5, textcoords="offset points", color="black")
     within = f"{min(label, len(near)):,} of {len(near):,} within 20 % named" if len(near) else "none within 20 %"
     named = f"; {within}" if label else ""
     axis.set(
         xlim=limits[0],
         ylim=limits[1],
-        xlabel="Moran's I, actual",
-        ylabel="Moran's I, reconstructed",
+        xlabel="Moran's I, measured counts",
+        ylabel=f"Moran's I, {SIDES[side]}",
         title=f"{title} (n = {len(inside):,} genes{named})",
     )
     return inside.reset_index(drop=True)

@@ -16,7 +16,10 @@ ANNOTATED_BY_EXPRESSION = (
     "{}: labels are those of expression alone, no pathologist's table was given; a score against them tells how well "
     "such a label is met, not whether it is right."
 )
-SIMULATED = "The tissue of {} is simulated: what is learnt here is how the workflow works, not how well it works."
+SIMULATED = (
+    "The tissue of {} is simulated: what is learnt here is how the workflow works, and what goes wrong in it, not how "
+    "well it does on tissue."
+)
 SELECTED = (
     "{sample} ({protocol}): refinement removed {removed:,} of {n:,} test cells of {system}, by label and embedding; on "
     "all of them its weighted F1 is {all:.3f}, not {score:.3f}. The published protocol scores chosen cells."
@@ -27,6 +30,11 @@ REFINEMENT = {
     False: "{0}: on the same folds, training on what Algorithm 1 keeps is better than on all cells (weighted F1 "
     "of linear {2:.3f} against {1:.3f}; as many removed at random: {3:.3f}).",
 }
+
+
+def opening(models: Iterable[Mapping[str, Any]], simulated: Sequence[str]) -> str:
+    """Say first which samples are simulated, if any, then what was fitted on what (:func:`fitted`)."""
+    return " ".join([SIMULATED.format(", ".join(simulated))] * bool(simulated) + [fitted(models)])
 
 
 def fitted(models: Iterable[Mapping[str, Any]]) -> str:
@@ -96,7 +104,8 @@ def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     """One row an evaluation; nothing where its system predicts nothing, no column where no evaluation has anything.
 
     Beside the weighted F1: its interval over spatial blocks, its standard deviation over folds, the one over all cells
-    where refinement decided which are scored, and the one against the pathologist's table alone.
+    where refinement decided which are scored, and the one against the pathologist's table alone. Beside R: the ceiling,
+    what the true expectations of simulated counts reach.
     """
     rows = []
     for e in evaluations:
@@ -117,8 +126,11 @@ def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
                 "F1 macro": e.types.macro if e.types else None,
                 "median R": median_r(e),
                 "R within type": e.pearson.get("within_type") if e.pearson else None,
+                "R ceiling": e.pearson.get("ceiling") if e.pearson else None,
+                "ceiling within type": e.pearson.get("ceiling_within_type") if e.pearson else None,
                 "genes R > 0.3": e.pearson["share_above_0.3"] if e.pearson else None,
                 "Moran's I, correlation": e.moran["correlation"] if e.moran else None,
+                "of drawn counts": e.moran.get("correlation_drawn") if e.moran else None,
                 "calibration error": e.calibration["ece_after"] if e.calibration else None,
             }
         )
@@ -187,9 +199,11 @@ def comparator_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
             "share": matched.share_matched,
             "F1 weighted": matched.scores.weighted,
             "F1 macro": matched.scores.macro,
+            "F1 macro of the types it can name": matched.macro_nameable()[0],
             "system": e.system,
             "its F1 weighted": matched.system.weighted,
             "its F1 macro": matched.system.macro,
+            "its F1 macro of these types": matched.macro_nameable()[1],
         }
         for e in evaluations
         for name, matched in e.comparators.items()
@@ -204,7 +218,6 @@ def doubts(
     models: Iterable[Mapping[str, Any]],
     labels: Mapping[str, Mapping[str, Any]] | None = None,
     ablations: Iterable[Mapping[str, Any]] = (),
-    simulated: Sequence[str] = (),
 ) -> list[str]:
     """List what a careful reader should doubt in these results, in plain sentences.
 
@@ -220,12 +233,9 @@ def doubts(
         Contents of ``annotation.json`` by sample.
     ablations
         Contents of ``ablation.json``.
-    simulated
-        Samples of simulated tissue.
     """
     left_out = [(m["system"], m["protocol"], ", ".join(m["classes_left_out"])) for m in models if m["classes_left_out"]]
-    sentences = [SIMULATED.format(", ".join(simulated))] if simulated else []
-    sentences += _grouped((system, protocol, LEFT_OUT.format(types)) for system, protocol, types in left_out)
+    sentences = _grouped((system, protocol, LEFT_OUT.format(types)) for system, protocol, types in left_out)
     for e in evaluations:
         sentences += _not_better(e, evaluations)
         unseen = [t for t, f1 in e.types.per_class.items() if f1 is None] if e.types else []

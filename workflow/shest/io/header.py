@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from shest.io.genes import Genes
+
 LEAST_INSIDE, FEW_INSIDE = 0.2, 0.8  # share of the cells on the H&E: below the first wrong, below the second odd
 MPP_RANGE = (0.1, 1.2)  # µm per H&E pixel: 80x to 8x
 
@@ -19,7 +21,7 @@ class SampleHeader:
     cell_ids
         (n,) str, in the order of the count matrix, or of the outlines of a plain slide.
     genes
-        Symbols of the features of type Gene Expression.
+        Features of type Gene Expression.
     values
         Counts above 0.
     nuclei, cells_with_nucleus
@@ -34,7 +36,7 @@ class SampleHeader:
 
     version: tuple[int, ...] | None = None
     cell_ids: np.ndarray | None = None
-    genes: list[str] = field(default_factory=list)
+    genes: Genes = field(default_factory=Genes)
     values: int = 0
     nuclei: int | None = None
     cells_with_nucleus: int | None = None

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import zarr
 
 from shest.core.errors import InputError, did_you_mean, one_line
+from shest.io.genes import Genes
 from shest.io.xenium_files import CELLS, MATRIX, NUCLEI, SPECS, ZARR
 
 GENE = "Gene Expression"
@@ -122,10 +123,10 @@ def read_cells(bundle: Path) -> pd.DataFrame:
 
 
 class CountMatrix(NamedTuple):
-    """Header of the count matrix: cell ids (n,) str, symbols of Gene Expression features, number of values above 0."""
+    """Header of the count matrix: cell ids (n,) str, Gene Expression features, number of values above 0."""
 
     cell_ids: np.ndarray
-    genes: list[str]
+    genes: Genes
     values: int
 
 
@@ -139,10 +140,14 @@ def read_matrix(bundle: Path) -> CountMatrix:
             group = file["matrix"]
             ids = as_text(group["barcodes"][:])
             kinds, names = as_text(group["features/feature_type"][:]), as_text(group["features/name"][:])
-            group["features/id"][-1:], group["features/genome"][-1:]
+            numbers, _ = as_text(group["features/id"][:]), group["features/genome"][-1:]
             shape, pointers = tuple(group["shape"][:].tolist()), group["indptr"]
             values, last = len(group["data"]), int(pointers[-1])
-            agree = shape == (len(names), len(ids)) and len(kinds) == len(names) and len(pointers) == len(ids) + 1
+            agree = (
+                shape == (len(names), len(ids))
+                and len(kinds) == len(names) == len(numbers)
+                and len(pointers) == len(ids) + 1
+            )
             agree = agree and values == last == len(group["indices"])
     except Exception as error:
         raise InputError(path, f"truncated or no 10x count matrix ({one_line(error)})", COPY) from None
@@ -159,7 +164,7 @@ def read_matrix(bundle: Path) -> CountMatrix:
     if len(set(genes)) < len(genes):
         twice = pd.Index(genes)[pd.Index(genes).duplicated()].unique()[:3]
         raise InputError(path, f"genes stand there twice: {', '.join(twice)}", COPY)
-    return CountMatrix(ids, genes.tolist(), values)
+    return CountMatrix(ids, Genes.of(genes, numbers[kinds == GENE]), values)
 
 
 class CellArchive(NamedTuple):

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import sparse
 
 from shest.core.errors import InputError, one_line
+from shest.io import genes as panels
 from shest.labels.mixture import KEY
 
 REASONS = ("labelled", "no_counts", "excluded_subtype", "disagrees", "not_in_table")
@@ -27,13 +28,14 @@ def read_reference(
     Returns
     -------
     AnnData
-        X: whole-number counts (CSR); obs["subtype"]: labels; var index: gene symbols.
+        X: whole-number counts (CSR); obs["subtype"]: labels; var index: gene symbols; var["gene_ids"]: Ensembl ids,
+        "" where there is none.
 
     Raises
     ------
     InputError
-        The file cannot be read, lacks a column, has labels that are missing or all alike, symbols that stand
-        there twice, or values that are no counts.
+        The file cannot be read, lacks a column, has labels that are missing or all alike, symbols without
+        ids that stand there twice, or values that are no counts.
     """
     try:
         data = ad.read_h5ad(path)
@@ -43,10 +45,10 @@ def read_reference(
         ) from None
     data = data[included(path, data.obs, exclude)]
     labels = reference_labels(path, data.obs, label_key)
-    symbols = reference_symbols(path, data.var, symbol_key)
+    genes = reference_genes(path, data.var, symbol_key)
     matrix = sparse.csr_matrix(_counts(path, data, counts), dtype=np.float32)
     reference = ad.AnnData(matrix, obs=pd.DataFrame({KEY: labels.to_numpy()}, index=data.obs_names))
-    reference.var_names = symbols
+    reference.var = pd.DataFrame({"gene_ids": genes.ids}, index=pd.Index(genes.symbols))
     reference.obs[KEY] = reference.obs[KEY].astype("category")
     return reference
 
@@ -77,17 +79,18 @@ def reference_labels(path: str | Path, obs: pd.DataFrame, label_key: str) -> pd.
     return labels.astype(str)
 
 
-def reference_symbols(path: str | Path, var: pd.DataFrame, symbol_key: str) -> pd.Index:
-    """Return the symbol of each gene; raise :class:`InputError` where one stands there twice."""
+def reference_genes(path: str | Path, var: pd.DataFrame, symbol_key: str) -> panels.Genes:
+    """Return the genes; raise :class:`InputError` where a symbol stands there twice and no ids tell its genes apart."""
     symbols = var.index
     if symbol_key != "index":
         _need(path, var, symbol_key, "var", "reference.symbol_key")
         symbols = var[symbol_key]
-    symbols = pd.Index(np.asarray(symbols, dtype=str))
-    if symbols.has_duplicates:
-        twice = symbols[symbols.duplicated()].unique()[:3].tolist()
+    genes = panels.of_var(var, np.asarray(symbols, dtype=str))
+    names = pd.Series(genes.symbols)
+    twice = names[names.duplicated(keep=False) & (pd.Series(genes.ids) == "")].unique()[:3]
+    if len(twice):
         raise InputError(path, f"gene symbols stand there twice: {', '.join(twice)}", "Sum or drop the duplicates")
-    return symbols
+    return genes
 
 
 def _need(path, frame: pd.DataFrame, column: str, where: str, key: str) -> None:
@@ -202,25 +205,31 @@ def prior_from_table(
     return prior[prior > 0] / prior.sum()
 
 
-def share_genes(counts: ad.AnnData, reference: ad.AnnData, min_shared_genes: int) -> tuple[ad.AnnData, ad.AnnData]:
+def share_genes(
+    counts: ad.AnnData, reference: ad.AnnData, min_shared_genes: int
+) -> tuple[ad.AnnData, ad.AnnData, dict[str, int]]:
     """Return copies of both with the genes in common, and those cells that have counts among them.
+
+    Genes are joined as :mod:`shest.io.genes` says, and named as in the sample; the third value says how many were.
 
     Raises
     ------
     InputError
         Fewer than ``min_shared_genes`` are in common, or no cell of the sample has counts among them.
     """
-    shared = counts.var_names.intersection(reference.var_names)
-    if len(shared) < min_shared_genes:
+    pairs = panels.pair(panels.of_var(counts.var), panels.of_var(reference.var))
+    if len(pairs.first) < min_shared_genes:
         raise InputError(
             "reference.path",
-            f"only {len(shared)} genes in common with the sample (reference.min_shared_genes: {min_shared_genes})",
-            "Check reference.symbol_key: the sample names genes by symbol",
+            f"only {len(pairs.first)} genes in common with the sample (reference.min_shared_genes: {min_shared_genes})",
+            "Check reference.symbol_key: the column with gene symbols",
         )
-    cells, known = (data[transcripts(data[:, shared]) > 0, shared].copy() for data in (counts, reference))
+    parts = counts[:, pairs.first], reference[:, pairs.second]
+    cells, known = (part[transcripts(part) > 0].copy() for part in parts)
+    known.var_names = cells.var_names
     if not cells.n_obs:
         raise InputError("reference.path", "no cell has counts of genes in common", "Check reference.symbol_key")
-    return cells, known
+    return cells, known, pairs.summary(counts.n_vars)
 
 
 def transcripts(counts: ad.AnnData) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from shest.core.errors import Findings, InputError, did_you_mean, one_line
+from shest.io.genes import Genes, pair
 from shest.labels import annotate
 
 FETCH = "Fetch or export the file again"
@@ -26,15 +27,15 @@ PROBED = 256  # rows of the reference whose values are looked at
 
 @dataclass
 class ReferenceHeader:
-    """What the reference says of itself: cells of each subtype, gene symbols, counts above 0."""
+    """What the reference says of itself: cells of each subtype, genes, counts above 0."""
 
     subtypes: dict[str, int] = field(default_factory=dict)
-    symbols: pd.Index | None = None
+    genes: Genes | None = None
     values: int = 0
 
     def summary(self) -> dict[str, int]:
         """Return what a record of the checks says of the reference."""
-        genes = 0 if self.symbols is None else len(self.symbols)
+        genes = 0 if self.genes is None else len(self.genes)
         return {"cells": sum(self.subtypes.values()), "subtypes": len(self.subtypes), "genes": genes}
 
 
@@ -58,7 +59,7 @@ def check_reference(
 
 
 def read_reference(path: str | Path, settings: Mapping[str, Any], findings: Findings) -> ReferenceHeader:
-    """Read labels, symbols and some values of the reference, not its matrix, and note what is wrong with them."""
+    """Read labels, genes and some values of the reference, not its matrix, and note what is wrong with them."""
     header = ReferenceHeader()
     try:
         with h5py.File(path) as file:
@@ -66,9 +67,7 @@ def read_reference(path: str | Path, settings: Mapping[str, Any], findings: Find
             kept = findings.attempt(path, FETCH, annotate.included, path, obs, settings["exclude"])
             kept = np.ones(len(obs), bool) if kept is None else kept
             labels = findings.attempt(path, FETCH, annotate.reference_labels, path, obs[kept], settings["label_key"])
-            header.symbols = findings.attempt(
-                path, FETCH, annotate.reference_symbols, path, var, settings["symbol_key"]
-            )
+            header.genes = findings.attempt(path, FETCH, annotate.reference_genes, path, var, settings["symbol_key"])
             header.values = findings.attempt(path, FETCH, probe_counts, path, file, settings["counts"], kept) or 0
     except FileNotFoundError:
         findings.problem(path, "the reference is not there", "Set reference.path to an .h5ad file")
@@ -129,19 +128,27 @@ def check_subtypes(
 
 
 def check_genes(
-    path: str | Path, symbols: pd.Index | None, least: int, genes: Mapping[str, list[str]], findings: Findings
-) -> None:
-    """Note samples that share fewer than ``least`` genes with the reference; ``genes`` by sample."""
-    for name, panel in genes.items():
-        shared = len(symbols.intersection(pd.Index(panel))) if symbols is not None and panel else least
-        if shared < least:
+    path: str | Path, reference: Genes | None, least: int, samples: Mapping[str, Genes], findings: Findings
+) -> dict[str, dict[str, int]]:
+    """Note samples that share fewer than ``least`` genes with the reference; ``samples``: their genes.
+
+    Returns by sample how many genes were joined, and by what (:meth:`shest.io.genes.Pairs.summary`).
+    """
+    found = {}
+    for name, panel in samples.items():
+        if reference is None or not len(panel):
+            continue
+        pairs = pair(panel, reference)
+        found[name] = pairs.summary(len(panel))
+        if len(pairs.first) < least:
             findings.problem(
                 path,
-                f"shares {shared} of {len(panel)} genes with sample {name} "
-                f"(reference.min_shared_genes: {least}); it has {', '.join(symbols[:3])}, "
-                f"the sample {', '.join(panel[:3])}",
+                f"shares {len(pairs.first)} of {len(panel)} genes with sample {name} "
+                f"(reference.min_shared_genes: {least}); it has {', '.join(reference.symbols[:3])}, "
+                f"the sample {', '.join(panel.symbols[:3])}",
                 "Set reference.symbol_key to the column with gene symbols",
             )
+    return found
 
 
 def check_table(

@@ -43,17 +43,24 @@ def authors_draws(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray
     return balanced_draws(labels, len(sizes) * int(sizes[len(sizes) // 2]), seed)
 
 
-def epoch_draws(labels: np.ndarray, views: str | int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+def epoch_draws(
+    labels: np.ndarray, views: str | int, seed: int, epoch: int, draws: str = "balanced"
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the draws (cells, views) of one epoch.
 
-    ``views`` 1: fresh balanced draws of the identity view, as many as there are cells; 8: the same, any view;
-    sampled: the authors' draws, made once with ``seed``, in another order.
+    ``views`` 1: fresh draws of the identity view, as many as there are cells; 8: the same, any view; sampled: the
+    authors' draws, made once with ``seed``, in another order. ``draws`` balanced: every class as often as the others;
+    natural: every cell once. The authors' are balanced.
     """
     if str(views) == "sampled":
         cells, turned = authors_draws(labels, seed)
         order = np.random.default_rng([seed, epoch]).permutation(len(cells))
         return cells[order], turned[order]
-    cells, turned = balanced_draws(labels, len(labels), hash_seed(seed, epoch))
+    if draws == "natural":
+        rng = np.random.default_rng([seed, epoch])
+        cells, turned = rng.permutation(len(labels)), rng.integers(0, VIEWS, len(labels))
+    else:
+        cells, turned = balanced_draws(labels, len(labels), hash_seed(seed, epoch))
     return cells, turned if str(views) == "8" else np.zeros_like(turned)
 
 

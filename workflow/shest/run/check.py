@@ -24,6 +24,7 @@ from shest.encode.spec import MORPHOMETRICS, EncoderSpec, from_hub, spec_of
 from shest.encode.weights import cached_weights, find_weights, manual_hint
 from shest.fetch import plan
 from shest.io import detections
+from shest.io.genes import describe
 from shest.io.header import SampleHeader
 from shest.io.sample_checks import check_sample
 from shest.labels import checks
@@ -33,7 +34,7 @@ from shest.run.estimate import EncoderCost, SampleSize
 from shest.run.run_inputs import RunInputs
 from shest.simulate.spec import pixels, reference_from_config, slide_from_config
 
-SIMULATED_DETECTED = 0.1  # share of a simulated sample's counts that are above 0, about
+SIMULATED_DETECTED = 0.15  # share of a simulated sample's counts that are above 0, about
 
 
 @dataclass
@@ -72,9 +73,9 @@ def check_run(inputs: RunInputs, findings: Findings, say: Callable[[str], Any] =
             say(_describe_size(name, row["role"], run.sizes[name], _origin(inputs, row["path"])))
     run.reference = _check_reference(inputs, findings, say)
     genes = {name: header.genes for name, header in run.headers.items()}
-    checks.check_genes(
-        inputs.reference, run.reference.symbols, config["reference"]["min_shared_genes"], genes, findings
-    )
+    least = config["reference"]["min_shared_genes"]
+    for name, joined in checks.check_genes(inputs.reference, run.reference.genes, least, genes, findings).items():
+        say(f"{name} and the reference: {describe(joined)}")
     check_tables(inputs, run.headers, findings)
     for comparators in inputs.comparators.values():
         detections.check({k: v for k, v in comparators.items() if is_present([v["path"]])}, findings)

@@ -18,6 +18,7 @@ CPU_GFLOPS, GPU_GFLOPS = 100, 400_000  # sustained by one core in float32, by on
 GPU_HEAD_GFLOPS = 20_000  # of the heads, whose steps are small
 STORE_RATIO = 0.8  # bytes of a stored image, pyramid included, over its pixels' (as measured on 40x H&E)
 PACKED_MASK = 1568
+VALUE_BYTES = 1.3  # of an expectation and a drawn count, rounded and compressed
 CELL_BYTES = 600  # of a cell in the tables of a run: outlines, annotation, split, refinement
 
 
@@ -140,12 +141,13 @@ def disk_bytes(
 ) -> dict[str, int]:
     """Estimate what a run writes, in bytes: stores, tiles, embeddings and predictions."""
     side = {name: config["tiles"]["window_um"] / size.mpp for name, size in samples.items()}
-    runs = len(config["systems"]) * len(config["protocols"])
+    runs, chosen = len(config["systems"]) * len(config["protocols"]), config["predict"]["genes"]
+    genes = _genes(samples) if chosen == "all" else len(chosen)
     written = {
         "stores": sum(STORE_RATIO * 3 * s.he_shape[0] * s.he_shape[1] + 8 * s.values for s in samples.values()),
         "tiles": sum(s.cells * (3 * side[name] ** 2 + PACKED_MASK) for name, s in samples.items()),
         "embeddings": sum(2 * encoder.dim * _all_passes(samples, encoder, config) for encoder in encoders),
-        "predictions": runs * sum(s.cells * (4 * _genes(samples) + CELL_BYTES) for s in samples.values()),
+        "predictions": runs * sum(s.cells * (VALUE_BYTES * genes + CELL_BYTES) for s in samples.values()),
     }
     return {name: int(value) for name, value in written.items()}
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.spatial import cKDTree
 
 from shest.io import detections
@@ -54,8 +55,11 @@ def score(
     label: np.ndarray,
     predicted: np.ndarray,
     types: list[str],
-) -> dict[str, Matched]:
+) -> tuple[dict[str, Matched], pd.DataFrame]:
     """Score every comparator that has a file for the sample.
+
+    Returns the scores by name, and the types that each gives to the cells that are scored (k × comparators), None
+    where it gives none.
 
     Parameters
     ----------
@@ -73,11 +77,15 @@ def score(
         All types of the config.
     """
     places = pixel * mpp
-    return {name: _score(name, entry, places, mpp, rows, label, predicted, types) for name, entry in settings.items()}
+    named = pd.DataFrame(index=range(len(rows)))
+    found = {}
+    for name, entry in settings.items():
+        found[name], named[name] = _score(name, entry, places, mpp, rows, label, predicted, types)
+    return found, named
 
 
-def _score(name, entry, places, mpp, rows, label, predicted, types) -> Matched:
-    """Score one comparator; ``places``: of all kept cells, µm."""
+def _score(name, entry, places, mpp, rows, label, predicted, types) -> tuple[Matched, np.ndarray]:
+    """Score one comparator; ``places``: of all kept cells, µm. Returns its types of the scored cells too."""
     table = detections.read(entry["path"], entry["format"], entry["scale"])
     kinds = detections.map_types(entry["path"], table["class"], entry["types"], f"evaluate.comparators.{name}.types")
     cell, partner = match(places, table[["x", "y"]].to_numpy() * mpp, entry["radius_um"])
@@ -91,8 +99,9 @@ def _score(name, entry, places, mpp, rows, label, predicted, types) -> Matched:
         share_matched=float(matched.mean()) if len(matched) else 0.0,
         radius_um=entry["radius_um"],
         counts={name: int((kinds == name).sum()) for name in types},
+        nameable=[name for name in types if name in entry["types"].values()],
     )
     if matched.any():
         found.scores = score_types(label[matched], named[matched].astype(str), types)
         found.system = score_types(label[matched], predicted[matched], types)
-    return found
+    return found, named

@@ -3,22 +3,26 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.stats import wasserstein_distance
-from sklearn.neighbors import kneighbors_graph
 
+from shest.io.predictions import CHUNK
 from shest.score import metrics
 from shest.score.evaluation import TypeScores
 from shest.systems import uncertainty
 
 NEIGHBOURS = 6
 GOOD_R = 0.3
+GRAPH = "{} nearest scored cells of each scored cell; counts and expected counts as they are"
 GENES_AT_ONCE = 64
-VALUES_AT_ONCE = 8_000_000  # of a block of genes: 64 MB, of which some ten copies live at once
+VALUES_AT_ONCE = 8_000_000  # of a block of genes: 32 MB, of which some eight copies live at once in each thread
+MEDIANS = {"pearson_median": "pearson", "spearman_median": "spearman", "pearson_within_type": "pearson_within_type"}
+"""Scores over genes that have an interval, and the column that each is the median of."""
 
 
 @dataclass
@@ -77,10 +81,12 @@ def type_intervals(
 
 
 Reader = Callable[[slice], np.ndarray]
-"""Returns the predicted (cells, genes) of a slice of genes."""
+"""Returns the (cells, genes) of a slice of genes."""
 
 
-def score_expression(scored: Scored, read: Reader, threads: int = 1) -> tuple[pd.DataFrame, dict]:
+def score_expression(
+    scored: Scored, read: Reader, threads: int = 1, drawn: sparse.csc_matrix | None = None, truth: Reader | None = None
+) -> tuple[pd.DataFrame, dict]:
     """Compare predicted with actual expression, gene by gene over the scored cells.
 
     Each block of genes is read once and scored whole; memory does not grow with the number of genes.
@@ -90,79 +96,108 @@ def score_expression(scored: Scored, read: Reader, threads: int = 1) -> tuple[pd
     scored
         Actual counts, types, places and blocks.
     read
-        The prediction.
+        The expectations; compared in float32, as they are stored.
     threads
         Gene blocks worked on at once.
+    drawn
+        (n, genes) counts drawn from the predicted distributions, where there are any.
+    truth
+        The expectations that the actual counts were drawn from, where they are known; NaN for a gene that has none.
 
     Returns
     -------
     genes : DataFrame
         gene, mean_actual, mean_predicted, pearson, pearson_within_type (both sides centred by the mean of the cell's
-        true type: what a type alone does not tell), spearman, moran_actual, moran_predicted.
+        true type: what a type alone does not tell), spearman, moran_actual, moran_predicted; moran_drawn with
+        ``drawn``; ceiling and ceiling_within_type, the R that the truth itself reaches, with ``truth``.
     summary : dict
-        ``pearson`` (median, share_above_0.3, within_type, and ``without``: the median without each block),
-        ``spearman``, ``moran``, and ``interval`` of the median of R.
+        ``pearson`` (median, share_above_0.3, within_type, and medians of the ceilings), ``spearman``, ``moran``;
+        ``intervals`` of the medians of R, R within type and rho, and those medians ``without`` each block. Without a
+        block, rho is that of the cells' ranks among all: ranked anew, it would cost a sorting of every gene a block.
     """
     blocks = int(scored.block.max()) + 1
     codes, names = pd.factorize(scored.cell_type)
-    graph = neighbour_graph(scored.xy)
+    nearest, cell = metrics.neighbours(scored.xy, NEIGHBOURS), scored.block.astype(np.int64) * len(names) + codes
+
+    def by_type(actual: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Sums (6, blocks, genes, types)."""
+        sums = metrics.group_sums(actual, other, cell, blocks * len(names))
+        return np.swapaxes(sums.reshape(6, blocks, len(names), -1), 2, 3)
+
+    def moran(values: np.ndarray) -> np.ndarray:
+        return np.full(values.shape[1], np.nan) if nearest is None else metrics.morans_i(values, nearest)
 
     def compare(part: slice) -> tuple[pd.DataFrame, np.ndarray]:
-        actual, predicted = metrics.dense(scored.counts, part), np.asarray(read(part), np.float64)
-        sums = metrics.block_sums(actual, predicted, scored.block, blocks)
+        actual, predicted = metrics.dense(scored.counts, part), np.ascontiguousarray(read(part), np.float32)
+        sums = by_type(actual, predicted)
+        of_ranks = metrics.group_sums(metrics.ranks(actual), metrics.ranks(predicted), scored.block, blocks)
+        overall = sums.sum(axis=3)
         table = pd.DataFrame(
             {
                 "gene": scored.genes[part],
-                "mean_actual": actual.mean(axis=0),
-                "mean_predicted": predicted.mean(axis=0),
-                "pearson": metrics.pearson_from_sums(sums.sum(axis=1)),
-                "spearman": metrics.spearman(actual, predicted),
+                "mean_actual": metrics.centre(actual),
+                "mean_predicted": metrics.centre(predicted),
+                "pearson": metrics.pearson_from_sums(overall.sum(axis=1)),
+                "pearson_within_type": metrics.within_from_sums(sums.sum(axis=1)),
+                "spearman": metrics.pearson_from_sums(of_ranks.sum(axis=1)),
+                "moran_actual": moran(actual),
+                "moran_predicted": moran(predicted),
             }
         )
-        for side, values in (("actual", actual), ("predicted", predicted)):
-            table[f"moran_{side}"] = np.nan if graph is None else metrics.morans_i(values, graph)
-        inside = (metrics.within_types(values, codes, len(names)) for values in (actual, predicted))
-        table["pearson_within_type"] = metrics.pearson(*inside)
-        rest = np.stack([metrics.leave_one_out(s) for s in sums])
-        return table, metrics.pearson_from_sums(rest)
+        if drawn is not None:
+            table["moran_drawn"] = moran(metrics.dense(drawn, part))
+        if truth:
+            true = np.ascontiguousarray(truth(part), np.float32)
+            known, of_truth = np.isfinite(true).all(axis=0), by_type(actual, true).sum(axis=1)
+            table["ceiling"] = np.where(known, metrics.pearson_from_sums(of_truth.sum(axis=2)), np.nan)
+            table["ceiling_within_type"] = np.where(known, metrics.within_from_sums(of_truth), np.nan)
+        rest = [np.stack([metrics.leave_one_out(s) for s in found]) for found in (overall, of_ranks, sums)]
+        left = [
+            metrics.pearson_from_sums(rest[0]),
+            metrics.pearson_from_sums(rest[1]),
+            metrics.within_from_sums(rest[2]),
+        ]
+        return table, np.stack(left)
 
-    at_once = max(1, min(GENES_AT_ONCE, VALUES_AT_ONCE // max(len(scored.block), 1)))
+    at_once = int(np.clip(VALUES_AT_ONCE // max(len(scored.block), 1), CHUNK[1], GENES_AT_ONCE))
     with ThreadPoolExecutor(threads) as pool:
         tables, without = zip(*pool.map(compare, metrics.gene_slices(len(scored.genes), at_once)), strict=True)
     genes = pd.concat(tables, ignore_index=True)
-    median = float(genes["pearson"].median())
-    medians = np.median(np.concatenate(without, axis=1), axis=1)
+    medians = np.median(np.concatenate(without, axis=2), axis=2)
+    found = {
+        name: (float(genes[column].median()), rest)
+        for (name, column), rest in zip(MEDIANS.items(), medians, strict=True)
+    }
     return genes, {
         "pearson": {
-            "median": median,
+            "median": found["pearson_median"][0],
             "share_above_0.3": float((genes["pearson"] > GOOD_R).mean()),
-            "within_type": float(genes["pearson_within_type"].median()),
-        },
-        "spearman": {"median": float(genes["spearman"].median())},
+            "within_type": found["pearson_within_type"][0],
+        }
+        | {name: _number(genes[name].median()) for name in ("ceiling", "ceiling_within_type") if truth},
+        "spearman": {"median": found["spearman_median"][0]},
         "moran": _moran_summary(genes),
-        "interval": metrics.jackknife_interval(median, medians, "correlation"),
-        "without": [float(v) for v in medians] if blocks > 1 else [],
+        "intervals": {
+            name: metrics.jackknife_interval(value, rest, "correlation") for name, (value, rest) in found.items()
+        },
+        "without": {name: [float(v) for v in rest] if blocks > 1 else [] for name, (_, rest) in found.items()},
     }
 
 
-def neighbour_graph(xy: np.ndarray) -> sparse.csr_matrix | None:
-    """Connect each cell to its nearest neighbours, rows summing to 1; None where there are too few cells."""
-    if len(xy) <= NEIGHBOURS:
-        return None
-    return sparse.csr_matrix(kneighbors_graph(xy, NEIGHBOURS)) / NEIGHBOURS
+def _moran_summary(genes: pd.DataFrame) -> dict[str, Any]:
+    """Medians of Moran's I, and how those of predictions correlate with the actual over genes; on which graph.
 
-
-def _moran_summary(genes: pd.DataFrame) -> dict:
-    """How Moran's I of actual and predicted expression correlate over genes; on which graph."""
-    both = genes[["moran_actual", "moran_predicted"]].dropna()
-    enough = len(both) > 2 and both["moran_actual"].std() > 0 and both["moran_predicted"].std() > 0
-    return {
-        "median_actual": _number(genes["moran_actual"].median()),
-        "median_predicted": _number(genes["moran_predicted"].median()),
-        "correlation": float(np.corrcoef(both.T)[0, 1]) if enough else None,
-        "genes": len(both),
-        "graph": f"{NEIGHBOURS} nearest scored cells, counts and expected counts as they are",
-    }
+    Drawn counts have theirs beside that of the expectations, which are smoother than any counts; None without.
+    """
+    drawn = "moran_drawn" in genes
+    genes = genes.reindex(columns=["moran_actual", "moran_predicted", "moran_drawn"]).astype(float)
+    found: dict[str, Any] = {f"median_{n.removeprefix('moran_')}": _number(v) for n, v in genes.median().items()}
+    for side, key in (("predicted", "correlation"), ("drawn", "correlation_drawn")):
+        both = genes[["moran_actual", f"moran_{side}"]].dropna()
+        enough = len(both) > 2 and (both.std() > 0).all()
+        found[key] = float(np.corrcoef(both.T)[0, 1]) if enough else None
+    number = int(genes[["moran_actual", "moran_predicted"]].notna().all(axis=1).sum())
+    return found | {"genes": number, "drawn": drawn, "graph": GRAPH.format(NEIGHBOURS)}
 
 
 def score_folds(table: pd.DataFrame, types: list[str]) -> list[dict]:
@@ -237,12 +272,21 @@ def scored_rows(table: pd.DataFrame, role: str, protocol: str, refined: pd.Serie
     return test & refined.reindex(table.index).fillna(False).to_numpy(bool), "random test part, refined (as published)"
 
 
-def gene_overlap(measured: Sequence[str], predicted: Sequence[str]) -> tuple[list[str], dict]:
-    """Return the genes that can be scored, in the model's order, and a record of those that cannot."""
-    panel, known = set(measured), set(predicted)
+def gene_overlap(
+    measured: Sequence[str], predicted: Sequence[str], known: Sequence[str]
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the genes that can be scored, in the order of the predictions, and a record of those that cannot.
+
+    ``predicted``: those that were written, some or all of those that the model has ``known``.
+    """
+    panel, chosen, of_model = set(measured), set(predicted), set(known)
     both = [g for g in predicted if g in panel]
-    unmeasured, beyond = [g for g in predicted if g not in panel], [g for g in measured if g not in known]
-    return both, {"scored": len(both), "unmeasured": unmeasured, "not_in_model": beyond}
+    return both, {
+        "scored": len(both),
+        "unmeasured": [g for g in predicted if g not in panel],
+        "not_in_model": [g for g in measured if g not in of_model],
+        "not_chosen": sum(g not in chosen for g in known),
+    }
 
 
 def columns_of(matrix: h5py.Dataset, rows: np.ndarray, columns: np.ndarray) -> Reader:

@@ -6,6 +6,9 @@ from typing import Any
 
 from shest.core.files import read_json, write_json
 
+PROGRAM = "program:"
+"""Before the name of another program, in the column of ``scored.parquet`` with the types that it gives to cells."""
+
 
 @dataclass
 class TypeScores:
@@ -36,12 +39,18 @@ class TypeScores:
             "confusion": {"types": self.types, "counts": self.counts},
         }
 
+    def macro_of(self, types: list[str]) -> float | None:
+        """Return the mean F1 over some types, of those with at least one scored unit; None where there are none."""
+        f1 = [value for name in types if (value := self.per_class.get(name)) is not None]
+        return sum(f1) / len(f1) if f1 else None
+
     @classmethod
     def of_json(cls, data: dict[str, Any]) -> "TypeScores | None":
         """Read what :meth:`as_json` returned; None where no types were scored."""
         if data.get("f1") is None:
             return None
-        return cls(**data["f1"], balanced_accuracy=data["balanced_accuracy"], **data["confusion"])
+        f1 = {name: data["f1"][name] for name in ("weighted", "macro", "per_class")}
+        return cls(**f1, balanced_accuracy=data["balanced_accuracy"], **data["confusion"])
 
 
 @dataclass
@@ -56,6 +65,9 @@ class Matched:
         Scored units with a partner of a type within the radius, and their share.
     scores, system
         Its scores, and those of this evaluation's system on the same units; None where nothing matched.
+    nameable
+        Types that its classes stand for: it can be right about no other. The file holds both macro F1 over these
+        types beside those over all (``macro_nameable``).
     """
 
     n_objects: int
@@ -63,8 +75,13 @@ class Matched:
     share_matched: float
     radius_um: float
     counts: dict[str, int]
+    nameable: list[str]
     scores: TypeScores | None = None
     system: TypeScores | None = None
+
+    def macro_nameable(self) -> tuple[float | None, float | None]:
+        """Return macro F1 over the types that it can name, its own and the system's, on the matched units."""
+        return tuple(scores and scores.macro_of(self.nameable) for scores in (self.scores, self.system))
 
 
 @dataclass
@@ -80,14 +97,17 @@ class Evaluation:
     types
         Scores of types; None where the system predicts none.
     pearson, spearman
-        ``median`` over all measured genes, ``share_above_0.3`` and ``csv``, the file with every gene; None where no
-        expression is predicted. So with ``genes`` (scored, unmeasured, not_in_model, constant) and ``moran``.
+        ``median`` over all measured genes, ``share_above_0.3``, ``within_type`` and ``csv``, the file with every gene;
+        of simulated tissue also ``ceiling`` and ``ceiling_within_type``, what the true expectation reaches; None where
+        no expression is scored. So with ``genes`` (scored, unmeasured, not_in_model, not_chosen, constant) and
+        ``moran``.
     distances
         Between types, annotated against predicted.
     calibration
         Of the predicted type's probability: temperature, ece_before, ece_after, reliability, coverage.
     intervals
-        95 % intervals of weighted, macro, balanced_accuracy, pearson_median; ``n_blocks`` behind them; ``without``:
+        95 % intervals of weighted, macro, balanced_accuracy, pearson_median, spearman_median, pearson_within_type;
+        ``n_blocks`` behind them; ``without``:
         each of these scores without each block, in the order of the blocks, for differences between systems.
     folds
         Each fold's scores where cells are held out in folds: fold, n, weighted, macro; ``spread``: their standard
@@ -161,11 +181,15 @@ def _types_json(scores: TypeScores | None) -> dict[str, Any]:
 
 
 def _matched_json(found: Matched) -> dict[str, Any]:
-    plain = {k: v for k, v in asdict(found).items() if k not in ("scores", "system")}
-    return plain | _types_json(found.scores) | {"system": found.system.as_json() if found.system else None}
+    data = {k: v for k, v in asdict(found).items() if k not in ("scores", "system")} | _types_json(found.scores)
+    data["system"] = found.system.as_json() if found.system else None
+    for part, macro in zip((data, data["system"]), found.macro_nameable(), strict=True):
+        if part and part["f1"]:
+            part["f1"]["macro_nameable"] = macro
+    return data
 
 
 def _matched(data: dict[str, Any]) -> Matched:
-    plain = {k: data[k] for k in ("n_objects", "n_matched", "share_matched", "radius_um", "counts")}
+    plain = {k: data[k] for k in ("n_objects", "n_matched", "share_matched", "radius_um", "counts", "nameable")}
     system = TypeScores.of_json(data["system"]) if data["system"] else None
     return Matched(**plain, scores=TypeScores.of_json(data), system=system)

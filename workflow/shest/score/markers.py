@@ -6,7 +6,6 @@ import pandas as pd
 from scipy import sparse
 
 NORMALISED = 10_000  # counts of a cell before the logarithm
-EXPRESSED = 0.5  # counts: an expectation above it rounds to at least one
 
 
 def scores(counts: sparse.spmatrix, cell_type: np.ndarray, genes: list[str]) -> pd.DataFrame:
@@ -24,14 +23,14 @@ def scores(counts: sparse.spmatrix, cell_type: np.ndarray, genes: list[str]) -> 
     Returns
     -------
     DataFrame
-        gene, and a column of scores for each type with at least two cells, where there are two such types.
+        gene, and a column of scores for each type with at least two cells, where there are two such types and a gene.
     """
     import scanpy as sc  # seconds, which those who only read scores need not wait
 
     names, sizes = np.unique(cell_type, return_counts=True)
     names = [str(n) for n in names[sizes > 1]]
     table = pd.DataFrame({"gene": genes})
-    if len(names) < 2:
+    if len(names) < 2 or not genes:
         return table
     rows = np.isin(cell_type, names)
     cells = ad.AnnData(
@@ -76,13 +75,18 @@ def marked(groups: dict[str, list[str]]) -> dict[str, str]:
     return {gene: name for name, members in groups.items() for gene in members}
 
 
-def by_type(values: np.ndarray, cell_type: np.ndarray, genes: list[str], types: list[str]) -> pd.DataFrame:
+def by_type(
+    values: np.ndarray, seen: np.ndarray | None, cell_type: np.ndarray, genes: list[str], types: list[str]
+) -> pd.DataFrame:
     """Summarise expression by type.
 
     Parameters
     ----------
     values
         (n, g) counts, or expected counts.
+    seen
+        (n, g) bool, a count of at least one: measured, or drawn from the predicted distribution. An expectation does
+        not tell it; None where there is no distribution.
     cell_type
         (n,) str.
     genes, types
@@ -91,13 +95,14 @@ def by_type(values: np.ndarray, cell_type: np.ndarray, genes: list[str], types: 
     Returns
     -------
     DataFrame
-        cell_type, gene, mean (of log(1 + counts)), share (of cells with more than half a count).
+        cell_type, gene, mean (of log(1 + values)), share (of cells that are ``seen``; NaN where nobody knows).
     """
     parts = []
     for name in types:
-        rows = values[cell_type == name]
-        if len(rows):
-            mean, share = np.log1p(rows).mean(axis=0), (rows > EXPRESSED).mean(axis=0)
+        own = cell_type == name
+        if own.any():
+            mean = np.log1p(values[own]).mean(axis=0)
+            share = np.full(len(genes), np.nan) if seen is None else seen[own].mean(axis=0)
             parts.append(pd.DataFrame({"cell_type": name, "gene": genes, "mean": mean, "share": share}))
     columns = ["cell_type", "gene", "mean", "share"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

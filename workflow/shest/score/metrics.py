@@ -4,6 +4,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 from scipy.spatial import cKDTree
+from sklearn.neighbors import kneighbors_graph
+
+from shest.score import kernels
 
 
 def confusion_matrix(actual: np.ndarray, predicted: np.ndarray, types: list[str]) -> np.ndarray:
@@ -47,50 +50,53 @@ def gene_slices(genes: int, at_once: int) -> list[slice]:
 
 
 def dense(counts: sparse.csc_matrix, part: slice) -> np.ndarray:
-    """Return some genes of sparse counts as dense float64 (cells, genes)."""
-    return counts[:, part].toarray().astype(np.float64)
+    """Return some genes of sparse counts as dense float32 (cells, genes)."""
+    return np.ascontiguousarray(counts[:, part].toarray(), np.float32)
 
 
-def block_sums(actual: np.ndarray, predicted: np.ndarray, block: np.ndarray, blocks: int) -> np.ndarray:
-    """Sum what Pearson's R needs, by spatial block.
+def centre(values: np.ndarray) -> np.ndarray:
+    """Mean by gene in float64, (cells, genes) -> (genes,)."""
+    return values.mean(axis=0, dtype=np.float64)
+
+
+def group_sums(actual: np.ndarray, predicted: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
+    """Sum what Pearson's R needs, by group of cells: spatial blocks, types, or both.
 
     Values are centred first, so that the sums keep their digits.
 
     Parameters
     ----------
-    actual, predicted : (cells, genes)
-    block : (cells,) int, 0 to ``blocks`` - 1
+    actual, predicted : (cells, genes) float32
+    group : (cells,) int, 0 to ``groups`` - 1
 
     Returns
     -------
-    (6, blocks, genes): n, sum x, sum y, sum xx, sum yy, sum xy
+    (6, groups, genes): n, sum x, sum y, sum xx, sum yy, sum xy
     """
-    x, y = actual - actual.mean(axis=0), predicted - predicted.mean(axis=0)
-    gather = sparse.csr_matrix((np.ones(len(block)), (block, np.arange(len(block)))), shape=(blocks, len(block)))
-    return np.stack([gather @ v for v in (np.ones_like(x), x, y, x * x, y * y, x * y)])
+    return np.moveaxis(kernels.group_sums(actual, predicted, centre(actual), centre(predicted), group, groups), 1, 0)
 
 
 def pearson_from_sums(sums: np.ndarray) -> np.ndarray:
     """Pearson's R out of sums (6, ...) -> (...); 0 where a side is constant: nothing can be shown there."""
+    return within_from_sums(np.asarray(sums)[..., None])
+
+
+def within_from_sums(sums: np.ndarray) -> np.ndarray:
+    """Pearson's R of values centred by the mean of their group, out of sums (6, ..., groups) -> (...).
+
+    0 where a side is constant in every group.
+    """
     n, x, y, xx, yy, xy = sums
+    n = np.maximum(n, 1)
+    spread_x, spread_y, both = (v.sum(axis=-1) for v in (xx - x * x / n, yy - y * y / n, xy - x * y / n))
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread_x, spread_y = xx - x * x / n, yy - y * y / n
-        r = (xy - x * y / n) / np.sqrt(spread_x * spread_y)
-    tiny = 1e-12 * np.maximum(n, 1)
-    return np.where((spread_x > tiny * xx / np.maximum(n, 1)) & (spread_y > tiny * yy / np.maximum(n, 1)), r, 0.0)
+        r = both / np.sqrt(spread_x * spread_y)
+    return np.where((spread_x > 1e-12 * xx.sum(axis=-1)) & (spread_y > 1e-12 * yy.sum(axis=-1)), r, 0.0)
 
 
-def pearson(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Pearson's R by gene, (cells, genes) twice -> (genes,); 0 where a side is constant."""
-    x, y = actual - actual.mean(axis=0), predicted - np.mean(predicted, axis=0, dtype=np.float64)
-    xx, yy, xy = (np.einsum("ng,ng->g", a, b) for a, b in ((x, x), (y, y), (x, y)))
-    n, zero = np.full(len(xx), len(x), dtype=float), np.zeros(len(xx))
-    return pearson_from_sums(np.stack([n, zero, zero, xx, yy, xy]))
-
-
-def spearman(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Spearman's rho by gene, (cells, genes) twice -> (genes,); 0 where a side is constant."""
-    return pearson(*(stats.rankdata(v, axis=0) for v in (actual, predicted)))
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Rank by gene, ties by their mean, (cells, genes) float32 -> (cells, genes) float32."""
+    return kernels.ranks(np.ascontiguousarray(values, np.float32))
 
 
 def nearest_distances(xy: np.ndarray, kind: np.ndarray, types: list[str]) -> dict[tuple[str, str], np.ndarray]:
@@ -160,22 +166,20 @@ def jackknife_interval(
     return float(back(centre - half)), float(back(centre + half))
 
 
-def within_types(values: np.ndarray, codes: np.ndarray, types: int) -> np.ndarray:
-    """Centre values (cells, genes) by the mean of each cell's type, (cells,) int."""
-    member = sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), (types, len(codes)))
-    mean = (member @ values) / np.maximum(np.bincount(codes, minlength=types), 1)[:, None]
-    return values - mean[codes]
+def neighbours(xy: np.ndarray, number: int) -> np.ndarray | None:
+    """Nearest other cells of each cell, (n, 2) -> (n, number) int32; None where there are too few cells."""
+    if len(xy) <= number:
+        return None
+    return kneighbors_graph(xy, number).indices.reshape(len(xy), number).astype(np.int32)
 
 
-def morans_i(values: np.ndarray, weights: sparse.csr_matrix) -> np.ndarray:
+def morans_i(values: np.ndarray, nearest: np.ndarray) -> np.ndarray:
     """Moran's I by gene, (cells, genes) -> (genes,); NaN where a gene is constant.
 
-    ``weights`` (cells, cells): each row sums to 1, so that I is z'Wz / z'z (Moran 1950).
+    ``nearest`` (cells, k): each neighbour has the weight 1 / k, rows sum to 1, and I is z'Wz / z'z (Moran 1950).
     """
-    z = values - values.mean(axis=0)
-    square = np.einsum("ng,ng->g", z, z)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(square > 0, np.einsum("ng,ng->g", z, weights @ z) / square, np.nan)
+    values = np.ascontiguousarray(values, np.float32)
+    return kernels.moran(values, centre(values), nearest)
 
 
 def grid_blocks(xy_um: np.ndarray, side_um: float) -> np.ndarray:

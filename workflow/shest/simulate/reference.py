@@ -12,15 +12,6 @@ from shest.simulate.counts import parameters
 from shest.simulate.profiles import KIND_OF, OUTSIDE, SUBTYPES, full_profiles, with_fillers
 from shest.simulate.spec import Reference, stream
 
-TYPE_SHARES = {
-    "Alveolar_cell": 0.11,
-    "Tumor_cell_LUAD": 0.27,
-    "Macrophage": 0.07,
-    "Endothelial_cell": 0.07,
-    "Fibroblast": 0.20,
-    "Lymphocyte": 0.25,
-}
-"""Close to the composition of the simulated tissue; the rest lies outside every type."""
 SMART_SEQ = 0.08
 
 
@@ -37,7 +28,7 @@ def make_reference(markers: pd.DataFrame, spec: Reference) -> ad.AnnData:
     Cells of the platform Smart-seq2 carry shuffled labels and deep counts: who forgets to leave them out sees it.
     """
     rng = stream(spec, "cells")
-    within = {s: TYPE_SHARES[k] * w for k, sub in SUBTYPES.items() for s, w in sub.items()}
+    within = {s: spec.types.get(k, 0.0) * w for k, sub in SUBTYPES.items() for s, w in sub.items()}
     left = 1 - sum(within.values())
     share = within | dict.fromkeys(OUTSIDE, left / len(OUTSIDE))
     names = list(share)

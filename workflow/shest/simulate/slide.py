@@ -19,6 +19,8 @@ SENTINEL = "truth/truth.json"
 PROBES = 20
 MARGIN_UM = 40.0
 """µm between the H&E's corner and the origin of the Xenium frame: cells beyond the H&E still have positive places."""
+LEAST_WEIGHT = 1e-4
+"""Weight, in the draw of the pathologist's errors, of a cell without counts of another type."""
 SURE_GREY = 5.0
 """Natural cells whose window is this near to the threshold of bare glass stay out of the bundle: undecidable."""
 
@@ -47,18 +49,36 @@ def simulate_slide(
         matrix = geometry.affine(drawn.picture.shape[:2], spec.mpp, spec.rotation, spec.mirror, MARGIN_UM)
         genes = profiles.panel_profiles(markers, spec.panel, spec.genes, spec.difficulty)
         zinb = counts.parameters(drawn.cells, genes, spec.difficulty, spec.link, stream(spec, "parameters"))
-        observed = zinb.draw(stream(spec, "counts"))
-        observed[drawn.cells.defect.to_numpy() == "no_counts"] = 0
+        observed, expected, received = measure(spec, drawn.cells, zinb)
         content, truth = assemble(spec, drawn, matrix, genes, observed, markers)
+        received = received[truth.row]
+        truth["spillover"] = received.sum(axis=1)
         files.write_bundle(tmp_path, content)
         files.write_he(tmp_path / f"{spec.name}_he_image.ome.tif", drawn.picture, spec.mpp)
         lines = [",".join(f"{v:.10g}" for v in row) for row in matrix]
         (tmp_path / f"{spec.name}_he_imagealignment.csv").write_text("\n".join(lines) + "\n")
-        truth = add_table(spec, truth)
+        truth = add_table(spec, truth, received)
         if spec.annotation:
             table = truth.loc[truth.table_group != "", ["cell_id", "table_group"]]
             table.rename(columns={"table_group": "group"}).to_csv(tmp_path / "he_annotation.csv", index=False)
-        return write_truth(tmp_path, spec, truth, zinb, genes, matrix, drawn.picture.shape[:2])
+        return write_truth(tmp_path, spec, truth, zinb, expected, genes, matrix, drawn.picture.shape[:2])
+
+
+def measure(spec: Slide, cells: pd.DataFrame, zinb: counts.Zinb) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw the cells' counts, and assign some of them to neighbours.
+
+    Returns the counts as measured and their expectation (cells × genes), and which share of each cell's counts is of
+    neighbours of each type, the last being those of no type (cells × types).
+    """
+    own, mean = zinb.draw(stream(spec, "counts")), zinb.mean()
+    silent = cells.defect.to_numpy() == "no_counts"
+    own[silent], mean[silent] = 0, 0
+    rng = stream(spec, "spillover")
+    spillover = counts.draw_spillover(cells[["x", "y"]].to_numpy(), ~silent, spec.spillover, rng)
+    observed, given = spillover.move(own, rng)
+    kinds = cells.cell_type.to_numpy()[:, None] == np.array([*profiles.TYPES, profiles.OTHER])
+    total = observed.sum(axis=1, dtype=np.int64, keepdims=True).clip(1)
+    return observed, spillover.mean(mean), given @ kinds.astype(np.int64) / total
 
 
 def populated(spec: Slide) -> tuple[tissue.Tissue, pd.DataFrame, pd.DataFrame]:
@@ -237,16 +257,25 @@ def truth_table(
     return pd.DataFrame(columns)
 
 
-def add_table(spec: Slide, truth: pd.DataFrame) -> pd.DataFrame:
-    """Add ``table_group``, the pathologist's view ("" where none): mostly the truth, sometimes another type."""
+def add_table(spec: Slide, truth: pd.DataFrame, received: np.ndarray) -> pd.DataFrame:
+    """Add ``table_group``, the pathologist's view ("" where none): mostly the truth, sometimes another type.
+
+    He reviews labels that were made by expression. So he errs where that misleads him: more often the more of a cell's
+    counts are of neighbours of another type (``received``: shares by type, rows as in ``truth``), and for the type that
+    gave most. Where nothing goes astray, cells and types are drawn evenly.
+    """
     rng = stream(spec, "pathologist")
     typed = truth.cell_type.isin(profiles.TYPES).to_numpy()
     seen = typed & truth.drawn.to_numpy() & (rng.random(len(truth)) < spec.coverage)
     group = truth.cell_type.to_numpy(object).copy()
     rows = np.flatnonzero(seen)
-    wrong = rng.choice(rows, size=round(spec.disagreement * len(rows)), replace=False)
+    foreign = np.where(truth.cell_type.to_numpy()[:, None] == np.array(profiles.TYPES), 0, received[:, :-1])[rows]
+    weight = foreign.max(axis=1, initial=0) ** 2 + LEAST_WEIGHT
+    wrong = rng.choice(len(rows), round(spec.disagreement * len(rows)), replace=False, p=weight / weight.sum())
     for row in wrong:
-        group[row] = rng.choice([t for t in profiles.TYPES if t != truth.cell_type[row]])
+        others = [t for t in profiles.TYPES if t != truth.cell_type[rows[row]]]
+        misled = foreign[row].any()
+        group[rows[row]] = profiles.TYPES[foreign[row].argmax()] if misled else rng.choice(others)
     return truth.assign(table_group=np.where(seen, group, "") if spec.annotation else "")
 
 
@@ -255,15 +284,21 @@ def write_truth(
     spec: Slide,
     truth: pd.DataFrame,
     zinb: counts.Zinb,
+    expected: np.ndarray,
     genes: profiles.Profiles,
     matrix: np.ndarray,
     shape: tuple[int, int],
 ) -> dict:
-    """Write ``truth/``: truth.parquet (cells), truth.h5ad (X = mu, layers theta, pi), truth.json (the rest, last)."""
+    """Write ``truth/``: truth.parquet (cells), truth.h5ad (expression), truth.json (the rest, last).
+
+    ``truth.h5ad`` holds what each cell itself expresses (X = mu, layers theta and pi: the expectation of its own counts
+    is (1 - pi) · mu), and the layer ``measured``, the expectation of its counts as they are in the bundle, with what
+    goes astray to neighbours and comes from them.
+    """
     (folder / "truth").mkdir()
     rows = truth.pop("row").to_numpy()
     files.write_parquet(folder / "truth/truth.parquet", truth)
-    layers = {"theta": zinb.theta[rows], "pi": zinb.pi[rows]}
+    layers = {"theta": zinb.theta[rows], "pi": zinb.pi[rows], "measured": expected[rows]}
     obs = truth[["cell_type", "subtype", "defect"]].set_index(truth.cell_id.to_numpy())
     var = pd.DataFrame({"follows_size": genes.size, "follows_stain": genes.stain}, index=genes.symbols)
     ad.AnnData(zinb.mu[rows], obs=obs, var=var, layers=layers).write_h5ad(

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,15 @@ PLANTED = (
     "window_off_image",
     "bare_glass",
 )
+TISSUE_SHARES = {
+    "Alveolar_cell": 0.11,
+    "Tumor_cell_LUAD": 0.27,
+    "Macrophage": 0.07,
+    "Endothelial_cell": 0.07,
+    "Fibroblast": 0.20,
+    "Lymphocyte": 0.25,
+}
+"""About the composition of the simulated tissue; the rest lies outside every type."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,10 @@ class Slide:
         Cells planted of each kind of defect; at least one each.
     annotation
         Whether a pathologist's table is written.
+    spillover
+        Mean share of a cell's transcripts that is assigned to its nearest neighbours.
     disagreement
-        Share of the table's cells whose group is not the true type.
+        Share of the table's cells whose group is not the true type: first of all cells with counts of others.
     coverage
         Share of the labelled cells that the table names.
     """
@@ -88,6 +99,7 @@ class Slide:
     stain: float = 1.0
     defects: int = 6
     annotation: bool = True
+    spillover: float = 0.1
     disagreement: float = 0.03
     coverage: float = 0.97
 
@@ -107,6 +119,8 @@ class Reference:
     platform_factor
         Standard deviation of the logarithm of the factor by which the reference sees a gene better or worse than the
         slides do.
+    types
+        Share of each type in its cells; the rest are cells of no type. Default: about the simulated tissue's own.
     """
 
     cells: int = 2000
@@ -115,6 +129,7 @@ class Reference:
     difficulty: float = 0.3
     normalised: bool = False
     platform_factor: float = 0.0
+    types: Mapping[str, float] = field(default_factory=lambda: dict(TISSUE_SHARES))
 
 
 def slide_from_config(name: str, config: Mapping[str, Any]) -> Slide:
@@ -128,7 +143,7 @@ def slide_from_config(name: str, config: Mapping[str, Any]) -> Slide:
     slides = config.get("slides", {})
     if name not in slides:
         raise InputError(f"simulate.slides.{name}", "no such slide", f"Slides are: {', '.join(slides) or 'none'}")
-    shared = {key: config[key] for key in ("seed", "difficulty", "link") if key in config}
+    shared = {key: config[key] for key in ("seed", "difficulty", "link", "spillover") if key in config}
     slide = _filled(Slide, {"name": name, **shared, **slides[name]}, f"simulate.slides.{name}")
     needed = 10 * len(PLANTED) * slide.defects // 2
     if slide.cells < needed:
@@ -144,7 +159,14 @@ def reference_from_config(config: Mapping[str, Any]) -> Reference:
     """Return the settings of the reference out of the config's ``simulate`` section."""
     shared = {key: config[key] for key in ("seed", "difficulty", "platform_factor") if key in config}
     shared["genes"] = max((s.get("genes", Slide.genes) for s in config.get("slides", {}).values()), default=0)
-    return _filled(Reference, {**shared, **config.get("reference", {})}, "simulate.reference")
+    reference = _filled(Reference, {**shared, **config.get("reference", {})}, "simulate.reference")
+    if unknown := sorted(set(reference.types) - set(TISSUE_SHARES)):
+        raise InputError(
+            "simulate.reference.types", f"unknown type {unknown[0]}", f"Known types are: {', '.join(TISSUE_SHARES)}"
+        )
+    if sum(reference.types.values()) > 1:
+        raise InputError("simulate.reference.types", "the shares are more than 1 together", "Give shares of all cells")
+    return reference
 
 
 def _filled(kind: type, values: dict[str, Any], where: str) -> Any:
@@ -152,7 +174,7 @@ def _filled(kind: type, values: dict[str, Any], where: str) -> Any:
     for key in values:
         if key not in known:
             raise InputError(f"{where}.{key}", "unknown key", f"Known keys are: {', '.join(known)}")
-    for key in ("difficulty", "disagreement", "coverage"):
+    for key in ("difficulty", "spillover", "disagreement", "coverage"):
         if not 0 <= values.get(key, 0) <= 1:
             raise InputError(f"{where}.{key}", f"{values[key]} is not between 0 and 1", "Give a share")
     return kind(**values)

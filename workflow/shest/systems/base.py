@@ -8,9 +8,10 @@ work. Splits, scores, figures and the report know no kind of system: they know t
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import blake2b
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -142,6 +143,14 @@ class System(ABC):
     def predict(self, x: Any, expression: bool = True) -> Prediction:
         """Predict for some units; ``x``: what was read of them; without ``expression``, types alone will do."""
 
+    def draw(self, x: Any, keys: np.ndarray) -> np.ndarray | None:
+        """Draw counts from the predicted distribution, (n, genes) uint16; None where no distribution is predicted.
+
+        Expectations are smoother in space than counts are, and say nothing of how often a gene is seen at all.
+        ``keys``: (n,) of :func:`unit_keys`; what is drawn for a unit depends on it and on the settings alone.
+        """
+        return None
+
     @abstractmethod
     def tensors(self) -> dict[str, np.ndarray]:
         """Return everything that was learnt, by name."""
@@ -157,6 +166,12 @@ class System(ABC):
     def describe(self) -> dict[str, Any]:
         """Return further facts for ``model.json``."""
         return {}
+
+
+def unit_keys(sample: str, ids: Iterable[str]) -> np.ndarray:
+    """Return a number for each unit of a sample, (n,) uint64, that depends on its name alone."""
+    digests = (blake2b(f"{sample}/{name}".encode(), digest_size=8).digest() for name in ids)
+    return np.frombuffer(b"".join(digests), "<u8")
 
 
 HISTORY = ("part", "member", "step", "train_loss", "val_loss", "gradient_norm", "best")

@@ -1,4 +1,4 @@
-"""Zero-inflated negative binomial of counts, on logits: fused loss with its gradients, and moments.
+"""Zero-inflated negative binomial of counts, on logits: fused loss with its gradients, moments, and draws.
 
 A gene's count is 0 with probability pi, else negative binomial with mean mu and inverse dispersion theta
 (variance mu + mu^2 / theta). A network gives three logits: ``mu = softplus(a)``, ``theta = softplus(b)``,
@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.special import gammaln
 from torch import Tensor
 
-from shest.systems import zinb_cpu
+from shest.systems import zinb_cpu, zinb_draw
 
 FLOOR = 1e-30  # of mu and theta: logarithms and quotients stay finite in float32
 MOMENT_FLOOR = 1e-6  # of theta in the variance: mu^2 / theta stays finite in float32
@@ -216,3 +216,9 @@ def mean_variance(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     mu, theta = softplus(a), softplus(b).clamp_(min=MOMENT_FLOOR)
     mean = torch.sigmoid(-c) * mu
     return mean, mean * (1 + mu * (torch.sigmoid(c) + 1 / theta))
+
+
+def draw(a: Tensor, b: Tensor, c: Tensor, keys: np.ndarray, seed: int) -> np.ndarray:
+    """Draw counts (n, g), uint16, of cells by their logits; see :func:`shest.systems.zinb_draw.draw`."""
+    parameters = softplus(a.float()), softplus(b.float()).clamp_(min=MOMENT_FLOOR), torch.sigmoid(c.float())
+    return zinb_draw.draw(*(p.cpu().numpy() for p in parameters), keys, seed, torch.get_num_threads())

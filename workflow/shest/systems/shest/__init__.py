@@ -6,6 +6,7 @@ SPEC = SystemSpec(
     "shest.systems.shest.system:Shest",
     train_keys=(
         "views",
+        "draws",
         "members",
         "seed",
         "epochs",

@@ -18,6 +18,7 @@ class Settings:
     """What the config says of the heads and of their training."""
 
     views: str | int = 1
+    draws: str = "natural"
     members: int = 1
     seed: int = 42
     epochs: int = 40

@@ -72,10 +72,25 @@ class Shest(System):
 
     def predict(self, x: np.ndarray, expression: bool = True) -> Prediction:
         """Predict a block of units; memory grows with n x genes."""
-        standard = (torch.from_numpy(np.ascontiguousarray(x)).to(self.device).float() - self.mean) / self.std
+        standard = self._standardise(x)
         with torch.inference_mode(), autocast(self.device, self.config.precision):
             logits = torch.stack([heads["classifier"](standard).float() for heads in self.members]).cpu().numpy()
         return Prediction(logits, *self._expression(standard)) if expression else Prediction(logits)
+
+    def draw(self, x: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Draw each unit's counts from one member, chosen by its key: together, draws of the ensemble's mixture."""
+        standard, member = self._standardise(x), (keys % np.uint64(len(self.members))).astype(int)
+        counts = np.empty((len(x), self.members[0]["reconstructor"].mean.out_features), np.uint16)
+        for k, heads in enumerate(self.members):
+            rows = np.flatnonzero(member == k)
+            with torch.inference_mode(), autocast(self.device, self.config.precision):
+                logits = heads["reconstructor"](standard[rows])
+            with torch.inference_mode():
+                counts[rows] = zinb.draw(*logits, keys[rows], self.config.seed)
+        return counts
+
+    def _standardise(self, x: np.ndarray) -> torch.Tensor:
+        return (torch.from_numpy(np.ascontiguousarray(x)).to(self.device).float() - self.mean) / self.std
 
     def _expression(self, x: torch.Tensor) -> list[np.ndarray]:
         """Expected counts and both variances, (n, genes) float32, one member at a time (Welford's update)."""

@@ -1,10 +1,11 @@
-"""Training of both heads on cached embeddings: class-balanced draws, early stopping, an ensemble of seeds.
+"""Training of both heads on cached embeddings: draws of cells, early stopping, an ensemble of seeds.
 
 The heads share nothing that is trained, so each has its own optimiser, stops on its own validation loss and
-keeps its own best weights; they only share the reading of batches. As in the paper: AdamW at a constant rate of
-0.01, batch 1,024, at most 40 epochs. Warm-up, a cosine and clipped gradients were tried on simulated cells (1,500
-to 15,000) and left out: no score changed by more than another seed changes it. One thing is added: embeddings are
-standardised by the training cells' moments, since LayerNorm cannot bring features of different units together.
+keeps its own best weights; they only share the reading of batches. As in the paper: AdamW at a constant rate of 0.01,
+batch 1,024, at most 40 epochs. Warm-up, a cosine and clipped gradients were tried on simulated cells (1,500 to
+15,000) and left out: no score changed by more than another seed changes it. Embeddings are standardised by the
+training cells' moments, since LayerNorm cannot bring features of different units together. Cells are drawn as they
+come (``draws: natural``), by the loss of validation cells (docs/reproduction.md); published are balanced draws.
 """
 
 import math
@@ -231,7 +232,9 @@ def _fit_member(
         if not active:
             advance(settings.epochs - epoch)
             break
-        drawn, views = epoch_draws(labels, settings.views, settings.seed, member * settings.epochs + epoch)
+        drawn, views = epoch_draws(
+            labels, settings.views, settings.seed, member * settings.epochs + epoch, settings.draws
+        )
         for batch in loader.batches(data.train[drawn], views, settings.batch):
             for trainer in active:
                 trainer.learn(batch)
