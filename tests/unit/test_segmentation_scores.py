@@ -97,7 +97,7 @@ def test_outlines_are_scored_as_their_label_maps_across_squares(monkeypatch):
 def test_a_score_says_what_was_moved_split_and_missed():
     places = np.array([[50, 50], [150, 50], [250, 50], [50, 350]])
     reference = shapely.buffer(shapely.points(places), 16)
-    moved = shapely.transform(reference, lambda xy: xy + [8, 0])  # 2 µm of a radius of 4
+    moved = shapely.transform(reference, lambda xy: xy + np.array([8, 0]))  # 2 µm of a radius of 4
     found = np.concatenate([moved[:2], shapely.buffer(shapely.points([[600, 600]]), 16)])
     scores = segmentation.score(reference, found, (0.25, 0.25), block_um=75)
     assert (scores["reference"], scores["found"]) == (4, 3)

@@ -86,7 +86,7 @@ def pair(reference: np.ndarray, found: np.ndarray, radius: float) -> tuple[np.nd
 
 
 def _assign(row: np.ndarray, column: np.ndarray, distance: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pair the points of one group; an own stand-in for each row lets it stay alone, at more than any pairs can cost."""
+    """Pair the points of one group; a stand-in of its own lets each row stay alone, at more than all pairs can cost."""
     rows, i = np.unique(row, return_inverse=True)
     columns, j = np.unique(column, return_inverse=True)
     n, m = len(rows), len(columns)
@@ -185,13 +185,13 @@ def dice(overlaps: Overlaps) -> float | None:
 
 
 def aji(overlaps: Overlaps) -> float | None:
-    """Return the aggregated Jaccard index (Kumar et al. 2017, IEEE TMI 36, algorithm 1); None where there are no nuclei.
+    """Return the aggregated Jaccard index (Kumar et al. 2017, algorithm 1); None where there are no nuclei.
 
     Each nucleus of the reference takes the found one of largest IoU, of equal ones the first; one found nucleus may be
     taken by several. Shared areas are summed over united ones, to which found nuclei that nobody took are added.
     """
     order = np.lexsort((overlaps.j, -overlaps.iou, overlaps.i))
-    taken, first = np.unique(overlaps.i[order], return_index=True)
+    _, first = np.unique(overlaps.i[order], return_index=True)
     best = order[first]
     shared = overlaps.shared[best].sum()
     united = overlaps.reference.sum() + overlaps.found[overlaps.j[best]].sum() - shared
@@ -202,7 +202,7 @@ def aji(overlaps: Overlaps) -> float | None:
 
 
 def quality(overlaps: Overlaps) -> dict[str, float | None]:
-    """Return F1 at IoU above 0.5, mean IoU of those pairs, and their product, panoptic quality (Kirillov et al. 2019)."""
+    """Return F1 at IoU above 0.5, mean IoU of those pairs, and their product, PQ (Kirillov et al. 2019)."""
     iou = overlaps.iou
     pairs = iou > IOU  # above one half a nucleus has one partner at most
     nuclei = int((overlaps.reference > 0).sum() + (overlaps.found > 0).sum())
