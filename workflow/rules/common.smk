@@ -86,6 +86,12 @@ def alignment(wildcards):
     return SAMPLES[wildcards.sample]["alignment"]
 
 
+def nuclei_file(wildcards):
+    """The outlines of a plain slide, where they are read from a file."""
+    nuclei = SAMPLES[wildcards.sample]["nuclei"]
+    return [nuclei] if nuclei else []
+
+
 def annotation_table(wildcards):
     """The pathologist's table of a sample, where one is given."""
     table = SAMPLES[wildcards.sample]["annotation"]

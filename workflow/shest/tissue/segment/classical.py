@@ -18,7 +18,7 @@ from shest.tissue.segment import kernels, stain
 from shest.tissue.segment.by_block import Grid, Window, each_window, make_windows
 from shest.tissue.segment.regions import TISSUE, Regions, find_regions
 
-SAMPLES, SAMPLE_PX = 64, 128  # windows that the stains are estimated from, and their side in working px
+SAMPLES, SAMPLE_PX = 256, 64  # windows that the stains are estimated from, and their side in working px
 CUT = 2.5  # standard deviations at which a Gaussian ends
 COARSE = 4  # working px to a square of the background
 
