@@ -32,9 +32,7 @@ def read_polygons(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return ids, shapely.polygons(shapely.linearrings(points, indices=owner))
 
 
-def read_outlines(
-    path: str | Path, ids: Sequence[str] | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_outlines(path: str | Path, ids: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read what :func:`write_outlines` wrote.
 
     Parameters

@@ -191,13 +191,7 @@ def sample_colours(image: Any, grid: Grid, regions: Regions) -> np.ndarray:
 
 
 def outline(
-    rgb: np.ndarray,
-    table: np.ndarray,
-    window: Window,
-    grid: Grid,
-    regions: Regions,
-    settings: Settings,
-    plan: _Plan,
+    rgb: np.ndarray, table: np.ndarray, window: Window, grid: Grid, regions: Regions, settings: Settings, plan: _Plan
 ) -> tuple[np.ndarray, np.ndarray]:
     """Outline the nuclei of a window, (h, w, 3) uint8: points (v, 2) in working px of the window, and their starts."""
     shape = rgb.shape[:2]
@@ -220,9 +214,7 @@ def outline(
     for image in (smooth, strength):
         kernels.subtract_background(image, small, COARSE, np.float32(settings.background_share))
     margin = _margin(window, grid, shape, 3 * plan.reach + 2)
-    seeds = kernels.find_seeds(
-        response, strength, plan.apart, settings.least_response, settings.least_density, margin
-    )
+    seeds = kernels.find_seeds(response, strength, plan.apart, settings.least_response, settings.least_density, margin)
     seeds = seeds[_on_tissue(seeds, window, grid, regions)]
     labels = kernels.flood(smooth, seeds, settings.least_density, settings.slope, plan.most_cost)
     least = kernels.thresholds(labels, strength, len(seeds), settings.least_density, settings.share)

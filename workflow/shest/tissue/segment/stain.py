@@ -41,7 +41,9 @@ class Stain:
 
     def table(self) -> np.ndarray:
         """Return float32 (3, 256): what each value of each channel adds to the density."""
-        return (weights(self.haematoxylin, self.eosin)[:, None] * optical_density()[None] / self.full).astype(np.float32)
+        return (weights(self.haematoxylin, self.eosin)[:, None] * optical_density()[None] / self.full).astype(
+            np.float32
+        )
 
     def asdict(self) -> dict:
         """For JSON."""
