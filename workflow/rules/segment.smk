@@ -1,20 +1,6 @@
 """Outlines of nuclei: a bundle's own, those of a file, or found in the H&E."""
 
-
-def segmentation(wildcards):
-    """How the nuclei of a sample come about: its method, and what that one reads of the config."""
-    method = SAMPLES[wildcards.sample]["segment"]
-    keys = {"classical": ["stain"], "torchscript": SEGMENT_NETWORK}.get(method, [])
-    return {"method": method} | {key: config["segment"].get(key) for key in keys}
-
-
-def segment_weights(wildcards):
-    """The network's file, where there is one."""
-    return [config["segment"]["weights"]] if SAMPLES[wildcards.sample]["segment"] == "torchscript" else []
-
-
 SEGMENTED = [name for name, row in SAMPLES.items() if row["segment"] not in ("bundle", "file")]
-SEGMENT_NETWORK = ["weights", "sha256", "mpp", "input_range", "output", "channel", "postprocess"]
 
 
 rule segment:

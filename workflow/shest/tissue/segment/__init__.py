@@ -1,1 +1,1 @@
-"""Nuclei found in an H&E image: by block, without weights (``classical``) or by a network in a file (``torchscript``)."""
+"""Nuclei of an H&E image, by block: without weights (``classical``) or by a network in a file (``torchscript``)."""

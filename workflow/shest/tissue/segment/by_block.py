@@ -65,7 +65,7 @@ class Grid:
         return out
 
     def to_image(self, points: np.ndarray) -> np.ndarray:
-        """Map points (n, 2), x and y from the corner of the grid in working px, to H&E px, pixel centres at integers."""
+        """Map points (n, 2), x and y in working px from the grid's corner, to H&E px, pixel centres at integers."""
         return points * self.factor[::-1] - 0.5
 
 

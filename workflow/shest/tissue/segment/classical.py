@@ -9,6 +9,7 @@ Every number in :class:`Settings` was chosen on half of the tiles of a colon sli
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ class _Plan:
     def of(cls, settings: Settings, mpp: tuple[float, float]) -> "_Plan":
         size = float(np.sqrt(mpp[0] * mpp[1]))
         steps = [settings.smooth_um, *settings.blobs_um]
-        further = [np.sqrt(b * b - a * a) / size for a, b in zip(steps, steps[1:], strict=False)]
+        further = [np.sqrt(b * b - a * a) / size for a, b in pairwise(steps)]
         return cls(
             smooth=gaussian(settings.smooth_um / size),
             strength=gaussian(np.sqrt(max(settings.strength_um**2 - settings.smooth_um**2, 0.0)) / size),
@@ -145,7 +146,7 @@ def segment(
     Parameters
     ----------
     scales
-        (3, height, width) uint8, sliced as NumPy and Zarr arrays are; full size first, smaller ones where there are any.
+        (3, height, width) uint8, sliced as NumPy and Zarr arrays are; full size first, then any smaller.
     mpp
         µm per full-size px along x and y, 0.2 to 1.
     block_px
@@ -250,7 +251,7 @@ def _on_tissue(seeds: np.ndarray, window: Window, grid: Grid, regions: Regions) 
 
 
 def to_polygons(points: np.ndarray, start: np.ndarray, window: Window, grid: Grid) -> np.ndarray:
-    """Make polygons in H&E px of rings in working px of a window; ``start``: (n + 1,), rings without points left out."""
+    """Make polygons in H&E px of rings in working px of a window; ``start``: (n + 1,). Empty rings are left out."""
     number = np.diff(start)
     owner = np.repeat(np.cumsum(number > 0) - 1, number)
     if not len(owner):

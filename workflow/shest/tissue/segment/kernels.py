@@ -92,7 +92,7 @@ def shrink(image, step, out):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def subtract_background(image, small, step, share):
-    """Subtract in place ``share`` of the background, which ``small`` holds for squares of ``step`` px, linear between."""
+    """Subtract in place ``share`` of the background: ``small``, of squares of ``step`` px, linear in between."""
     height, width = image.shape
     last_row, last_column = small.shape[0] - 1, small.shape[1] - 1
     for y in range(height):
@@ -236,7 +236,7 @@ def thresholds(labels, strength, n, least, share):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def boxes(labels, n):
-    """Return the bounding box of each label, int32 (n + 1, 4): first and last row, first and last column; −1 if none."""
+    """Return first and last row, first and last column of each label, int32 (n + 1, 4); −1 where it has no pixel."""
     found = np.full((n + 1, 4), -1, np.int32)
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):

@@ -3,9 +3,8 @@
 It is called with float32 (1, 3, height, width), sides a multiple of 32, values from 0 to the stated range. It returns
 
 - ``labels``: (1, c, height, width), (1, height, width) or (height, width), 0 for no nucleus; one channel is taken.
-  InstanSeg's published files are such networks.
-- ``logits`` with the post-processing ``centres``: (1, 2 or more, height, width); channel 0: is it nucleus, channel 1: is
-  it near the centre of one. Nuclei grow from the maxima of the second over what is more likely nucleus than not.
+- ``logits`` with the post-processing ``centres``: (1, 2 or more, height, width); channel 0: is it nucleus, channel 1:
+  is it near the centre of one. Nuclei grow from the maxima of the second over what is more likely nucleus than not.
 """
 
 from collections.abc import Mapping, Sequence
