@@ -85,7 +85,7 @@ def test_outlines_are_scored_as_their_label_maps_across_squares(monkeypatch):
     rng = np.random.default_rng(1)
     monkeypatch.setattr(segmentation, "BLOCK_PX", 64)
     sets = [discs(rng, 90, 300), discs(rng, 120, 300)]
-    drawn = [segmentation._draw(outlines, (0, 0, 330, 330)) for outlines in sets]
+    drawn = [segmentation._draw(shapely.STRtree(outlines), (0, 0, 330, 330)) for outlines in sets]
     region = shapely.box(-0.5, -0.5, 199.5, 149.5)
     by_outline = segmentation.overlaps_of_outlines(*sets, region)
     by_label = segmentation.overlaps_of_labels(*(labels[:150, :200] for labels in drawn))

@@ -126,10 +126,12 @@ def overlaps_of_outlines(reference: np.ndarray, found: np.ndarray, region: shape
     sets = [np.asarray(outlines, dtype=object) for outlines in (reference, found)]
     areas = [np.zeros(len(outlines), np.int64) for outlines in sets]
     i, j, shared = [], [], []
+    trees = [shapely.STRtree(outlines) for outlines in sets]
+    whole = None if region is None else shapely.STRtree(shapely.get_parts(region))
     for box in _squares(sets, region):
-        maps = [_draw(outlines, box) for outlines in sets]
-        if region is not None and not shapely.contains_properly(region, shapely.box(*box)):
-            outside = _draw(shapely.get_parts(region), box) == 0
+        maps = [_draw(tree, box) for tree in trees]
+        if whole is not None and not shapely.contains_properly(region, shapely.box(*box)):
+            outside = _draw(whole, box) == 0
             for drawn in maps:
                 drawn[outside] = 0
         a, b = (drawn.ravel().astype(np.int64) for drawn in maps)
@@ -167,13 +169,12 @@ def _squares(sets: list[np.ndarray], region: shapely.Geometry | None) -> Iterato
         yield x * BLOCK_PX, y * BLOCK_PX, (x + 1) * BLOCK_PX, (y + 1) * BLOCK_PX
 
 
-def _draw(outlines: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """Draw outlines into a square: int32, 0 for none, else the position of the outline + 1."""
+def _draw(tree: shapely.STRtree, box: tuple[int, int, int, int]) -> np.ndarray:
+    """Draw the outlines of a tree into a square: int32, 0 for none, else the position of the outline + 1."""
     left, top, right, bottom = box
     drawn = np.zeros((bottom - top, right - left), np.int32)
-    tree = shapely.STRtree(outlines)
     for k in np.sort(tree.query(shapely.box(left - 1, top - 1, right, bottom))):
-        xy = shapely.get_coordinates(shapely.get_exterior_ring(outlines[k]))
+        xy = shapely.get_coordinates(shapely.get_exterior_ring(tree.geometries[k]))
         drawn[polygon(xy[:, 1] - top, xy[:, 0] - left, drawn.shape)] = k + 1
     return drawn
 

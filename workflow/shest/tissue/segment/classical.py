@@ -39,7 +39,10 @@ class Settings:
     blobs_um
         Standard deviations of Gaussians, each less the next: a blob of radius r answers most at about r / √2.
     apart_um
-        Least distance of two seeds.
+        Least distance of two blobs of one size.
+    covers, favour
+        A blob's reach, in which it suffers no other, over its radius; how much a blob's score gains over the next
+        smaller size: the parts of a large nucleus are blobs too.
     least_response, least_density
         Of a seed's difference of Gaussians; of density above the background.
     share
@@ -57,6 +60,8 @@ class Settings:
     background_share: float = 0.6
     blobs_um: tuple[float, ...] = (1.4, 2.0, 2.8, 4.0, 5.7)
     apart_um: float = 1.5
+    covers: float = 0.9
+    favour: float = 1.2
     least_response: float = 0.02
     least_density: float = 0.12
     share: float = 0.6
@@ -95,6 +100,7 @@ class _Plan:
     background: np.ndarray
     blobs: tuple[np.ndarray, ...]
     apart: float
+    reaches: tuple[float, ...]
     most_cost: int
     least_px: float
     most_px: float
@@ -110,6 +116,7 @@ class _Plan:
             background=gaussian(settings.background_um / size / COARSE),
             blobs=tuple(gaussian(sigma) for sigma in further),
             apart=settings.apart_um / size,
+            reaches=tuple(settings.covers * np.sqrt(2 * a * b) / size for a, b in pairwise(settings.blobs_um)),
             most_cost=round(settings.reach_um / size * kernels.STEP),
             least_px=settings.least_um2 / size**2,
             most_px=settings.most_um2 / size**2,
@@ -121,6 +128,11 @@ class _Plan:
         return self.most_cost // kernels.STEP + 1
 
     @property
+    def choice(self) -> int:
+        """Working px within which blobs decide which of them are seeds."""
+        return int(2 * kernels.ROUNDS * max(self.reaches)) + 1
+
+    @property
     def halo(self) -> int:
         """Working px around a core that its nuclei depend on.
 
@@ -128,7 +140,7 @@ class _Plan:
         and a pixel depend on filters.
         """
         smooth = len(self.smooth) // 2
-        blobs = smooth + sum(len(kernel) // 2 for kernel in self.blobs) + int(self.apart)
+        blobs = smooth + sum(len(kernel) // 2 for kernel in self.blobs) + int(self.apart) + self.choice
         ground = (len(self.background) // 2 + 2) * COARSE
         return 3 * self.reach + 4 + max(blobs, ground, smooth + len(self.strength) // 2)
 
@@ -203,20 +215,12 @@ def outline(
     small = np.empty_like(ground)
     kernels.blur(ground, plan.background, small)
     kernels.blur(raw, plan.smooth, smooth)
-    response = np.full(shape, -np.inf, np.float32)
-    fine, coarse = raw, spare
-    kernels.blur(smooth, plan.blobs[0], fine)
-    for kernel in plan.blobs[1:]:
-        kernels.blur(fine, kernel, coarse)
-        kernels.larger_difference(fine, coarse, response)
-        fine, coarse = coarse, fine
-    strength = fine
+    strength = np.empty(shape, np.float32)
     kernels.blur(smooth, plan.strength, strength)
-    for image in (smooth, strength):
-        kernels.subtract_background(image, small, COARSE, np.float32(settings.background_share))
-    margin = _margin(window, grid, shape, 3 * plan.reach + 2)
-    seeds = kernels.find_seeds(response, strength, plan.apart, settings.least_response, settings.least_density, margin)
+    kernels.subtract_background(strength, small, COARSE, np.float32(settings.background_share))
+    seeds = _seeds(smooth, strength, (raw, spare, np.empty(shape, np.float32)), window, grid, settings, plan)
     seeds = seeds[_on_tissue(seeds, window, grid, regions)]
+    kernels.subtract_background(smooth, small, COARSE, np.float32(settings.background_share))
     labels = kernels.flood(smooth, seeds, settings.least_density, settings.slope, plan.most_cost)
     least = kernels.thresholds(labels, strength, len(seeds), settings.least_density, settings.share)
     box = kernels.boxes(labels, len(seeds))
@@ -227,6 +231,35 @@ def outline(
         used = kernels.outline_nuclei(labels, smooth, least, box, 5, plan.least_px, plan.most_px, points, start)
         room *= 2
     return points[:used], start[1:]
+
+
+def _seeds(
+    smooth: np.ndarray,
+    strength: np.ndarray,
+    spare: tuple[np.ndarray, ...],
+    window: Window,
+    grid: Grid,
+    settings: Settings,
+    plan: _Plan,
+) -> np.ndarray:
+    """Find blobs at each size and choose among those that lie in each other: int32 (n, 2) of y, x, sorted."""
+    fine, coarse, response = spare
+    margin = _margin(window, grid, smooth.shape, 3 * plan.reach + 2 + plan.choice)
+    places, scores, reaches = [], [], []
+    kernels.blur(smooth, plan.blobs[0], fine)
+    for k, kernel in enumerate(plan.blobs[1:]):
+        kernels.blur(fine, kernel, coarse)
+        kernels.difference(fine, coarse, response)
+        fine, coarse = coarse, fine
+        found = kernels.find_seeds(
+            response, strength, plan.apart, settings.least_response, settings.least_density, margin
+        )
+        places.append(found)
+        scores.append(response[found[:, 0], found[:, 1]] * np.float32(settings.favour**k))
+        reaches.append(np.full(len(found), plan.reaches[k]))
+    places, scores, reaches = map(np.concatenate, (places, scores, reaches))
+    order = np.lexsort((-reaches, places[:, 1], places[:, 0]))
+    return places[order][kernels.choose_seeds(places[order], scores[order], reaches[order])]
 
 
 def _margin(window: Window, grid: Grid, shape: tuple[int, int], around: int) -> np.ndarray:

@@ -111,11 +111,11 @@ def subtract_background(image, small, step, share):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def larger_difference(fine, coarse, out):
-    """Raise ``out`` to fine − coarse where that is larger."""
+def difference(fine, coarse, out):
+    """Put fine − coarse into ``out``."""
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
-            out[y, x] = max(out[y, x], fine[y, x] - coarse[y, x])
+            out[y, x] = fine[y, x] - coarse[y, x]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -156,6 +156,57 @@ def find_seeds(response, strength, radius, least_response, least_strength, margi
                 found[n, 0], found[n, 1] = y, x
                 n += 1
     return found[:n]
+
+
+ALIVE, KEPT, DEAD = 0, 1, 2
+ROUNDS = 4
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def choose_seeds(places, score, reach):
+    """Choose among seeds of several sizes that lie in each other's reach: the highest score, then the next.
+
+    ``places``: int32 (n, 2) of y, x, sorted by these; ``score``, ``reach`` (px): (n,). Two seeds exclude each other
+    where they are nearer than the larger reach. In each of four rounds those are kept that are the best of all that are
+    left around them, and what these exclude goes; what is not settled then is left out. A choice so depends on what
+    lies within eight reaches alone. Returns bool (n,); of equal scores the first is the better.
+    """
+    n = len(places)
+    state = np.zeros(n, np.uint8)
+    if n == 0:
+        return state == KEPT
+    far = max(reach.max(), 1.0)
+    best = np.empty(n, np.bool_)
+    for _ in range(ROUNDS):
+        for turn in range(2):  # who is best; then who is excluded
+            first = 0
+            for p in range(n):
+                while places[first, 0] < places[p, 0] - far:
+                    first += 1
+                if state[p] != ALIVE:
+                    continue
+                if turn == 0:
+                    best[p] = True
+                for q in range(first, n):
+                    dy = places[q, 0] - places[p, 0]
+                    if dy > far:
+                        break
+                    dx = places[q, 1] - places[p, 1]
+                    limit = max(reach[p], reach[q])
+                    if q == p or state[q] == DEAD or dy * dy + dx * dx >= limit * limit:
+                        continue
+                    if turn == 1:
+                        if state[q] == KEPT:
+                            state[p] = DEAD
+                            break
+                    elif score[q] > score[p] or (score[q] == score[p] and q < p):
+                        best[p] = False
+                        break
+            if turn == 0:
+                for p in range(n):
+                    if state[p] == ALIVE and best[p]:
+                        state[p] = KEPT
+    return state == KEPT
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
