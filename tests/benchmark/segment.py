@@ -62,7 +62,10 @@ def plain(image: np.ndarray, mpp: tuple[float, float], settings: classical.Setti
     blobs = np.concatenate(blobs)
     rows, columns = blobs[:, :2].astype(int).T
     x, y = (columns + 0.5) * factor[1] - 0.5, (rows + 0.5) * factor[0] - 0.5
-    blobs = blobs[(strength[rows, columns] > settings.least_density) & (where.at(x, y) == regions.TISSUE)]
+    mean = filters.gaussian(density, settings.background_um / size)
+    spread = np.sqrt(np.maximum(filters.gaussian(density**2, settings.background_um / size) - mean**2, 0))
+    least = np.maximum(settings.least_density, settings.contrast * spread[rows, columns])
+    blobs = blobs[(strength[rows, columns] > least) & (where.at(x, y) == regions.TISSUE)]
     blobs = blobs[np.argsort(-blobs[:, 2])]
     alive = np.ones(len(blobs), dtype=bool)
     for a, b in sorted(cKDTree(blobs[:, :2]).query_pairs(blobs[:, 3].max())):
@@ -107,7 +110,9 @@ def paint(side: int = 2000) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     grid = np.stack(np.meshgrid(np.arange(24, side - 12, 24), np.arange(24, side - 12, 24)), -1).reshape(-1, 2)
     nuclei = shapely.buffer(shapely.points(grid + rng.uniform(-4, 4, grid.shape)), rng.uniform(5, 8, len(grid)))
-    drawn = ndimage.gaussian_filter((scores._draw(shapely.STRtree(nuclei), (0, 0, side, side)) > 0).astype(np.float32), 1)
+    drawn = ndimage.gaussian_filter(
+        (scores._draw(shapely.STRtree(nuclei), (0, 0, side, side)) > 0).astype(np.float32), 1
+    )
     stains = np.array([[0.584, 0.758, 0.289], [0.227, 0.862, 0.452]])
     density = np.stack([0.15 + 0.9 * drawn, 0.3 + 0.2 * rng.random((side, side))], -1) @ stains
     return np.moveaxis(np.clip(256 * np.exp(-density) - 1, 0, 255).astype(np.uint8), -1, 0), nuclei

@@ -77,17 +77,21 @@ def blur(image, kernel, out):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def shrink(image, step, out):
-    """Average squares of ``step`` px, fewer at the end: (h, w) to ``out``, (ceil(h / step), ceil(w / step)) float32."""
+def shrink(image, step, mean, square):
+    """Average squares of ``step`` px, fewer at the end, and their pixels' squares: (h, w) to both, float32.
+
+    ``mean`` and ``square`` have ceil(h / step) rows and ceil(w / step) columns.
+    """
     height, width = image.shape
-    for row in range(out.shape[0]):
-        for column in range(out.shape[1]):
-            total, number = 0.0, 0
+    for row in range(mean.shape[0]):
+        for column in range(mean.shape[1]):
+            total, total_square, number = 0.0, 0.0, 0
             for y in range(row * step, min((row + 1) * step, height)):
                 for x in range(column * step, min((column + 1) * step, width)):
                     total += image[y, x]
+                    total_square += image[y, x] * image[y, x]
                     number += 1
-            out[row, column] = total / number
+            mean[row, column], square[row, column] = total / number, total_square / number
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -159,7 +163,7 @@ def find_seeds(response, strength, radius, least_response, least_strength, margi
 
 
 ALIVE, KEPT, DEAD = 0, 1, 2
-ROUNDS = 4
+ROUNDS = 3
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -167,9 +171,9 @@ def choose_seeds(places, score, reach):
     """Choose among seeds of several sizes that lie in each other's reach: the highest score, then the next.
 
     ``places``: int32 (n, 2) of y, x, sorted by these; ``score``, ``reach`` (px): (n,). Two seeds exclude each other
-    where they are nearer than the larger reach. In each of four rounds those are kept that are the best of all that are
-    left around them, and what these exclude goes; what is not settled then is left out. A choice so depends on what
-    lies within eight reaches alone. Returns bool (n,); of equal scores the first is the better.
+    where they are nearer than the larger reach. In each of three rounds those are kept that are the best of all that
+    are left around them, and what these exclude goes; what is not settled then is left out. A choice so depends on
+    what lies within six reaches alone. Returns bool (n,); of equal scores the first is the better.
     """
     n = len(places)
     state = np.zeros(n, np.uint8)
