@@ -23,10 +23,10 @@ import zarr
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage import color, feature, filters, measure, segmentation, transform
+from support.memory import Peak
 
 from shest.score import segmentation as scores
-from shest.tissue.segment import by_block, classical, regions, stain
-from support.memory import Peak
+from shest.tissue.segment import classical, regions, stain
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -139,9 +139,8 @@ def compare(rounds: int) -> dict:
     result = {}
     for key, label in (("plain", "scikit-image"), (1, "project, 1 thread"), (2, "project, 2 threads")):
         took = float(np.median(seconds[key]))
-        print(
-            f"  {label:18} {area / took:7.3f} mm²/s, {len(centres[key]) / took:8,.0f} nuclei/s, F1 at 3 µm {f1[key]:.3f}"
-        )
+        rates = f"{area / took:7.3f} mm²/s, {len(centres[key]) / took:8,.0f} nuclei/s"
+        print(f"  {label:18} {rates}, F1 at 3 µm {f1[key]:.3f}")
         result[f"mm2_per_s_{key}"], result[f"nuclei_per_s_{key}"] = area / took, len(centres[key]) / took
     for threads in (1, 2):
         ratio = np.array(seconds["plain"]) / np.array(seconds[threads])

@@ -59,18 +59,18 @@ class Settings:
     smooth_um: float = 0.8
     strength_um: float = 1.4
     background_um: float = 15.0
-    background_share: float = 0.6
-    blobs_um: tuple[float, ...] = (1.2, 1.9, 3.0, 4.8)
+    background_share: float = 0.5
+    blobs_um: tuple[float, ...] = (1.1, 1.6, 2.3, 3.2, 4.5)
     apart_um: float = 2.0
-    covers: float = 0.9
-    favour: float = 1.5
+    covers: float = 0.95
+    favour: float = 1.3
     least_response: float = 0.02
-    least_density: float = 0.07
-    contrast: float = 1.0
-    share: float = 0.75
+    least_density: float = 0.06
+    contrast: float = 1.15
+    share: float = 0.8
     slope: float = 120.0
     reach_um: float = 8.5
-    least_um2: float = 7.0
+    least_um2: float = 9.0
     most_um2: float = 200.0
 
 

@@ -106,7 +106,8 @@ def classify(image: np.ndarray, mpp: tuple[float, float]) -> np.ndarray:
     density = -np.log((ndimage.uniform_filter(colours, (3, 3, 0)) + 1) / 256).mean(axis=2)
     plain = tissue & ~pen
     usual = float(np.median(density[plain])) if plain.any() else 0.0
-    fold = _large(plain & (density > max(FOLD_LEAST, FOLD_DENSITY * usual)), LEAST_FOLD_UM2 / size)
+    dense = ndimage.binary_closing(plain & (density > max(FOLD_LEAST, FOLD_DENSITY * usual)), _disc(2))
+    fold = _large(dense, LEAST_FOLD_UM2 / size)
     kinds = np.full(tissue.shape, GLASS, np.uint8)
     kinds[tissue] = TISSUE
     kinds[fold & tissue] = FOLD
