@@ -32,6 +32,8 @@ def make(folder: Path, height: int) -> int:
     import shapely
     import zarr
 
+    from shest.io.outlines import write_outlines
+
     rng = np.random.default_rng(42)
     store = folder / "sdata.zarr"
     group = zarr.open_group(store / "images" / "he_image", mode="w")
@@ -52,6 +54,7 @@ def make(folder: Path, height: int) -> int:
     frame = geopandas.GeoDataFrame({"cell_id": ids}, geometry=shapely.polygons(rings * MPP))
     (store / "shapes" / "nucleus_boundaries").mkdir(parents=True)
     frame.to_parquet(store / "shapes" / "nucleus_boundaries" / "shapes.parquet")
+    write_outlines(folder / "outlines.parquet", ids, shapely.polygons(rings))
     table = anndata.AnnData(obs=pd.DataFrame({"cell_id": ids}, index=ids))
     (store / "tables").mkdir()
     table.write_zarr(store / "tables" / "table")

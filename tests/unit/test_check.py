@@ -556,13 +556,18 @@ def test_a_plain_slide_with_outlines_is_right(tmp_path, nuclei):
 
 
 @pytest.mark.parametrize(
-    ("nuclei", "message"),
-    [(None, "without outlines"), ("{", "no GeoJSON"), ("[]", "no polygons among its 0"), ("[3]", "no GeoJSON")],
+    ("nuclei", "message"), [("{", "no GeoJSON"), ("[]", "no polygons among its 0"), ("[3]", "no GeoJSON")]
 )
-def test_a_plain_slide_without_outlines_says_how_to_make_them(tmp_path, nuclei, message):
+def test_outlines_that_are_none_say_how_to_make_them(tmp_path, nuclei, message):
     findings = Findings()
     sample_checks.check_sample(slide(tmp_path, nuclei), findings)
     assert [message in str(p) and "QuPath" in str(p) for p in findings.problems] == [True]
+
+
+def test_a_plain_slide_without_outlines_has_them_found(tmp_path):
+    findings = Findings()
+    header = sample_checks.check_sample(slide(tmp_path, None), findings)
+    assert (findings.problems, header.he_shape, header.nuclei) == ([], (300, 200), None)
 
 
 def test_several_problems_of_several_files_are_all_said(bundle, reference, tmp_path):

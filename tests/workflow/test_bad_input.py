@@ -176,13 +176,14 @@ def test_a_folder_that_is_no_bundle_and_one_that_is_not_there(run, root):
     assert f"{run}/data/b: sample b: no such folder. Did you mean bb?" in output
 
 
-def test_a_slide_without_nuclei_and_a_misspelt_simulated_slide(run, root):
+def test_a_slide_without_a_file_of_nuclei_and_a_misspelt_simulated_slide(run, root):
     rows = (run / "samples.tsv").read_text().replace("annotation\n", "annotation\tplatform\n").rstrip("\n")
     rows += f"\nc\tpredict\t{run}/data/a/a_he_image.ome.tif\t\tslide\nd\tpredict\t{{results}}/simulated/dd\t\t\n"
-    write_config(run, simulate={"slides": {"dd1": {}}})
+    write_config(run, simulate={"slides": {"dd1": {}}}, segment={"method": "file"})
     (run / "samples.tsv").write_text(rows)
     output = refused(run, root)
-    assert "sample c is a plain slide without outlines of nuclei. Detect cells in QuPath" in output
+    assert "segment.method: file, and sample c has no outlines of nuclei. Detect cells in QuPath" in output
+    assert "segment.method: file, and sample a is a Xenium bundle. Set it to auto" in output
     assert "sample d: no slide dd in simulate.slides. Did you mean dd1?" in output
 
 

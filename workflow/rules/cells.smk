@@ -6,9 +6,9 @@ rule cells:
         ingest=results("samples/{sample}/ingest.json"),
         store=results("samples/{sample}/sdata.zarr"),
         registration=results("samples/{sample}/registration.json"),
+        outlines=results("samples/{sample}/outlines.parquet"),
     output:
         cells=results("samples/{sample}/cells.parquet"),
-        outlines=results("samples/{sample}/outlines.parquet"),
     log:
         results("logs/cells/{sample}.log"),
     benchmark:
@@ -17,8 +17,8 @@ rule cells:
         env("image")
     threads: THREADS
     resources:
-        mem_mb=from_input_size(1500, per_thread=BLOCK_MB, shapes=20),
-        runtime=from_input_size(15, images=0.02, shapes=0.3),
+        mem_mb=from_input_size(1500, per_thread=BLOCK_MB, outlines=20),
+        runtime=from_input_size(15, images=0.02, outlines=0.3),
     params:
         limits=config["cells"],
         window_um=config["tiles"]["window_um"],

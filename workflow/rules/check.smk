@@ -10,7 +10,7 @@ WITH_COMPARATORS = [name for name, entries in COMPARATORS.items() if entries]
 rule check_sample:
     input:
         files=sample_files,
-        nuclei=lambda w: SAMPLES[w.sample]["nuclei"] or [],
+        nuclei=nuclei_file,
     output:
         record=results("samples/{sample}/check.json"),
     log:

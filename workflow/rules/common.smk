@@ -31,6 +31,7 @@ ENCODERS = [entry["name"] for entry in config["encoders"]]
 THREADS = config["resources"]["threads"]
 TYPES = config["cell_types"]
 CACHE = config["cache"]["dir"]
+SEGMENT_NETWORK = ["weights", "sha256", "mpp", "input_range", "output", "channel", "postprocess"]
 
 
 wildcard_constraints:
@@ -84,6 +85,24 @@ def he_image(wildcards):
 
 def alignment(wildcards):
     return SAMPLES[wildcards.sample]["alignment"]
+
+
+def nuclei_file(wildcards):
+    """The outlines of a plain slide, where they are read from a file."""
+    nuclei = SAMPLES[wildcards.sample]["nuclei"]
+    return [nuclei] if nuclei else []
+
+
+def segmentation(wildcards):
+    """How the nuclei of a sample come about: its method, and what that one reads of the config."""
+    method = SAMPLES[wildcards.sample]["segment"]
+    keys = {"classical": ["stain"], "torchscript": SEGMENT_NETWORK}.get(method, [])
+    return {"method": method} | {key: config["segment"].get(key) for key in keys}
+
+
+def segment_weights(wildcards):
+    """The network's file, where there is one."""
+    return [config["segment"]["weights"]] if SAMPLES[wildcards.sample]["segment"] == "torchscript" else []
 
 
 def annotation_table(wildcards):

@@ -34,7 +34,7 @@ rule ingest:
 rule ingest_slide:
     input:
         slide=lambda w: SAMPLES[w.sample]["path"],
-        nuclei=lambda w: SAMPLES[w.sample]["nuclei"],
+        nuclei=nuclei_file,
         check=results("samples/{sample}/check.json"),
     output:
         done=results("samples/{sample}/ingest.json"),
@@ -55,6 +55,6 @@ rule ingest_slide:
         mpp=lambda w: SAMPLES[w.sample]["mpp"],
         code=code("ingest_slide"),
     message:
-        "Reading the slide {wildcards.sample} and its nuclei"
+        "Reading the slide {wildcards.sample}"
     script:
         "../scripts/ingest_slide.py"

@@ -27,6 +27,7 @@ rule report:
         annotations=expand(results("samples/{sample}/annotation.parquet"), sample=LABELLED),
         registrations=expand(results("samples/{sample}/registration.json"), sample=SAMPLES),
         overlays=expand(results("samples/{sample}/registration.png"), sample=SAMPLES),
+        segmentations=expand(results("samples/{sample}/segment.png"), sample=SEGMENTED),
         tiles=expand(results("samples/{sample}/tiles/tiles.png"), sample=SAMPLES),
         figures=expand(results("figures/figure_{number}.png"), number=FIGURES),
         tables=expand(results("tables/table_{number}.csv"), number=TABLES),
@@ -40,7 +41,7 @@ rule report:
         env("report")
     threads: 1
     resources:
-        mem_mb=from_input_size(2000, scores=10, figures=3, overlays=3, tiles=3),
+        mem_mb=from_input_size(2000, scores=10, figures=3, overlays=3, segmentations=3, tiles=3),
         runtime=from_input_size(10, scores=1),
     params:
         results=lambda w: RESULTS,

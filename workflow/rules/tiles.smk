@@ -18,8 +18,8 @@ rule tiles:
         env("image")
     threads: THREADS
     resources:
-        mem_mb=from_input_size(1500, per_thread=BLOCK_MB, shapes=20),
-        runtime=from_input_size(15, images=0.02, shapes=0.3),
+        mem_mb=from_input_size(1500, per_thread=BLOCK_MB, outlines=20),
+        runtime=from_input_size(15, images=0.02, outlines=0.3),
     params:
         window_um=config["tiles"]["window_um"],
         block_px=config["tiles"]["block_px"],

@@ -10,9 +10,7 @@ from shest.view import export
 
 def main(input, output, params, wildcards):
     table = ad.read_h5ad(input.predictions, backed="r").obs
-    ids, points, start = read_outlines(input.outlines)
-    if list(ids) != list(table.index):
-        raise ValueError(f"{input.outlines} and {input.predictions} hold different cells")
+    _, points, start = read_outlines(input.outlines, table.index)
     palette = style.colours(params.types, params.palette)
     with console.track(len(table), f"objects of {wildcards.sample}") as advance:
 

@@ -21,6 +21,10 @@ def main(input, output, params, wildcards):
     outlines = store.transform_outlines(store.read_nuclei(input.store)[1], registration.um_to_he)
     xy = shapely.get_coordinates(shapely.centroid(outlines))
     overview, factor = store.overview(input.store)
+    if not len(xy):  # a plain slide whose nuclei are yet to be found
+        draw_overlay(overview, factor, overview, (0, 0), outlines, xy, wildcards.sample, output.overlay)
+        registration.write(output.registration)
+        return
     share = register.share_on_tissue(xy, overview, factor)
     inside = ((xy >= 0) & (xy <= np.array(facts["he_shape"])[::-1] - 1)).all(axis=1)
     if not inside.any():

@@ -85,6 +85,7 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
     ]
     reasons = [reason_table("Cell filter", input.cells), reason_table("Annotation", input.annotations)]
     overlays, tiles = pictures(input.overlays, "nuclei on the H&E"), pictures(input.tiles, "random cells of each type")
+    nuclei = pictures(input.segmentations, "nuclei found in the H&E")
     refinements, curves = pictures(input.refinements, "before and after"), pictures(input.curves, "losses")
     texts = [
         ("Configuration", yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True)),
@@ -95,7 +96,9 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
     blocks = [
         report.Block("scores", "Scores", SCORES, scores),
         report.Block("figures", "Figures", PAPER_FIGURES, tables, [figure_picture(path) for path in input.figures]),
-        report.Block("cells", "Cells", "Every cell of every sample, and why it went on or not.", reasons + labelled),
+        report.Block(
+            "cells", "Cells", "Every cell of every sample, and why it went on or not.", reasons + labelled, nuclei
+        ),
         report.Block(
             "registration",
             "Registration",

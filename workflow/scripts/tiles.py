@@ -15,9 +15,7 @@ def main(input, output, params, threads):
     mpp = Registration.read(input.registration).mpp
     table = pd.read_parquet(input.cells, columns=["cell_id", "x", "y", "kept"])
     table = table[table["kept"]]
-    ids, points, start = read_outlines(input.outlines)
-    if list(ids) != list(table["cell_id"]):
-        raise ValueError(f"{input.outlines} and {input.cells} hold different cells")
+    ids, points, start = read_outlines(input.outlines, table["cell_id"])
     window = quadruple.window_shape(params.window_um, *mpp)
     image, centres = store.image_scales(input.store)[0], table[["x", "y"]].to_numpy()
     folder = Path(output.index).parent

@@ -99,16 +99,17 @@ def _image(pixels: da.Array, matrix: np.ndarray) -> DataArray | DataTree:
     )
 
 
-def read_slide(path: str | Path, outlines: str | Path, mpp: str | None) -> tuple[SpatialData, dict]:
+def read_slide(path: str | Path, outlines: str | Path | None, mpp: str | None) -> tuple[SpatialData, dict]:
     """Read a plain slide and the outlines of its nuclei into what a bundle is read into.
 
     The frame that takes the place of Xenium's is µm from the slide's first pixel. The table has every cell and no
-    genes; a cell whose outline has no area is in the table and not among the nuclei.
+    genes; a cell whose outline has no area is in the table and not among the nuclei. Without outlines there is the
+    image alone.
 
     Parameters
     ----------
     path, outlines
-        The slide, and a GeoJSON file.
+        The slide, and a GeoJSON file or None.
     mpp
         µm per px, or None for what the file says.
 
@@ -122,8 +123,20 @@ def read_slide(path: str | Path, outlines: str | Path, mpp: str | None) -> tuple
         The slide or the outlines cannot be used.
     """
     pixels, sizes = slide.read_image(path), slide.read_mpp(path, mpp)
-    nuclei = slide.read_nuclei(outlines, pixels.shape[1:], sizes)
     to_um = np.diag([*sizes, 1.0])
+    facts = {
+        "platform": "slide",
+        "cells": 0,
+        "genes": 0,
+        "nuclei": 0,
+        "he_shape": [int(n) for n in pixels.shape[1:]],
+        "pixel_size_um": 1.0,
+        "he_to_morphology": to_um.tolist(),
+        "mpp_from": "file" if mpp is None else "sheet",
+    }
+    if outlines is None:
+        return SpatialData(images={IMAGE: _image(pixels, to_um)}), facts
+    nuclei = slide.read_nuclei(outlines, pixels.shape[1:], sizes)
     in_um = shapely.transform(nuclei.outline[nuclei.drawn], lambda xy: xy * np.array(sizes))
     frame = geopandas.GeoDataFrame({"cell_id": nuclei.cell_id[nuclei.drawn]}, geometry=in_um)
     obs = pd.DataFrame({"cell_id": nuclei.cell_id, "region": pd.Categorical([NUCLEI] * len(nuclei.cell_id))})
@@ -133,15 +146,9 @@ def read_slide(path: str | Path, outlines: str | Path, mpp: str | None) -> tuple
         shapes={NUCLEI: ShapesModel.parse(frame, transformations={"global": Identity()})},
         tables={TABLE: TableModel.parse(cells, region=NUCLEI, region_key="region", instance_key="cell_id")},
     )
-    facts = {
-        "platform": "slide",
+    facts |= {
         "cells": len(nuclei.cell_id),
-        "genes": 0,
         "nuclei": int(nuclei.drawn.sum()),
-        "he_shape": [int(n) for n in pixels.shape[1:]],
-        "pixel_size_um": 1.0,
-        "he_to_morphology": to_um.tolist(),
-        "mpp_from": "file" if mpp is None else "sheet",
         "ids_from": "file" if nuclei.named else "order",
         "repaired_outlines": nuclei.repaired,
     }

@@ -1,8 +1,10 @@
 """``outlines.parquet``: outlines of nuclei in H&E px, one row a unit."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
@@ -21,16 +23,41 @@ def write_outlines(path: str | Path, ids: np.ndarray, polygons: np.ndarray) -> N
         pq.write_table(table, tmp_path, compression="zstd", use_dictionary=False)
 
 
-def read_outlines(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_polygons(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read what :func:`write_outlines` wrote as cell_id, (n,) str, and shapely polygons, (n,)."""
+    ids, points, start = read_outlines(path)
+    if not len(ids):
+        return ids, np.empty(0, dtype=object)
+    owner = np.repeat(np.arange(len(ids)), np.diff(start))
+    return ids, shapely.polygons(shapely.linearrings(points, indices=owner))
+
+
+def read_outlines(path: str | Path, ids: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read what :func:`write_outlines` wrote.
+
+    Parameters
+    ----------
+    ids
+        The cells that are wanted, in their order; by default all.
 
     Returns
     -------
     cell_id : (n,) str
     points : float64 (v, 2), x and y of all vertices in H&E px, one outline after the other
     start : int64 (n + 1,), where each outline begins
+
+    Raises
+    ------
+    ValueError
+        A cell that is wanted has no outline.
     """
-    table = pq.read_table(path).combine_chunks()
+    table = pq.read_table(path)
+    if ids is not None:
+        rows = pd.Index(table["cell_id"].to_numpy()).get_indexer(np.asarray(ids, dtype=object))
+        if (rows < 0).any():
+            raise ValueError(f"{path} has no outlines of {int((rows < 0).sum()):,} cells that are wanted")
+        table = table.take(rows)
+    table = table.combine_chunks()
     x, y = (table[name].combine_chunks() for name in ("x", "y"))
     start = np.asarray(x.offsets, dtype=np.int64)
     points = np.stack([column.values.to_numpy()[start[0] : start[-1]] for column in (x, y)], axis=1)

@@ -46,14 +46,13 @@ def check_sample(row: Mapping[str, Any], findings: Findings) -> SampleHeader:
 def check_slide(
     path: str | Path, nuclei: str | Path | None, mpp: str | float | None, findings: Findings
 ) -> SampleHeader:
-    """Check a plain slide: its image, the size of its pixels, and the outlines of its nuclei."""
+    """Check a plain slide: its image, the size of its pixels, and the outlines of its nuclei where they are given."""
     header = SampleHeader()
     pixels = findings.attempt(path, AGAIN, slide.read_image, path)
     if pixels is not None:
         header.he_shape = (int(pixels.shape[1]), int(pixels.shape[2]))
         header.mpp = findings.attempt(path, slide.SET_MPP, slide.read_mpp, path, mpp)
     if not nuclei:
-        findings.problem(path, "a plain slide without outlines of nuclei", NUCLEI_REMEDY)
         return header
     if header.he_shape is None or header.mpp is None:  # sizes and places would be said against what is not known
         findings.attempt(nuclei, NUCLEI_REMEDY, geojson.read, nuclei, NUCLEI_REMEDY)

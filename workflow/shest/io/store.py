@@ -44,14 +44,17 @@ def overview(store: str | Path, max_px: int = 2000) -> tuple[np.ndarray, float]:
 
 
 def read_nuclei(store: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the outlines of all nuclei.
+    """Read the outlines of all nuclei that came with the sample; none of a slide that came without.
 
     Returns
     -------
     cell_id : (n,) str; a cell stands there as often as it has nuclei
     outlines : (n,) shapely polygons, µm in the Xenium frame
     """
-    frame = geopandas.read_parquet(Path(store) / "shapes" / NUCLEI / "shapes.parquet")
+    path = Path(store) / "shapes" / NUCLEI / "shapes.parquet"
+    if not path.is_file():
+        return np.empty(0, dtype=str), np.empty(0, dtype=object)
+    frame = geopandas.read_parquet(path)
     ids = frame["cell_id"] if "cell_id" in frame.columns else frame.index
     return np.asarray(ids, dtype=str), frame.geometry.to_numpy()
 
@@ -63,6 +66,8 @@ def transform_outlines(outlines: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def read_cell_ids(store: str | Path) -> np.ndarray:
-    """Read the ids of all cells of the sample's table, in its order, (n,) str."""
+    """Read the ids of all cells of the sample's table, in its order, (n,) str; none where there is no table."""
+    if not (Path(store) / "tables" / TABLE).is_dir():
+        return np.empty(0, dtype=str)
     group = zarr.open_group(Path(store) / "tables" / TABLE, mode="r")["obs"]
     return np.array(anndata.io.read_elem(group["cell_id"]).tolist(), dtype=str)

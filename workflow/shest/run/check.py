@@ -34,6 +34,7 @@ from shest.run.estimate import EncoderCost, SampleSize
 from shest.run.run_inputs import RunInputs
 from shest.simulate.spec import pixels, reference_from_config, slide_from_config
 
+NUCLEI_A_MM2 = 4000  # of a slide whose nuclei are yet to be found; tissue seldom covers all of it
 SIMULATED_DETECTED = 0.15  # share of a simulated sample's counts that are above 0, about
 
 
@@ -112,6 +113,8 @@ def _size(row: Mapping[str, Any], header: SampleHeader) -> SampleSize:
     """Return the size of a sample as its header says."""
     cells = header.cells_with_nucleus or (len(header.cell_ids) if header.cell_ids is not None else 0)
     mpp = float(np.mean(header.mpp)) if header.mpp else 0.25
+    if row["platform"] == "slide" and header.cell_ids is None and header.he_shape:
+        cells = round(np.prod(header.he_shape, dtype=float) * mpp**2 / 1e6 * NUCLEI_A_MM2)
     return SampleSize(row["role"], cells, len(header.genes), header.values, header.he_shape or (0, 0), mpp)
 
 
@@ -132,6 +135,8 @@ def _describe_header(name: str, row: Mapping[str, Any], header: SampleHeader) ->
     height, width = header.he_shape or (0, 0)
     version = ".".join(map(str, header.version)) if header.version else "(version unsaid)"
     what = f"Xenium {version}" if row["platform"] == "xenium" else "slide"
+    if row["platform"] == "slide" and header.cell_ids is None:
+        return f"{name} ({row['role']}, {what}): nuclei to be found, H&E {width:,} x {height:,} px"
     cells = 0 if header.cell_ids is None else len(header.cell_ids)
     return (
         f"{name} ({row['role']}, {what}): {cells:,} cells, {header.nuclei or 0:,} nuclei, {len(header.genes):,} genes, "

@@ -45,7 +45,7 @@ class RunInputs:
         """Paths of the files that are read of a sample but for a pathologist's table: a bundle's, or a slide's."""
         row = self.samples[sample]
         if row["platform"] == "slide":
-            return [row["path"], row["nuclei"]]
+            return [row["path"], *filter(None, [row["nuclei"]])]
         return [row["he_image"], row["alignment"], *(f"{row['path']}/{name}" for name in BUNDLE_FILES)]
 
 
@@ -64,7 +64,7 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
         given = _published(row, filled) | {column: row[column] for column in COLUMNS if row.get(column)}
         resolved = paths.resolve_all(given, f"{places['samples']}, sample {row.get('sample')}", findings)
         _check_row(row | resolved, {k: v for k, v in given.items() if k in resolved}, filled, findings)
-        samples[row.get("sample")] = _with_files(row | resolved)
+        samples[row.get("sample")] = _with_nuclei(_with_files(row | resolved), filled, findings)
     if len(findings.problems) > known:
         return None
     _check_figures(filled["figures"], samples, list(filled["systems"]), findings)
@@ -73,6 +73,8 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     comparators = _comparators(filled["evaluate"]["comparators"], samples, paths, findings)
     if len(findings.problems) > known:
         return None
+    if filled["segment"]["method"] == "torchscript":
+        filled["segment"] = filled["segment"] | {"weights": places["segment.weights"]}
     for entry in filled["encoders"]:
         if local_weights(entry):
             entry["weights"] = paths.resolve(entry["weights"])
@@ -111,6 +113,9 @@ def _resolve_own(config: dict, paths: settings.Paths, where: str, findings: Find
         "samples": config.get("samples"),
         "reference.path": reference.get("path") if isinstance(reference, dict) else None,
     }
+    segment = config.get("segment")
+    if isinstance(segment, dict) and segment.get("method") == "torchscript":
+        named["segment.weights"] = segment.get("weights")
     texts = {name: text for name, text in named.items() if isinstance(text, str)}
     places = paths.resolve_all(texts, where, findings)
     entries = [entry for entry in config.get("encoders") or [] if isinstance(entry, dict)]
@@ -121,6 +126,8 @@ def _resolve_own(config: dict, paths: settings.Paths, where: str, findings: Find
         _check_fetched(text, "reference.path", config, findings)
         if not _made(text):
             _check_file(places["reference.path"], "reference.path", "the reference", findings)
+    if "segment.weights" in places:
+        _check_file(places["segment.weights"], "segment.weights", "the network", findings)
     return places
 
 
@@ -155,6 +162,22 @@ def _with_files(row: dict) -> dict:
         present = sorted(bundle.glob(f"*{pattern}"))
         row[column] = row.get(column) or str(present[0] if present else bundle / f"{bundle.name}_{pattern}")
     return row
+
+
+def _with_nuclei(row: dict, config: dict, findings: Findings) -> dict:
+    """Say in column ``segment`` where a sample's outlines come from; a file that is not used is not read."""
+    segment = config.get("segment")
+    method = segment.get("method", "auto") if isinstance(segment, dict) else "auto"
+    slide, who = row.get("platform") == "slide", f"sample {row.get('sample')}"
+    if method == "auto":
+        method = "bundle" if not slide else "file" if row.get("nuclei") else "classical"
+    elif method == "bundle" and slide:
+        findings.problem("segment.method", f"bundle, and {who} is a plain slide", "Set it to auto or classical")
+    elif method == "file" and not slide:
+        findings.problem("segment.method", f"file, and {who} is a Xenium bundle", "Set it to auto")
+    elif method == "file" and not row.get("nuclei"):
+        findings.problem("segment.method", f"file, and {who} has no outlines of nuclei", NUCLEI_REMEDY)
+    return row | {"segment": method, "nuclei": row.get("nuclei") if method == "file" else None}
 
 
 def _check_groups(by: str, samples: dict[str, dict], findings: Findings) -> None:
@@ -251,8 +274,6 @@ def _check_row(row: dict, given: dict, config: dict, findings: Findings) -> None
     if "path" not in given:
         return
     slide = row.get("platform") == "slide"
-    if slide and "nuclei" not in given:
-        findings.problem(row["path"], f"{who} is a plain slide without outlines of nuclei", NUCLEI_REMEDY)
     if _made(given["path"]):
         _check_simulated(given["path"], who, config, findings)
     elif slide:

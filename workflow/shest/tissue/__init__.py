@@ -1,1 +1,1 @@
-"""What is observed and where: nuclei of cells, registration."""
+"""What is observed and where: nuclei found in the H&E, cells, registration."""

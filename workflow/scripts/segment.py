@@ -1,0 +1,82 @@
+"""Writes the outlines of a sample's nuclei, wherever they come from; segment.json says how, segment.png shows them."""
+
+from dataclasses import asdict
+
+import numpy as np
+import shapely
+
+from shest.core import console, files
+from shest.draw.segmentation import draw_segmentation
+from shest.io import store
+from shest.io.outlines import write_outlines
+from shest.io.registration import Registration
+from shest.score import segmentation
+from shest.tissue import cells
+from shest.tissue.segment import classical, regions, ties, torchscript
+
+AGREEMENT = "agreement_with_dapi_nuclei"
+
+
+def given_nuclei(path, registration):
+    """Nuclei of the store, one a cell: cell ids and polygons in H&E px."""
+    cell_ids, outlines = store.read_nuclei(path)
+    return cells.nucleus_of_each_cell(cell_ids, store.transform_outlines(outlines, registration.um_to_he))
+
+
+def find(scales, mpp, settings, block_px, threads):
+    """Nuclei by the chosen method: polygons, regions and what is said of them."""
+    if settings["method"] == "torchscript":
+        network = torchscript.load(settings)
+        polygons, where = torchscript.segment(network, scales, mpp, block_px, threads)
+        return polygons, where, network.facts()
+    found = classical.segment(scales, mpp, block_px, threads, settings["stain"])
+    facts = {"stain": found.stain.asdict(), "mpp": list(found.grid.mpp[::-1]), "settings": asdict(classical.Settings())}
+    return found.polygons, found.regions, facts
+
+
+def tied(polygons, cell_ids, nuclei, mpp):
+    """Found nuclei under the names of the bundle's cells, and how many cells have one and why not."""
+    partner, how = ties.tie(nuclei, polygons, mpp)
+    has = partner >= 0
+    said = ties.counts(how) | {"nuclei_without_cell": len(polygons) - int(has.sum())}
+    return cell_ids[has], polygons[partner[has]], said
+
+
+def measured_region(nuclei):
+    """Part of the H&E in which the bundle could have nuclei: their hull."""
+    return shapely.convex_hull(shapely.multipoints(shapely.get_coordinates(shapely.centroid(nuclei))))
+
+
+def main(input, output, params, threads, wildcards):
+    settings = params.segment
+    registration = Registration.read(input.registration)
+    scales, mpp = store.image_scales(input.store), registration.mpp
+    facts, where = {"method": settings["method"]}, None
+    ids, polygons = given_nuclei(input.store, registration)
+    if settings["method"] not in ("bundle", "file"):
+        cell_ids, nuclei = ids, polygons
+        polygons, where, said = find(scales, mpp, settings, params.block_px, threads)
+        facts |= said | {"found": len(polygons), "area_mm2": where.areas()}
+        if len(nuclei):
+            facts[AGREEMENT] = segmentation.score(nuclei, polygons, mpp, measured_region(nuclei))
+            ids, polygons, facts["cells"] = tied(polygons, cell_ids, nuclei, mpp)
+        else:
+            width = len(str(len(polygons)))
+            ids = np.array([f"{number:0{width}d}" for number in range(1, len(polygons) + 1)], dtype=str)
+    facts["nuclei"] = len(polygons)
+    console.log.info(f"{len(polygons):,} nuclei ({settings['method']})")
+    if where is not None and not len(polygons):
+        console.log.warning(f"WARNING no nucleus was found: look at {output.picture}")
+    if where is None:
+        overview, factor = store.overview(input.store)
+        kinds = None
+    else:
+        overview, factor, kinds = where.image, where.factor, where.kinds
+    title = f"{wildcards.sample} ({settings['method']})"
+    draw_segmentation(scales[0], overview, factor, polygons, mpp, title, output.picture, kinds, regions.REASONS)
+    write_outlines(output.outlines, ids, polygons)
+    files.write_json(output.facts, facts)
+
+
+with console.session(snakemake.log[0]):
+    main(snakemake.input, snakemake.output, snakemake.params, snakemake.threads, snakemake.wildcards)
