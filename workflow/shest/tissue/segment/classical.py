@@ -58,19 +58,19 @@ class Settings:
     mpp: float = 0.5
     smooth_um: float = 0.8
     strength_um: float = 1.4
-    background_um: float = 15.0
+    background_um: float = 20.0
     background_share: float = 0.5
     blobs_um: tuple[float, ...] = (1.1, 1.6, 2.3, 3.2, 4.5)
     apart_um: float = 2.0
-    covers: float = 0.95
-    favour: float = 1.3
+    covers: float = 0.8
+    favour: float = 1.2
     least_response: float = 0.02
-    least_density: float = 0.06
-    contrast: float = 1.15
+    least_density: float = 0.08
+    contrast: float = 0.8
     share: float = 0.8
     slope: float = 120.0
     reach_um: float = 8.5
-    least_um2: float = 9.0
+    least_um2: float = 8.0
     most_um2: float = 200.0
 
 
