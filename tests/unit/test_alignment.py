@@ -1,4 +1,4 @@
-"""An affine between two sets of nuclei is found whatever turns, mirrors and scales them, and refused between strangers."""
+"""An affine between two sets of nuclei is found however they are turned, mirrored and scaled; strangers are refused."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_a_wrong_alignment_that_is_given_is_caught(wrong):
 
 def test_an_orientation_that_fits_nearly_as_well_is_doubted():
     best, other = alignment.Match(0.6, 0.1, 1.0), alignment.Match(0.5, 0.1, 1.0)
-    assert "another orientation" in alignment.doubt(best, other)
+    assert "another orientation 50%" in alignment.doubt(best, other)
     assert alignment.doubt(best, alignment.Match(0.2, 0.1, 1.0)) is None
 
 

@@ -109,7 +109,6 @@ def test_sheet_rows_get_defaults_and_empty_cells_mean_the_default(tmp_path):
         ("sample\trole\tpath\na\ttraining\tx\n", "'training' is not one of"),
         ("sample\trole\tpath\n", "no samples"),
         ("sample\trole\tplatform\tpath\na\tvalidation\tslide\tx\n", "sample a is a plain slide, without counts"),
-        ("sample\trole\tpath\tmpp\na\ttrain\tx\t0.25\n", "column mpp is not used for platform xenium"),
         ("sample\trole\tplatform\tpath\tmpp\na\tpredict\tslide\tx\t40x\n", "mpp: '40x' does not match"),
     ],
 )

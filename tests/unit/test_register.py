@@ -58,4 +58,4 @@ def test_share_on_tissue_counts_points_outside_as_off_it():
 
 def test_densest_window_holds_most_points():
     xy = np.concatenate([np.full((5, 2), 10.0), np.full((9, 2), (950.0, 450.0))])
-    assert register.densest_window(xy, (600, 1200), 400) == (800, 400)
+    assert register.densest_windows(xy, (600, 1200), 400) == [(800, 400)]

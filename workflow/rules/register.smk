@@ -1,4 +1,37 @@
-"""H&E pixels and micrometres: the affine between them, and a picture to check it by."""
+"""H&E pixels and micrometres: the affine between them, given or found, and a picture to check it by."""
+
+# Bundles whose alignment is found by their nuclei.
+ALIGNED = [name for name in on_platform("xenium") if SAMPLES[name]["aligned"]]
+
+
+rule align:
+    input:
+        bundle=bundle_files,
+        he_image=he_image,
+    output:
+        alignment=results("samples/{sample}/he_imagealignment.csv"),
+    log:
+        results("logs/align/{sample}.log"),
+    benchmark:
+        results("benchmarks/align/{sample}.tsv")
+    wildcard_constraints:
+        sample=any_of(ALIGNED),
+    conda:
+        env("image")
+    threads: THREADS
+    resources:
+        mem_mb=from_input_size(2500, per_thread=500),
+        runtime=from_input_size(20, he_image=0.1),
+    params:
+        bundle=lambda w: SAMPLES[w.sample]["path"],
+        mpp=lambda w: SAMPLES[w.sample]["mpp"],
+        block_px=config["segment"]["block_px"],
+        insist=config["register"]["insist"],
+        code=code("align"),
+    message:
+        "Finding where the H&E of {wildcards.sample} lies"
+    script:
+        "../scripts/align.py"
 
 
 rule register:
@@ -19,11 +52,14 @@ rule register:
         results("benchmarks/register/{sample}.tsv")
     conda:
         env("image")
-    threads: 1
+    threads: THREADS
     resources:
-        mem_mb=from_input_size(2000, shapes=20),
-        runtime=from_input_size(10, shapes=0.2),
+        mem_mb=from_input_size(2500, shapes=20),
+        runtime=from_input_size(15, shapes=0.2),
     params:
+        platform=lambda w: SAMPLES[w.sample]["platform"],
+        source=lambda w: "estimated" if w.sample in ALIGNED else "given",
+        insist=config["register"]["insist"],
         code=code("register"),
     message:
         "Registering the H&E of {wildcards.sample}"

@@ -25,6 +25,11 @@ class Registration:
         Whether the two frames are mirror images.
     share_on_tissue
         Share of the nuclei that lie on stained tissue; None before anybody looked.
+    source
+        ``given`` (an alignment, or the pixel size of a plain slide) or ``estimated`` (from nuclei).
+    matched
+        Share of nuclei with a partner among those that the H&E shows, its ``null`` (what chance gives), the residual
+        (µm), and the same by window; None where there is nothing to hold it against.
     """
 
     he_to_um: np.ndarray
@@ -34,6 +39,8 @@ class Registration:
     rotation: float
     mirror: bool
     share_on_tissue: float | None = None
+    source: str = "given"
+    matched: dict[str, Any] | None = None
 
     @classmethod
     def of_alignment(cls, he_to_morphology: Any, pixel_size_um: float) -> "Registration":

@@ -188,7 +188,7 @@ def _check_sheet(path: Path, rows: list[dict], findings: Findings) -> None:
             findings.problem(
                 path, f"{who} is a plain slide, without counts to train on or to be scored by", "Its role is predict"
             )
-        foreign = ("he_image", "alignment", "annotation") if platform == "slide" else ("nuclei", "mpp")
+        foreign = ("he_image", "alignment", "annotation") if platform == "slide" else ("nuclei",)
         for column in foreign:
             if row.get(column):
                 findings.problem(path, f"{who}: column {column} is not used for platform {platform}", "Leave it empty")

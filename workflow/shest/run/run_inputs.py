@@ -61,7 +61,13 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     rows = settings.read_sheet(Path(places["samples"]), findings) if "samples" in places else []
     samples = {}
     for row in rows:
+        row["aligned"] = _aligned(row, filled)
+        if row.get("mpp") and row.get("platform") == "xenium" and not row["aligned"]:
+            problem = f"sample {row.get('sample')}: column mpp is not used for platform xenium with an alignment"
+            findings.problem(places["samples"], problem, "Leave it empty")
         given = _published(row, filled) | {column: row[column] for column in COLUMNS if row.get(column)}
+        if row["aligned"]:
+            given["alignment"] = f"{{results}}/samples/{row.get('sample')}/{ALIGNMENT}"
         resolved = paths.resolve_all(given, f"{places['samples']}, sample {row.get('sample')}", findings)
         _check_row(row | resolved, {k: v for k, v in given.items() if k in resolved}, filled, findings)
         samples[row.get("sample")] = _with_nuclei(_with_files(row | resolved), filled, findings)
@@ -162,6 +168,13 @@ def _with_files(row: dict) -> dict:
         present = sorted(bundle.glob(f"*{pattern}"))
         row[column] = row.get(column) or str(present[0] if present else bundle / f"{bundle.name}_{pattern}")
     return row
+
+
+def _aligned(row: dict, config: dict) -> bool:
+    """Tell whether the alignment of a bundle's H&E is to be found."""
+    register = config.get("register")
+    method = register.get("method") if isinstance(register, dict) else None
+    return method == "estimate" and row.get("platform") == "xenium" and not row.get("alignment")
 
 
 def _with_nuclei(row: dict, config: dict, findings: Findings) -> dict:

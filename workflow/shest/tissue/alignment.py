@@ -1,4 +1,4 @@
-"""Finds and checks the affine between an H&E and a measurement, from the centroids of nuclei in both.
+"""The affine between an H&E and a measurement, found and checked by the centroids of nuclei in both.
 
 Density maps of both are correlated at every angle and mirrored, coarse to fine; what fits best is refined by trimmed
 ICP (Chetverikov et al. 2002) over a region that grows from where both have most nuclei, to an affine.
@@ -21,6 +21,7 @@ REGION_UM = 500.0  # half side of the region that ICP begins with
 GROWTH = 1.6
 ICP_UM = (12.0, 8.0, 5.0, 3.0)  # pairs further apart are trimmed, pass by pass
 ICP_STEPS = 12
+FEWEST = 20  # nuclei that a share is taken of
 LEAST_MARGIN = 0.2  # of share over chance; unrelated sections stay below 0.05, nuclei found by colour alone reach 0.4
 
 
@@ -76,7 +77,9 @@ def partners(moved: np.ndarray, fixed: np.ndarray, reach: float = PARTNER_UM) ->
 def match(moved: np.ndarray, fixed: np.ndarray) -> Match:
     """Say how well nuclei (n, 2) fit others (m, 2), µm, where both lie."""
     moved, fixed = _where_both_lie(moved, fixed)
-    smaller = max(min(len(moved), len(fixed)), 1)
+    smaller = min(len(moved), len(fixed))
+    if smaller < FEWEST:
+        return Match(0.0, 0.0, float("nan"))
     one, other = partners(moved, fixed)
     shifts = NULL_SHIFT_UM * np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
     null = np.mean([len(partners(moved + shift, fixed)[0]) for shift in shifts]) / smaller
@@ -111,7 +114,7 @@ def turn(angle: float, mirror: bool) -> np.ndarray:
 def correlate(
     moving: np.ndarray, fixed: np.ndarray, poses: list[tuple[float, bool]], bin_um: float
 ) -> list[tuple[float, float, bool, np.ndarray]]:
-    """Return for each pose (angle, mirror) the best correlation of density maps, and its shift: (r, angle, mirror, t)."""
+    """Return the best correlation of density maps at each pose (angle, mirror): (r, angle, mirror, shift)."""
     low, extent = fixed.min(axis=0), np.ptp(fixed, axis=0)
     reach = np.ptp(moving, axis=0)
     side = float(np.hypot(*reach))  # the moving map holds every rotation
@@ -184,7 +187,7 @@ def doubt(found: Match, second: Match | None = None) -> str | None:
             f"{found.null:.0%} would by chance (after a shift of {NULL_SHIFT_UM:g} µm)"
         )
     if second is not None and second.margin > found.margin / 2:
-        return f"another orientation fits nearly as well: {second.share:.0%} of the nuclei have a partner, {found.share:.0%} here"
+        return f"at another orientation {second.share:.0%} of the nuclei have a partner, {found.share:.0%} at this one"
     return None
 
 
