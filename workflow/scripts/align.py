@@ -1,5 +1,7 @@
 """Finds the alignment of a bundle's H&E by the nuclei of both, and writes it as Xenium Explorer exports it."""
 
+from pathlib import Path
+
 import numpy as np
 import shapely
 
@@ -12,7 +14,8 @@ from shest.tissue.segment import classical
 
 
 def main(input, output, params, wildcards, threads):
-    um_per_pixel, cells = read_specs(params.bundle)["pixel_size"], read_cells_um(params.bundle)
+    um_per_pixel = read_specs(params.bundle)["pixel_size"]
+    cells = read_cells(Path(params.bundle))[["x_centroid", "y_centroid"]].to_numpy(float)
     pixels, mpp = slide.read_image(input.he_image), np.array(slide.read_mpp(input.he_image, params.mpp))
     nuclei = classical.segment([pixels], tuple(mpp), params.block_px, threads).polygons
     console.log.info(f"{len(nuclei):,} nuclei in the H&E, {len(cells):,} cells measured")
@@ -30,11 +33,6 @@ def main(input, output, params, wildcards, threads):
     matrix = np.diag([1 / um_per_pixel, 1 / um_per_pixel, 1]) @ found.affine @ np.diag([*mpp, 1.0])
     with files.atomic_write(output.alignment) as tmp_path:
         np.savetxt(tmp_path, matrix, fmt="%.10g", delimiter=",")
-
-
-def read_cells_um(bundle):
-    """Centroids of the measured cells, (n, 2) µm."""
-    return read_cells(bundle)[["x_centroid", "y_centroid"]].to_numpy(float)
 
 
 with console.session(snakemake.log[0]):

@@ -15,7 +15,7 @@ from shest.core.errors import InputError
 from shest.draw.overlay import draw_overlay
 from shest.io import store
 from shest.io.registration import Registration
-from shest.tissue import alignment, register
+from shest.tissue import agreement, alignment, register
 
 WINDOW_PX = 800
 CHECKED, CHECKED_PX = 4, 1536  # windows that nuclei are looked for in, and their side
@@ -24,8 +24,8 @@ CHECKED, CHECKED_PX = 4, 1536  # windows that nuclei are looked for in, and thei
 def check(image, xy, inside, shape, registration, threads):
     """How well nuclei that the H&E shows agree with those that the registration puts there, and what to doubt."""
     corners = register.densest_windows(xy[inside], shape, CHECKED_PX, CHECKED)
-    seen = register.nuclei_seen(image, corners, CHECKED_PX, registration.mpp, threads)
-    match, blocks = register.judge(seen, xy, corners, CHECKED_PX, registration)
+    seen = agreement.nuclei_seen(image, corners, CHECKED_PX, registration.mpp, threads)
+    match, blocks = agreement.judge(seen, xy, corners, CHECKED_PX, registration)
     return match._asdict() | {"windows": blocks}, alignment.doubt(match)
 
 
