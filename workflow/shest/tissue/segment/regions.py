@@ -14,9 +14,9 @@ REASONS = ("tissue", "glass", "pen", "fold")
 TISSUE, GLASS, PEN, FOLD = range(4)
 CLOSE_UM, LEAST_TISSUE_UM2, LEAST_PEN_UM2, LEAST_FOLD_UM2 = 12.0, 500.0, 400.0, 1500.0
 INK_GREEN = 12  # levels that green lies above red: of blue, green and black ink, never of H&E
-BLACK = 80  # brightest channel of black ink
-FOLD_DENSITY = 1.9  # mean optical density over the tissue's own median, and
-FOLD_LEAST = 1.0  # at least: two layers of what is already dark
+BLACK, COLOURLESS = 70, 25  # brightest channel of black ink, and how far its channels lie apart; dark keratin is purple
+FOLD_DENSITY = 2.2  # mean optical density over the tissue's own median, and
+FOLD_LEAST = 1.2  # at least: two layers of what is already dark
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ def classify(image: np.ndarray, mpp: tuple[float, float]) -> np.ndarray:
     tissue = ndimage.binary_closing(frame, _disc(reach))[reach:-reach, reach:-reach]
     colours = image.astype(np.float32)
     red, green = colours[..., 0], colours[..., 1]
-    ink = ((green > red + INK_GREEN) & tissue) | (colours.max(axis=2) < BLACK)
+    ink = ((green > red + INK_GREEN) & tissue) | (
+        (colours.max(axis=2) < BLACK) & (np.ptp(colours, axis=2) < COLOURLESS)
+    )
     pen = _large(ink, LEAST_PEN_UM2 / size)
     pen = ndimage.binary_dilation(pen, _disc(reach)) if pen.any() else pen
     tissue = _large(tissue, LEAST_TISSUE_UM2 / size)
