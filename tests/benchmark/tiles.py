@@ -73,7 +73,7 @@ def read_bundle(folder: Path) -> Source:
     first = np.unique(ring[order], return_index=True)[1]
     names = corners["cell_id"].to_numpy(str)[order][first]
     ids, polygons = cells.nucleus_of_each_cell(names, store.transform_outlines(outlines, found.um_to_he))
-    mpp = found["mpp_x"], found["mpp_y"]
+    mpp = found.mpp
     grey = cells.grey_by_block(image, BLOCK_PX, 1)
     table = cells.cell_table(ids, ids, polygons, image.shape[1:], mpp, LIMITS, 16, grey)
     kept = table["kept"].to_numpy()

@@ -66,7 +66,7 @@ class Settings:
     favour: float = 1.2
     least_response: float = 0.02
     least_density: float = 0.08
-    contrast: float = 0.8
+    contrast: float = 0.9
     share: float = 0.8
     slope: float = 120.0
     reach_um: float = 8.5

@@ -14,8 +14,8 @@ REASONS = ("tissue", "glass", "pen", "fold")
 TISSUE, GLASS, PEN, FOLD = range(4)
 CLOSE_UM, LEAST_TISSUE_UM2, LEAST_PEN_UM2, LEAST_FOLD_UM2 = 12.0, 500.0, 400.0, 1500.0
 INK_GREEN = 12  # levels that green lies above red: of blue, green and black ink, never of H&E
-BLACK = 80  # brightest channel of black ink
-FOLD_DENSITY = 1.9  # mean optical density over the tissue's own median, and
+BLACK, COLOURLESS = 70, 25  # brightest channel of black ink, and how far its channels lie apart; dark keratin is purple
+FOLD_DENSITY = 1.8  # mean optical density over that of dense tissue (the 75th percentile), and
 FOLD_LEAST = 1.0  # at least: two layers of what is already dark
 
 
@@ -91,7 +91,7 @@ def classify(image: np.ndarray, mpp: tuple[float, float]) -> np.ndarray:
     """Say what each pixel of a small image is, (h, w, 3) uint8 -> uint8 (h, w).
 
     Tissue is coloured. Ink is greener than red or black, which no H&E is at this size. A fold is two layers of tissue
-    and about twice as dense as the rest. ``mpp``: µm of a pixel, rows and columns.
+    and about twice as dense as what is dense elsewhere. ``mpp``: µm of a pixel, rows and columns.
     """
     size = mpp[0] * mpp[1]
     reach = max(1, round(CLOSE_UM / max(mpp)))
@@ -99,13 +99,15 @@ def classify(image: np.ndarray, mpp: tuple[float, float]) -> np.ndarray:
     tissue = ndimage.binary_closing(frame, _disc(reach))[reach:-reach, reach:-reach]
     colours = image.astype(np.float32)
     red, green = colours[..., 0], colours[..., 1]
-    ink = ((green > red + INK_GREEN) & tissue) | (colours.max(axis=2) < BLACK)
+    ink = ((green > red + INK_GREEN) & tissue) | (
+        (colours.max(axis=2) < BLACK) & (np.ptp(colours, axis=2) < COLOURLESS)
+    )
     pen = _large(ink, LEAST_PEN_UM2 / size)
     pen = ndimage.binary_dilation(pen, _disc(reach)) if pen.any() else pen
     tissue = _large(tissue, LEAST_TISSUE_UM2 / size)
     density = -np.log((ndimage.uniform_filter(colours, (3, 3, 0)) + 1) / 256).mean(axis=2)
     plain = tissue & ~pen
-    usual = float(np.median(density[plain])) if plain.any() else 0.0
+    usual = float(np.percentile(density[plain], 75)) if plain.any() else 0.0
     dense = ndimage.binary_closing(plain & (density > max(FOLD_LEAST, FOLD_DENSITY * usual)), _disc(2))
     fold = _large(dense, LEAST_FOLD_UM2 / size)
     kinds = np.full(tissue.shape, GLASS, np.uint8)
