@@ -31,6 +31,7 @@ FAMILIES = {
     "annotate": ["tacco", "anndata", "zarr", "scanpy"],
     "image": [
         "zarr",
+        "dask",
         "geopandas",
         "shapely",
         "numba",

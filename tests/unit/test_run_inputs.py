@@ -107,3 +107,14 @@ def test_settings_that_cannot_go_together_are_said(folder, change, said):
     run, problems = load(folder, change)
     assert run is None
     assert any(said in problem for problem in problems), problems
+
+
+def test_an_alignment_to_be_found_has_the_name_that_it_will_have(folder):
+    run, problems = load(folder, {"register": {"method": "estimate"}})
+    assert problems == []
+    assert run.samples["a"]["alignment"] == "results/samples/a/he_imagealignment.csv"
+    sheet = (folder / "samples.tsv").read_text().splitlines()
+    (folder / "samples.tsv").write_text("\n".join([sheet[0] + "\tmpp", sheet[1] + "\t0.25", *sheet[2:]]) + "\n")
+    assert load(folder, {"register": {"method": "estimate"}})[1] == []
+    [problem] = load(folder)[1]
+    assert "sample a: column mpp is not used" in problem
