@@ -14,7 +14,7 @@ REASONS = ("tissue", "glass", "pen", "fold")
 TISSUE, GLASS, PEN, FOLD = range(4)
 CLOSE_UM, LEAST_TISSUE_UM2, LEAST_PEN_UM2, LEAST_FOLD_UM2 = 12.0, 500.0, 400.0, 1500.0
 INK_GREEN = 12  # levels that green lies above red: of blue, green and black ink, never of H&E
-BLACK, COLOURLESS = 70, 25  # brightest channel of black ink, and how far its channels lie apart; dark keratin is purple
+BLACK, COLOURLESS = 80, 32  # brightest channel of black ink, and how far its channels lie apart; dark keratin is purple
 FOLD_DENSITY = 1.8  # mean optical density over that of dense tissue (the 75th percentile), and
 FOLD_LEAST = 1.0  # at least: two layers of what is already dark
 
