@@ -22,14 +22,14 @@ def project(path, sample, cells):
     return rows, refine.project(refine.embedding_components(embeddings.take, len(rows)), refine.Settings())
 
 
-def draw_counts(axis, table, types):
+def draw_counts(axis, table, types, others):
     """Cells of each type, as annotated and as the system and other programs see them, of the same cells."""
     counts = table.apply(pd.Series.value_counts).reindex(types).fillna(0).astype(int)
     counts.plot.bar(ax=axis, width=0.8, color=style.COLOURBLIND[: counts.shape[1]])
     axis.set_xticks(range(len(types)), types, rotation=45, ha="right")
     axis.legend(fontsize=6, frameon=False)
-    programs = " that every program labelled" if counts.shape[1] > 2 else ""
-    axis.set(title=f"The same {len(table):,} cells{programs}, by type", ylabel="cells", xlabel="")
+    what = "the same {:,} cells, which every program labelled" if others else "{:,} cells"
+    axis.set(title=f"Types of {what.format(len(table))}", ylabel="cells", xlabel="")
     return counts.rename_axis("cell_type").reset_index()
 
 
@@ -69,7 +69,7 @@ def main(input, output, params):
     panels.legend(axes[0, 0], palette, types, loc="upper left", bbox_to_anchor=(1, 1))
     data |= draw_comparators(axes[1], "CD", scores)
     same = figure_data.same_cells(scores, cells)
-    data["E"] = draw_counts(axes[2, 0], same, types)
+    data["E"] = draw_counts(axes[2, 0], same, types, set(same) & set(scores.comparators))
     f1 = figure_data.f1_rows([Evaluation.read(path) for path in input.evaluations])
     f1 = pd.concat([f1, figure_data.f1_on_same_cells(scores, same)], ignore_index=True)
     data["F"] = panels.bars(axes[2, 1], f1, "F1, 95 % interval over spatial blocks")
