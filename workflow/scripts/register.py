@@ -23,9 +23,13 @@ CHECKED, CHECKED_PX = 4, 1536  # windows that nuclei are looked for in, and thei
 
 def check(image, xy, inside, shape, registration, threads):
     """How well nuclei that the H&E shows agree with those that the registration puts there, and what to doubt."""
+    if inside.sum() < alignment.FEWEST:
+        console.log.warning(f"WARNING {inside.sum()} nuclei are too few to check the registration by")
+        return None, None
     corners = register.densest_windows(xy[inside], shape, CHECKED_PX, CHECKED)
     seen = agreement.nuclei_seen(image, corners, CHECKED_PX, registration.mpp, threads)
     match, blocks = agreement.judge(seen, xy, corners, CHECKED_PX, registration)
+    console.log.info(f"{match.share:.0%} of the nuclei have a partner, {match.null:.0%} by chance")
     return match._asdict() | {"windows": blocks}, alignment.doubt(match)
 
 
@@ -52,7 +56,6 @@ def main(input, output, params, wildcards, threads):
     image, matched, doubt = store.image_scales(input.store)[0], None, None
     if params.platform == "xenium":
         matched, doubt = check(image, xy, inside, facts["he_shape"], registration, threads)
-        console.log.info(f"{matched['share']:.0%} of the nuclei have a partner, {matched['null']:.0%} by chance")
     [(x, y)] = register.densest_windows(xy[inside], facts["he_shape"], WINDOW_PX)
     window = np.moveaxis(image[:, y : y + WINDOW_PX, x : x + WINDOW_PX], 0, -1)
     title = f"{wildcards.sample}: {share:.0%} of {len(xy):,} nuclei on tissue"
