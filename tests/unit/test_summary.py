@@ -134,6 +134,14 @@ def test_simulated_tissue_is_said_before_all_else():
     assert summary.opening([MODEL], []) == summary.fitted([MODEL])
 
 
+def test_a_registration_that_was_insisted_on_is_doubted():
+    registration = replace(Registration.of_alignment(np.eye(3), 0.2125), matched={"doubt": "9 % fit"})
+    said = summary.doubts([NET], {"s1": registration}, {"s1": True}, [MODEL])
+    assert "s1: its registration was insisted on, and 9 % fit." in said
+    sound = replace(registration, matched={"doubt": None})
+    assert not any("insisted" in s for s in summary.doubts([NET], {"s1": sound}, {"s1": True}, [MODEL]))
+
+
 def test_refinement_is_said_to_win_where_it_does_and_to_lose_where_it_loses():
     registration = replace(Registration.of_alignment(np.eye(3), 0.2125), share_on_tissue=1.0)
     labels = {"s1": {"doubts": ["labels are strange"]}}

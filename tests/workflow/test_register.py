@@ -45,6 +45,7 @@ def test_an_alignment_of_another_place_is_refused_with_a_picture(snake, copy_of_
     snake(copy_of_tiny, "--", target, config=write(shifted, register={"insist": True}))
     matched = json.loads((copy_of_tiny / target).read_text())["matched"]
     assert matched["share"] - matched["null"] < 0.2
+    assert "by chance" in matched["doubt"]
 
 
 def test_a_missing_alignment_is_found(snake, copy_of_tiny, changed):

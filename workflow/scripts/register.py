@@ -22,15 +22,15 @@ CHECKED, CHECKED_PX = 4, 1536  # windows that nuclei are looked for in, and thei
 
 
 def check(image, xy, inside, shape, registration, threads):
-    """How well nuclei that the H&E shows agree with those that the registration puts there, and what to doubt."""
+    """How well nuclei that the H&E shows agree with those that the registration puts there; None for too few."""
     if inside.sum() < alignment.FEWEST:
         console.log.warning(f"WARNING {inside.sum()} nuclei are too few to check the registration by")
-        return None, None
+        return None
     corners = register.densest_windows(xy[inside], shape, CHECKED_PX, CHECKED)
     seen = agreement.nuclei_seen(image, corners, CHECKED_PX, registration.mpp, threads)
     match, blocks = agreement.judge(seen, xy, corners, CHECKED_PX, registration)
     console.log.info(f"{match.share:.0%} of the nuclei have a partner, {match.null:.0%} by chance")
-    return match._asdict() | {"windows": blocks}, alignment.doubt(match)
+    return match._asdict() | {"doubt": alignment.doubt(match), "windows": blocks}
 
 
 def main(input, output, params, wildcards, threads):
@@ -53,9 +53,10 @@ def main(input, output, params, wildcards, threads):
         )
     if share < register.SHARE_EXPECTED:
         console.log.warning(f"WARNING only {share:.0%} of the nuclei lie on tissue: look at {output.overlay}")
-    image, matched, doubt = store.image_scales(input.store)[0], None, None
+    image, matched = store.image_scales(input.store)[0], None
     if params.platform == "xenium":
-        matched, doubt = check(image, xy, inside, facts["he_shape"], registration, threads)
+        matched = check(image, xy, inside, facts["he_shape"], registration, threads)
+    doubt = matched and matched["doubt"]
     [(x, y)] = register.densest_windows(xy[inside], facts["he_shape"], WINDOW_PX)
     window = np.moveaxis(image[:, y : y + WINDOW_PX, x : x + WINDOW_PX], 0, -1)
     title = f"{wildcards.sample}: {share:.0%} of {len(xy):,} nuclei on tissue"

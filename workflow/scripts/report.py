@@ -38,9 +38,12 @@ def reason_table(name, paths):
 
 
 def geometry(registrations):
-    """What each registration says, a row a sample."""
+    """What each registration says, a row a sample; how many nuclei the H&E shows where it puts them."""
     rows = {name: asdict(registration) for name, registration in registrations.items()}
-    frame = pd.DataFrame(rows).T[["mpp_x", "mpp_y", "rotation", "mirror", "share_on_tissue"]]
+    frame = pd.DataFrame(rows).T[["source", "mpp_x", "mpp_y", "rotation", "mirror", "share_on_tissue", "matched"]]
+    matched = [found or {} for found in frame.pop("matched")]
+    for column, key in (("nuclei with a partner", "share"), ("by chance", "null"), ("residual_um", "residual_um")):
+        frame[column] = [found.get(key) for found in matched]
     return frame.rename_axis("sample").reset_index().convert_dtypes()
 
 

@@ -247,6 +247,8 @@ def doubts(
         share = registration.share_on_tissue
         if share is not None and share < SHARE_EXPECTED:
             sentences.append(f"{sample}: only {share:.0%} of the nuclei lie on tissue; check the registration.")
+        if registration.matched and registration.matched["doubt"]:
+            sentences.append(f"{sample}: its registration was insisted on, and {registration.matched['doubt']}.")
     without_table = [sample for sample, given in tables_given.items() if not given]
     sentences += [ANNOTATED_BY_EXPRESSION.format(", ".join(without_table))] * bool(without_table)
     sentences += [f"{sample}: {doubt}" for sample, found in (labels or {}).items() for doubt in found["doubts"]]
