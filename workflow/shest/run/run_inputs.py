@@ -349,4 +349,5 @@ def check_bundle(bundle: Path, who: str, given: list[str], findings: Findings) -
             others = sorted(p.name for p in bundle.glob(f"*{Path(pattern).suffix}"))[:4]
             hint = f" (there are {', '.join(others)})" if others else ""
             problem = f"{who}: no {what}: no file named *{pattern}{hint}"
-            findings.problem(bundle, problem, f"Name yours in column {column} of the sheet")
+            found = ", or let it be found (register.method: estimate)" if column == "alignment" else ""
+            findings.problem(bundle, problem, f"Name yours in column {column} of the sheet{found}")

@@ -243,7 +243,7 @@ def _densest(moved: np.ndarray, fixed: np.ndarray) -> np.ndarray:
 def _best_shift(
     affine: np.ndarray, moving: np.ndarray, fixed: np.ndarray, centre: np.ndarray, error_um: float
 ) -> np.ndarray:
-    """Correct angle and shift within a region by density maps of some 2 µm."""
+    """Correct angle and shift within a region by density maps of 3 µm."""
     rows = np.abs(apply(affine, moving) - centre).max(axis=1) < REGION_UM
     near = fixed[np.abs(fixed - centre).max(axis=1) < REGION_UM + 4 * error_um]
     if rows.sum() < 20 or len(near) < 20:
