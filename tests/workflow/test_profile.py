@@ -19,6 +19,12 @@ def test_every_rule_that_the_profile_groups_is_there(root, rules):
     assert set(profile(root, False)["groups"]) <= {rule.name for rule in rules}
 
 
+def test_a_group_leaves_out_no_rule_between_two_of_its_own(snake, tmp_path, root):
+    """Snakemake finds that out when it plans, and plans by groups for a cluster only."""
+    planned = snake(tmp_path, "--profile", str(root / "workflow/profiles/slurm"), "--dry-run").stdout
+    assert "Job stats:" in planned
+
+
 def test_the_profile_gives_a_gpu_to_every_rule_that_looks_for_one(root, rules):
     scripts = root / "workflow/scripts"
     looks = {path.name for path in scripts.glob("*.py") if "device.check(snakemake.resources)" in path.read_text()}
