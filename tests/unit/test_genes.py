@@ -78,3 +78,15 @@ def test_several_panels_are_joined_in_the_order_in_which_they_come():
     everything, named = genes.union([panel(A=0, B=2), panel(C=3, A=1), panel(NEW=1, C=3, D=4)])
     assert everything == Genes(["A", "B", "C", "D"], [ID(1), ID(2), ID(3), ID(4)])
     assert named == [["A", "B"], ["C", "A"], ["A", "C", "D"]]
+
+
+def test_numbers_that_look_like_ids_join_nothing():
+    """Each panel numbers its own genes: the same number is another gene."""
+    names = [f"GENE{i}" for i in range(40)]
+    one = Genes.of(names, [ID(f"{i:04d}") for i in range(40)])
+    other = Genes.of(names[::2], [ID(f"{i:04d}") for i in range(20)])
+    pairs = genes.pair(one, other)
+    assert pairs.by_id == 0
+    assert pairs.first.tolist() == list(range(0, 40, 2))
+    renamed = Genes.of([f"NEW{i}" if i % 4 == 0 else name for i, name in enumerate(names)], one.ids)
+    assert genes.pair(one, renamed).by_id == 40
