@@ -2,8 +2,9 @@
 
 Symbols change between releases, ids hardly do. The rule, in this order: a gene joins the one with the same id, whatever
 the version behind its dot; genes that no id has joined join by symbol, also where their ids differ or lack. An id or a
-symbol that stands more than once on either side joins nothing: which gene is meant cannot be told. Ids that join mostly
-genes of other symbols are no Ensembl ids, but numbers that look like them: then all is joined by symbol.
+symbol that stands more than once on either side joins nothing: which gene is meant cannot be told. Where ids and symbols
+contradict each other in most genes, the ids are numbers of each panel's own that look like Ensembl's: then all is joined
+by symbol.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 ENSEMBL = r"(ENS[A-Z]*\d{6,})(?:\.\d+)?"
-FEWEST_JUDGED = 10  # genes joined by id that are enough to judge the ids by their symbols
+FEWEST_JUDGED = 10  # genes joined by both that are enough to judge the ids by the symbols
 ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id")
 """Columns of ``var`` that hold Ensembl ids by custom of scanpy, of the 10x readers and of CELLxGENE."""
 
@@ -81,13 +82,12 @@ def describe(joined: dict[str, int]) -> str:
 
 def pair(first: Genes, second: Genes) -> Pairs:
     """Join the genes of two panels, one to one, by the rule of this module."""
-    partner = _partners(first.ids, second.ids)
-    alike = sum(first.symbols[mine] == second.symbols[theirs] for mine, theirs in partner.items())
-    if len(partner) >= FEWEST_JUDGED and alike < len(partner) / 2:
+    partner, by_symbol = _partners(first.ids, second.ids), _partners(first.symbols, second.symbols)
+    agree = [by_symbol[mine] == theirs for mine, theirs in partner.items() if mine in by_symbol]
+    if len(agree) >= FEWEST_JUDGED and sum(agree) < len(agree) / 2:
         partner = {}
     by_id, taken = len(partner), set(partner.values())
-    by_symbol = _partners(first.symbols, second.symbols).items()
-    partner |= {mine: theirs for mine, theirs in by_symbol if mine not in partner and theirs not in taken}
+    partner |= {mine: theirs for mine, theirs in by_symbol.items() if mine not in partner and theirs not in taken}
     joined = np.array(sorted(partner.items()), np.int64).reshape(-1, 2)
     return Pairs(joined[:, 0], joined[:, 1], by_id)
 
