@@ -1,10 +1,10 @@
 """Genes of two panels joined: by Ensembl id, and where none joins them, by symbol.
 
-Symbols change between releases, ids hardly do. The rule, in this order: a gene joins the one with the same id, whatever
-the version behind its dot; genes that no id has joined join by symbol, also where their ids differ or lack. An id or a
-symbol that stands more than once on either side joins nothing: which gene is meant cannot be told. Where ids and symbols
-contradict each other in most genes, the ids are numbers of each panel's own that look like Ensembl's: then all is joined
-by symbol.
+Symbols change between releases, ids hardly do. The rule, in this order: a gene joins the one with the same id,
+whatever the version behind its dot; genes that no id has joined join by symbol, also where their ids differ or lack.
+An id or a symbol that stands more than once on either side joins nothing: which gene is meant cannot be told. Where
+ids and symbols contradict each other in most genes, the ids are numbers of each panel's own that look like Ensembl's:
+then all is joined by symbol.
 """
 
 from collections.abc import Sequence
