@@ -5,7 +5,7 @@ from shest.io import ingest
 
 
 def main(input, output, params, threads):
-    sdata, facts = ingest.read_slide(input.slide, input.nuclei or None, params.mpp)
+    sdata, facts = ingest.read_slide(input.slide, input.nuclei[0] if input.nuclei else None, params.mpp)
     mpp = facts["he_to_morphology"][0][0]
     console.log.info(
         f"{facts['cells']:,} outlines given, H&E {facts['he_shape']} px of {mpp:.4g} µm ({facts['mpp_from']})"
