@@ -2,7 +2,8 @@
 
 import numpy as np
 import shapely
-from scipy.spatial import cKDTree
+
+from shest.tissue.alignment import partners
 
 NEAR_UM = 3.0
 TIES = ("inside", "near", "shared", "none")
@@ -41,13 +42,8 @@ def tie(cells: np.ndarray, found: np.ndarray, mpp: tuple[float, float]) -> tuple
             partner[cell[k]], how[cell[k]], free[nucleus[k]] = nucleus[k], INSIDE, False
     how[cell[partner[cell] < 0]] = SHARED
     left, others = np.flatnonzero(how == NONE), np.flatnonzero(free)
-    if len(left) and len(others):
-        a, b = centres[0][left] * mpp, centres[1][others] * mpp
-        distance, there = cKDTree(b).query(a, distance_upper_bound=NEAR_UM)
-        _, back = cKDTree(a).query(b, distance_upper_bound=NEAR_UM)
-        reached = np.flatnonzero(np.isfinite(distance))
-        mutual = reached[back[there[reached]] == reached]
-        partner[left[mutual]], how[left[mutual]] = others[there[mutual]], NEAR
+    mutual, there = partners(centres[0][left] * mpp, centres[1][others] * mpp, NEAR_UM)
+    partner[left[mutual]], how[left[mutual]] = others[there], NEAR
     return partner, how
 
 
