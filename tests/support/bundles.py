@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import tifffile
 import zarr
 
 from shest.simulate.profiles import read_markers
@@ -25,9 +26,9 @@ SUBTYPES = {
 }
 
 
-def simulate(folder: Path, name: str = "a", seed: int = 42) -> Path:
+def simulate(folder: Path, name: str = "a", seed: int = 42, **settings) -> Path:
     """Write a bundle of 120 cells, with the pathologist's table cut down to the types of ``SUBTYPES``."""
-    slide = {"cells": 120, "genes": 80, "defects": 2, "seed": seed}
+    slide = {"cells": 120, "genes": 80, "defects": 2, "seed": seed} | settings
     config = {"seed": 42, "difficulty": 0.3, "link": 0.5, "slides": {name: slide}}
     simulate_slide(slide_from_config(name, config), read_markers(MARKERS), folder / name)
     table = pd.read_csv(folder / name / "he_annotation.csv", dtype=str)
@@ -58,6 +59,23 @@ def he_image(bundle: Path) -> Path:
 
 def alignment(bundle: Path) -> Path:
     return bundle / f"{bundle.name}_he_imagealignment.csv"
+
+
+def set_alignment(bundle: Path, matrix: np.ndarray) -> None:
+    """Write another alignment."""
+    alignment(bundle).unlink()
+    np.savetxt(alignment(bundle), matrix, delimiter=",")
+
+
+def identity(bundle: Path) -> np.ndarray:
+    """An alignment that turns nothing, as if nobody had registered the image: its cells lie on it all the same."""
+    matrix = np.loadtxt(alignment(bundle), delimiter=",")
+    with tifffile.TiffFile(he_image(bundle)) as tiff:
+        height, width = tiff.series[0].shape[:2]
+    size, centre = np.linalg.norm(matrix[:2, 0]), np.array([width, height]) / 2
+    plain = np.diag([size, size, 1.0])
+    plain[:2, 2] = matrix[:2, :2] @ centre + matrix[:2, 2] - size * centre
+    return plain
 
 
 def set_specs(bundle: Path, **changes) -> None:

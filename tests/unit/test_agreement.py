@@ -1,43 +1,102 @@
 """Nuclei that the H&E shows are held against those that a registration puts there, window by window."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from shest.core.errors import Findings
 from shest.io.registration import Registration
-from shest.tissue import agreement, alignment
+from shest.tissue import agreement
 
-MPP, SIDE = 0.25, 400
-
-
-def grid(spacing: float, jitter: float, seed: int) -> np.ndarray:
-    """Nuclei on a shaken grid over two windows, H&E px."""
-    x, y = np.meshgrid(np.arange(20, 2 * SIDE, spacing), np.arange(20, SIDE, spacing))
-    xy = np.c_[x.ravel(), y.ravel()]
-    return xy + np.random.default_rng(seed).normal(scale=jitter, size=xy.shape)
+MPP, SIDE = 0.25, 800
+REGISTRATION = Registration.of_alignment(np.diag([MPP, MPP, 1.0]), 1.0)
+CORNERS = [(0, 0), (SIDE, 0), (0, SIDE), (SIDE, SIDE)]
 
 
-def test_each_window_has_its_share_and_a_torn_one_shows():
-    registration = Registration.of_alignment(np.diag([MPP, MPP, 1.0]), 1.0)
-    given = grid(60, 12, 0)
-    seen = given.copy()
-    seen[seen[:, 0] >= SIDE] += (25, -30)  # the right half is torn off
-    corners = [(0, 0), (SIDE, 0)]
-    by_window = [seen[((seen >= c) & (seen < np.add(c, SIDE))).all(axis=1)] for c in corners]
-    whole, blocks = agreement.judge(by_window, given, corners, SIDE, registration)
-    assert [block["x"] for block in blocks] == [0, SIDE]
-    assert blocks[0]["share"] > 0.9
-    assert blocks[1]["share"] < 0.4
-    assert blocks[1]["share"] < whole.share < blocks[0]["share"]
-    assert blocks[0]["residual_um"] < 0.01
-    assert blocks[0]["given"] == len(by_window[0])
-    shifted = replace(registration, he_to_um=np.array([[MPP, 0, 30.0], [0, MPP, 0], [0, 0, 1]]))
-    assert alignment.doubt(agreement.judge(by_window[:1], given, corners[:1], SIDE, registration)[0]) is None
-    assert agreement.judge(by_window, given + 120, corners, SIDE, shifted)[0].margin < 0.2
+def scattered(seed: int, number: int = 700) -> np.ndarray:
+    """Nuclei over four windows, H&E px."""
+    return np.random.default_rng(seed).uniform(0, 2 * SIDE, (number, 2))
 
 
-def test_without_nuclei_nothing_agrees():
-    registration = Registration.of_alignment(np.diag([MPP, MPP, 1.0]), 1.0)
-    match, blocks = agreement.judge([np.empty((0, 2))], grid(60, 12, 0), [(0, 0)], SIDE, registration)
-    assert (match.share, match.null, blocks[0]["seen"]) == (0.0, 0.0, 0)
-    assert "partner" in alignment.doubt(match)
+def by_window(xy: np.ndarray) -> list[np.ndarray]:
+    return [xy[((xy >= c) & (xy < np.add(c, SIDE))).all(axis=1)] for c in CORNERS]
+
+
+def judged(seen: np.ndarray, given: np.ndarray) -> agreement.Agreement:
+    return agreement.judge(by_window(seen), given, CORNERS, SIDE, REGISTRATION)
+
+
+def test_a_torn_block_shows_with_the_way_that_it_has_moved():
+    given = scattered(0)
+    seen = given + np.random.default_rng(1).normal(scale=2, size=given.shape)
+    seen[(given >= SIDE).all(axis=1)] += (60, -80)  # 15 and -20 µm
+    found = judged(seen, given)
+    assert [block["x"] for block in found.blocks] == [0, SIDE, 0, SIDE]
+    assert [agreement.is_torn(block) for block in found.blocks] == [False, False, False, True]
+    assert found.blocks[3]["shift_um"] == pytest.approx([-15, 20], abs=0.5)
+    assert found.blocks[0]["share"] > 0.85
+    assert found.blocks[0]["residual_um"] == pytest.approx(0.5 * 1.18, abs=0.15)  # Rayleigh's median
+    assert found.blocks[0]["given"] == len(by_window(given)[0])
+    assert found.doubt is None
+    summary = found.summary()
+    assert summary["torn"] == 1
+    assert found.blocks[3]["share"] < summary["share"] < found.blocks[0]["share"]
+
+
+def test_a_registration_that_is_shifted_says_how_far():
+    given = scattered(0)
+    found = judged(given + np.array([100, 40]), given)
+    assert "moved by -25 and -10 µm they would fit" in found.doubt
+    assert found.match.margin < 0.2
+
+
+def test_another_section_agrees_nowhere_and_no_shift_is_made_up():
+    for seed in range(1, 6):
+        found = judged(scattered(seed), scattered(0))
+        assert "partner" in found.doubt
+        assert "moved" not in found.doubt
+        assert [block["shift_um"] for block in found.blocks] == [None] * 4
+
+
+def test_without_nuclei_nothing_agrees_and_json_can_say_so():
+    found = agreement.judge([np.empty((0, 2))], scattered(0), CORNERS[:1], SIDE, REGISTRATION)
+    assert (found.match.share, found.match.null, found.blocks[0]["seen"]) == (0.0, 0.0, 0)
+    assert "partner" in found.doubt
+    assert json.loads(json.dumps(found.summary(), allow_nan=False))["residual_um"] is None
+
+
+def test_too_few_nuclei_on_the_image_are_not_judged_by():
+    few = scattered(0, 19)
+    assert agreement.agree(np.zeros((3, 1600, 1600), np.uint8), few, (1600, 1600), REGISTRATION, 1) is None
+    findings = Findings()
+    agreement.note(None, "a.csv", False, findings)
+    assert "fewer than 20 nuclei" in findings.warnings[0].problem
+
+
+@pytest.mark.parametrize(("insist", "problems", "warnings"), [(False, 1, 0), (True, 0, 1)])
+def test_a_doubt_is_a_problem_unless_it_is_insisted_on(insist, problems, warnings):
+    findings = Findings()
+    agreement.note(judged(scattered(1), scattered(0)), "a.csv", insist, findings, "; see a.png")
+    assert (len(findings.problems), len(findings.warnings)) == (problems, warnings)
+    assert "see a.png" in str((findings.problems + findings.warnings)[0])
+    agreement.note(judged(scattered(0), scattered(0)), "a.csv", insist, findings)
+    assert (len(findings.problems), len(findings.warnings)) == (problems, warnings)
+
+
+def test_every_block_of_the_tissue_has_its_densest_window():
+    rng = np.random.default_rng(0)
+    xy = np.concatenate([rng.uniform(0, 4000, (300, 2)), rng.uniform(300, 400, (50, 2)), [(19_990, 9_990)]])
+    found = agreement.windows_by_block(xy, (10_000, 20_000), 100, 10)  # 200 windows along: blocks of 20
+    assert found == [(300, 300), *found[1:4], (19_900, 9_900)]
+    assert [(x // 2000, y // 2000) for x, y in found] == [(0, 0), (1, 0), (0, 1), (1, 1), (9, 4)]
+    assert sorted(agreement.windows_by_block(scattered(0), (1600, 1600), SIDE, 10)) == sorted(CORNERS)
+
+
+def test_a_residual_is_measured_in_micrometres_whatever_the_pixels():
+    given = scattered(0)
+    found = judged(given + np.array([4, 0]), given)
+    assert found.match.residual_um == pytest.approx(1.0)
+    coarse = replace(REGISTRATION, he_to_um=np.diag([0.5, 0.5, 1.0]))
+    assert agreement.judge(by_window(given + np.array([4, 0])), given, CORNERS, SIDE, coarse).match.residual_um > 1.9

@@ -38,6 +38,12 @@ def reference(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory):
+    """A bundle whose H&E is turned."""
+    return bundles.simulate(tmp_path_factory.mktemp("turned"), rotation=131.0)
+
+
 @pytest.fixture
 def bundle(good, tmp_path):
     return bundles.copy(good, tmp_path)
@@ -69,6 +75,7 @@ def sample(bundle, **change):
         "platform": "xenium",
         "path": str(bundle),
         "nuclei": None,
+        "aligned": False,
         "annotation": str(bundle / "he_annotation.csv"),
         "he_image": str(bundles.he_image(bundle)),
         "alignment": str(bundles.alignment(bundle)),
@@ -384,9 +391,9 @@ def test_a_reference_that_is_missing_or_broken(reference, tmp_path, spoil, messa
     assert message in str(findings.problems[0])
 
 
-def inputs_of(bundle, h5ad, tmp_path, **change):
+def inputs_of(bundle, h5ad, tmp_path, row=None, **change):
     paths = settings.Paths(tmp_path, str(tmp_path / "out"), str(tmp_path / "data"))
-    return run_inputs.RunInputs(run_config(**change), paths, sample(bundle), str(h5ad), {"a": {}})
+    return run_inputs.RunInputs(run_config(**change), paths, sample(bundle, **(row or {})), str(h5ad), {"a": {}})
 
 
 def run(bundle, h5ad, tmp_path, **change):
@@ -406,6 +413,44 @@ def test_a_good_run_says_what_it_needs(good, reference, tmp_path):
     lines = "\n".join([*lines, *check.describe_needs(need, str(tmp_path))])
     for word in ("120 cells", "reference: ", "disk: about", "memory: about", "passes through", "CPU cores", "a GPU"):
         assert word in lines
+
+
+def mirrored(bundle):
+    matrix = np.loadtxt(bundles.alignment(bundle), delimiter=",")
+    with tifffile.TiffFile(bundles.he_image(bundle)) as tiff:
+        return matrix @ np.array([[-1, 0, tiff.series[0].shape[1] - 1], [0, 1, 0], [0, 0, 1]])
+
+
+def moved(bundle):
+    return np.array([[1, 0, 30 / 0.2125], [0, 1, 0], [0, 0, 1]]) @ np.loadtxt(bundles.alignment(bundle), delimiter=",")
+
+
+@pytest.mark.parametrize("wrong", [bundles.identity, mirrored, moved])
+def test_an_alignment_that_puts_nuclei_where_the_image_shows_none_is_refused(turned, reference, tmp_path, wrong):
+    bundle = bundles.copy(turned, tmp_path)
+    path = bundles.alignment(bundle)
+    bundles.set_alignment(bundle, wrong(bundle))
+    assert checked(bundle)[1].problems == []  # its files are sound
+    lines, findings = [], Findings()
+    check.check_run(inputs_of(bundle, reference, tmp_path), findings, lines.append)
+    [problem] = findings.problems
+    assert problem.path == str(path)
+    assert "the H&E does not show the nuclei where the alignment puts them" in problem.problem
+    assert "register.method: estimate" in problem.remedy
+    insisted = run(bundle, reference, tmp_path, register={"insist": True})[1]
+    assert insisted.problems == []
+    assert any("by chance" in warning.problem for warning in insisted.warnings)
+
+
+def test_a_bundle_whose_alignment_is_to_be_found_is_checked_without(bundle, reference, tmp_path):
+    found = {"aligned": True, "alignment": str(tmp_path / "to_be_found.csv"), "mpp": None}
+    run_of, findings = run(bundle, reference, tmp_path, row=found)
+    assert findings.problems == []
+    assert run_of.sizes["a"].cells == run_of.headers["a"].cells_with_nucleus
+    assert run_of.headers["a"].mpp[0] == pytest.approx(0.2738, rel=0.01)
+    bundles.truncate(bundle / "cells.zarr.zip", 0.9)
+    [problem] = run(bundle, reference, tmp_path, row=found)[1].problems
+    assert "cells.zarr.zip: truncated" in str(problem)
 
 
 def without_ids(file):
@@ -643,8 +688,8 @@ def command(config):
 
 
 OWN_LINES = (
-    r"(\w+ (\(train, .*\)|and the reference): |reference|disk: |memory: |passes through |time: |WARNING |PROBLEM |"
-    r"no problem$|problems: \d+$)"
+    r"(\w+ (\(train, .*\)|and the reference): |\w+: \d+% of the nuclei lie |reference|disk: |memory: |"
+    r"passes through |time: |WARNING |PROBLEM |no problem$|problems: \d+$)"
 )
 
 

@@ -138,8 +138,11 @@ def test_a_registration_that_was_insisted_on_is_doubted():
     registration = replace(Registration.of_alignment(np.eye(3), 0.2125), matched={"doubt": "9 % fit"})
     said = summary.doubts([NET], {"s1": registration}, {"s1": True}, [MODEL])
     assert "s1: its registration was insisted on, and 9 % fit." in said
-    sound = replace(registration, matched={"doubt": None})
-    assert not any("insisted" in s for s in summary.doubts([NET], {"s1": sound}, {"s1": True}, [MODEL]))
+    sound = replace(registration, matched={"doubt": None, "torn": 0, "blocks": [{}] * 9})
+    assert not any("registration" in s for s in summary.doubts([NET], {"s1": sound}, {"s1": True}, [MODEL]))
+    torn = replace(sound, matched=sound.matched | {"torn": 2})
+    said = summary.doubts([NET], {"s1": torn}, {"s1": True}, [MODEL])
+    assert any(s.startswith("s1: in 2 of 9 blocks the H&E does not show the nuclei") for s in said)
 
 
 def test_refinement_is_said_to_win_where_it_does_and_to_lose_where_it_loses():

@@ -34,6 +34,7 @@ def write_config(folder: Path, **change) -> None:
     (folder / "samples.tsv").write_text("\n".join(["sample\trole\tpath\tannotation", *rows]) + "\n")
 
 
+CHECKS = ("check", "check_alignment", "check_table")
 TARGETS = tuple(f"{R}/samples/{name}/ingest.json" for name in "ab")
 
 
@@ -86,7 +87,7 @@ def digests(folder: Path, *left_out: str) -> dict[str, str]:
 
 def refused(folder: Path, root: Path, *arguments: str) -> str:
     """Run, see that it is refused without a traceback and that every other file is as it was; return the output."""
-    checks = [f"{R}/samples/{name}/{check}.json" for name in "ab" for check in ("check", "check_table")]
+    checks = [f"{R}/samples/{name}/{check}.json" for name in "ab" for check in CHECKS]
     left_out = (f"{R}/logs", f"{R}/benchmarks", f"{R}/check/reference.json", *checks)
     before = digests(folder, *left_out)
     done = call(folder, root, *arguments)
@@ -114,6 +115,29 @@ def test_one_bad_file_is_one_sentence_and_the_other_sample_goes_on(run, root):
     assert not (run / R / "samples/a/check.json").exists()
     assert (run / R / "samples/b/check.json").exists()
     assert "Reading the bundle" not in output
+
+
+def test_an_alignment_that_nobody_made_is_refused_before_anything_is_read(run, root):
+    """The slide is turned, and its alignment is the identity: every file is sound."""
+    shutil.rmtree(run / "data/a")
+    bundle = bundles.simulate(run / "data", "a", rotation=131.0)
+    bundles.set_alignment(bundle, bundles.identity(bundle))
+    (run / R / "samples/b/check_alignment.json").unlink()
+    before = digests(run, f"{R}/logs", f"{R}/benchmarks", f"{R}/samples/a", f"{R}/samples/b")
+    done = call(run, root, *TARGETS, "check", "--keep-going")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    picture = f"{R}/samples/a/check_alignment.refused.png"
+    assert (
+        f"ERROR {bundles.alignment(bundle)}: the H&E does not show the nuclei where the alignment puts" in done.stdout
+    )
+    assert f"(after a shift of 20 µm); see {picture}. Check that image" in done.stdout
+    assert (run / picture).stat().st_size > 50_000
+    assert (run / R / "samples/a/check.json").exists()
+    assert not (run / R / "samples/a/check_alignment.json").exists()
+    assert (run / R / "samples/b/check_alignment.json").exists()
+    assert "Reading the bundle of a" not in done.stdout
+    assert digests(run, f"{R}/logs", f"{R}/benchmarks", f"{R}/samples/a", f"{R}/samples/b") == before
 
 
 def test_problems_of_several_files_are_said_in_one_run(run, root):
@@ -193,12 +217,13 @@ def test_a_dry_run_lists_what_will_run_and_writes_nothing(run, root):
     fresh.mkdir()
     shutil.copytree(run / "data", fresh / "data")
     write_config(fresh)
-    whole = {"check_reference": 1, "check_sample": 2, "check_table": 2, "ingest": 2}
+    whole = {"check_alignment": 2, "check_reference": 1, "check_sample": 2, "check_table": 2, "ingest": 2}
     assert planned(fresh, root, *TARGETS, "check") == whole
     (run / "data/b/b_he_imagealignment.csv").touch()
-    assert planned(run, root, *TARGETS, "check") == {"check_sample": 1, "ingest": 1}
+    again = {"check_sample": 1, "check_alignment": 1, "ingest": 1}
+    assert planned(run, root, *TARGETS, "check") == again
     (run / "data/reference.h5ad").touch()
-    assert planned(run, root, *TARGETS, "check") == {"check_sample": 1, "ingest": 1, "check_reference": 1}
+    assert planned(run, root, *TARGETS, "check") == again | {"check_reference": 1}
 
 
 def test_a_lost_check_is_made_again_where_it_is_asked_for_and_nowhere_else(run, root):
@@ -230,7 +255,7 @@ def test_after_a_problem_is_mended_no_other_sample_is_read_again(run, root):
     path.write_text("1,2\n")
     refused(run, root, *TARGETS)
     path.write_bytes(content)
-    assert planned(run, root, *TARGETS) == {"check_sample": 1, "ingest": 1}
+    assert planned(run, root, *TARGETS) == {"check_sample": 1, "check_alignment": 1, "ingest": 1}
     done = call(run, root, *TARGETS)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "Reading the bundle of b" in done.stdout

@@ -1,10 +1,14 @@
 """An alignment that is wrong is refused before anything is learnt from it; one that is missing is found."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
+import yaml
+from support import slides
 
 R = "results/tiny"
 
@@ -39,13 +43,17 @@ def test_an_alignment_of_another_place_is_refused_with_a_picture(snake, copy_of_
     done = snake(copy_of_tiny, "--", target, config=write(shifted), check=False)
     assert done.returncode != 0
     assert "the H&E does not show the nuclei where the alignment puts them" in done.stdout
-    assert "registration.png.refused.png" in done.stdout
-    assert (copy_of_tiny / f"{R}/samples/sim_lung/registration.png.refused.png").is_file()
-    assert not (copy_of_tiny / target).exists()
+    assert "µm they would fit; see" in done.stdout
+    assert "Reading the bundle" not in done.stdout
+    picture = f"{R}/samples/sim_lung/check_alignment.refused.png"
+    assert picture in done.stdout
+    assert (copy_of_tiny / picture).is_file()
     snake(copy_of_tiny, "--", target, config=write(shifted, register={"insist": True}))
     matched = json.loads((copy_of_tiny / target).read_text())["matched"]
     assert matched["share"] - matched["null"] < 0.2
     assert "by chance" in matched["doubt"]
+    assert matched["torn"] > 0
+    assert any(block["shift_um"] for block in matched["blocks"])
 
 
 def test_a_missing_alignment_is_found(snake, copy_of_tiny, changed):
@@ -55,7 +63,9 @@ def test_a_missing_alignment_is_found(snake, copy_of_tiny, changed):
     assert given["source"] == "given"
     assert given["matched"]["share"] - given["matched"]["null"] > 0.4
     next(bundle.glob("*alignment.csv")).rename(copy_of_tiny / "taken.csv")
-    snake(copy_of_tiny, "--rerun-triggers", "params", "--", target, config=changed(register={"method": "estimate"}))
+    outlines = f"{R}/samples/sim_lung/segment.json"
+    config = changed(register={"method": "estimate"}, segment={"method": "classical"})
+    snake(copy_of_tiny, "--rerun-triggers", "params", "--", target, outlines, config=config)
     found = json.loads((copy_of_tiny / target).read_text())
     assert found["source"] == "estimated"
     cells = pd.read_parquet(bundle / "cells.parquet")[["x_centroid", "y_centroid"]].to_numpy(float)
@@ -64,3 +74,41 @@ def test_a_missing_alignment_is_found(snake, copy_of_tiny, changed):
     displaced = np.linalg.norm(pixels @ to_um[:2, :2].T + to_um[:2, 2] - cells, axis=1)
     assert np.median(displaced) < 0.5
     assert np.percentile(displaced, 95) < 2
+    facts = json.loads((copy_of_tiny / R / "samples/sim_lung/align.json").read_text())
+    assert facts["match"]["share"] - facts["match"]["null"] > 2 * (facts["second"]["share"] - facts["second"]["null"])
+    segmented = json.loads((copy_of_tiny / outlines).read_text())
+    assert {key: segmented[key] for key in ("stain", "mpp", "settings")} == facts["segment"]  # not looked for again
+    seen = pd.read_parquet(copy_of_tiny / R / "samples/sim_lung/align.parquet")
+    assert segmented["found"] == len(seen)
+    assert segmented["agreement_with_dapi_nuclei"]["detection"]["3"]["recall"] > 0.6
+
+
+@pytest.mark.parametrize("kind", ["empty", "noise"])
+def test_a_slide_that_shows_no_nuclei_is_registered_by_nothing(snake, tiny, tmp_path, root, kind):
+    bundle = tmp_path / "sim_lung"
+    shutil.copytree(tiny / R / "simulated/sim_lung", bundle, symlinks=True)
+    image = next(bundle.glob("*he_image.ome.tif"))
+    with tifffile.TiffFile(image) as tiff:
+        height, width = tiff.series[0].shape[:2]
+    shape = (height, width, 3)
+    rng = np.random.default_rng(0)
+    pixels = np.full(shape, 243, np.uint8) if kind == "empty" else rng.integers(0, 256, shape, np.uint8)
+    image.unlink()
+    slides.ome_tiff(image, pixels, 0.2512)
+    next(bundle.glob("*alignment.csv")).unlink()
+    sheet = tmp_path / "sheet.tsv"
+    other = "other\ttrain\t{results}/simulated/sim_train"
+    sheet.write_text(f"sample\trole\tpath\n{other}\nlung\tvalidation\t{bundle}\n")
+    config = yaml.safe_load((root / "config/tiny.yaml").read_text())
+    path = tmp_path / "config.yaml"
+    change = {"samples": str(sheet), "register": {"method": "estimate"}}
+    path.write_text(yaml.safe_dump(config | change, sort_keys=False))
+    done = snake(tmp_path, "--", f"{R}/samples/lung/he_imagealignment.csv", config=path, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    said = "too few nuclei to register by: 0 in the H&E" if kind == "empty" else "no alignment of it was found: "
+    assert said in done.stdout
+    picture = tmp_path / R / "samples/lung/align.refused.png"
+    assert f"see {R}/samples/lung/align.refused.png. Export the alignment from Xenium Explorer" in done.stdout
+    assert picture.stat().st_size > 10_000
+    assert not picture.with_name("he_imagealignment.csv").exists()

@@ -35,6 +35,37 @@ rule check_sample:
         "../scripts/check_sample.py"
 
 
+rule check_alignment:
+    input:
+        bundle=bundle_files,
+        he_image=he_image,
+        alignment=alignment,
+        check=ancient(results("samples/{sample}/check.json")),
+    output:
+        record=results("samples/{sample}/check_alignment.json"),
+    log:
+        results("logs/check_alignment/{sample}.log"),
+    benchmark:
+        results("benchmarks/check_alignment/{sample}.tsv")
+    wildcard_constraints:
+        sample=any_of(on_platform("xenium")),
+    priority: 100
+    conda:
+        env("image")
+    threads: THREADS
+    resources:
+        mem_mb=from_input_size(2000, bundle=1),
+        runtime=from_input_size(10, bundle=0.01),
+    params:
+        row=lambda w: {key: SAMPLES[w.sample][key] for key in ("path", "he_image", "alignment")},
+        insist=config["register"]["insist"],
+        code=code("check_alignment"),
+    message:
+        "Checking the alignment of {wildcards.sample}"
+    script:
+        "../scripts/check_alignment.py"
+
+
 rule check_table:
     input:
         table=annotation_table,
@@ -120,6 +151,7 @@ rule check_reference:
 rule check:
     input:
         expand(results("samples/{sample}/check.json"), sample=SAMPLES),
+        expand(results("samples/{sample}/check_alignment.json"), sample=on_platform("xenium")),
         expand(results("samples/{sample}/check_table.json"), sample=WITH_TABLE),
         expand(results("samples/{sample}/check_comparators.json"), sample=WITH_COMPARATORS),
         results("check/reference.json"),

@@ -100,6 +100,13 @@ def segmentation(wildcards):
     return {"method": method} | {key: config["segment"].get(key) for key in keys}
 
 
+def nuclei_found(wildcards):
+    """Nuclei that were found for the alignment, where they are wanted again; and how."""
+    row = SAMPLES[wildcards.sample]
+    again = row["aligned"] and row["segment"] == "classical"
+    return [results(f"samples/{wildcards.sample}/align.{suffix}") for suffix in ("parquet", "json")] if again else []
+
+
 def segment_weights(wildcards):
     """The network's file, where there is one."""
     return [config["segment"]["weights"]] if SAMPLES[wildcards.sample]["segment"] == "torchscript" else []

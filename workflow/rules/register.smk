@@ -10,6 +10,8 @@ rule align:
         he_image=he_image,
     output:
         alignment=results("samples/{sample}/he_imagealignment.csv"),
+        nuclei=results("samples/{sample}/align.parquet"),
+        facts=results("samples/{sample}/align.json"),
     log:
         results("logs/align/{sample}.log"),
     benchmark:
@@ -26,6 +28,7 @@ rule align:
         bundle=lambda w: SAMPLES[w.sample]["path"],
         mpp=lambda w: SAMPLES[w.sample]["mpp"],
         block_px=config["segment"]["block_px"],
+        stain=config["segment"]["stain"],
         insist=config["register"]["insist"],
         code=code("align"),
     message:
@@ -59,7 +62,6 @@ rule register:
     params:
         platform=lambda w: SAMPLES[w.sample]["platform"],
         source=lambda w: "estimated" if w.sample in ALIGNED else "given",
-        insist=config["register"]["insist"],
         code=code("register"),
     message:
         "Registering the H&E of {wildcards.sample}"

@@ -9,6 +9,7 @@ rule segment:
         store=results("samples/{sample}/sdata.zarr"),
         registration=results("samples/{sample}/registration.json"),
         weights=segment_weights,
+        found=nuclei_found,
     output:
         outlines=results("samples/{sample}/outlines.parquet"),
         facts=results("samples/{sample}/segment.json"),

@@ -1,14 +1,11 @@
 """Writes the outlines of a sample's nuclei, wherever they come from; segment.json says how, segment.png shows them."""
 
-from dataclasses import asdict
-
-import numpy as np
 import shapely
 
 from shest.core import console, files
 from shest.draw.segmentation import draw_segmentation
 from shest.io import store
-from shest.io.outlines import write_outlines
+from shest.io.outlines import number_ids, read_polygons, write_outlines
 from shest.io.registration import Registration
 from shest.score import segmentation
 from shest.tissue import cells
@@ -23,6 +20,12 @@ def given_nuclei(path, registration):
     return cells.nucleus_of_each_cell(cell_ids, store.transform_outlines(outlines, registration.um_to_he))
 
 
+def read_found(paths, scales, mpp):
+    """What :func:`find` returns, of nuclei that were found for the alignment; paths of their outlines and facts."""
+    nuclei, facts = paths
+    return read_polygons(nuclei)[1], regions.find_regions(scales, mpp), files.read_json(facts)["segment"]
+
+
 def find(scales, mpp, settings, block_px, threads):
     """Nuclei by the chosen method: polygons, regions and what is said of them."""
     if settings["method"] == "torchscript":
@@ -30,8 +33,7 @@ def find(scales, mpp, settings, block_px, threads):
         polygons, where = torchscript.segment(network, scales, mpp, block_px, threads)
         return polygons, where, network.facts()
     found = classical.segment(scales, mpp, block_px, threads, settings["stain"])
-    facts = {"stain": found.stain.asdict(), "mpp": list(found.grid.mpp[::-1]), "settings": asdict(classical.Settings())}
-    return found.polygons, found.regions, facts
+    return found.polygons, found.regions, found.facts()
 
 
 def tied(polygons, cell_ids, nuclei, mpp):
@@ -55,14 +57,16 @@ def main(input, output, params, threads, wildcards):
     ids, polygons = given_nuclei(input.store, registration)
     if settings["method"] not in ("bundle", "file"):
         cell_ids, nuclei = ids, polygons
-        polygons, where, said = find(scales, mpp, settings, params.block_px, threads)
+        if input.found:
+            polygons, where, said = read_found(input.found, scales, mpp)
+        else:
+            polygons, where, said = find(scales, mpp, settings, params.block_px, threads)
         facts |= said | {"found": len(polygons), "area_mm2": where.areas()}
         if len(nuclei):
             facts[AGREEMENT] = segmentation.score(nuclei, polygons, mpp, measured_region(nuclei))
             ids, polygons, facts["cells"] = tied(polygons, cell_ids, nuclei, mpp)
         else:
-            width = len(str(len(polygons)))
-            ids = np.array([f"{number:0{width}d}" for number in range(1, len(polygons) + 1)], dtype=str)
+            ids = number_ids(len(polygons))
     facts["nuclei"] = len(polygons)
     console.log.info(f"{len(polygons):,} nuclei ({settings['method']})")
     if where is not None and not len(polygons):

@@ -249,6 +249,12 @@ def doubts(
             sentences.append(f"{sample}: only {share:.0%} of the nuclei lie on tissue; check the registration.")
         if registration.matched and registration.matched["doubt"]:
             sentences.append(f"{sample}: its registration was insisted on, and {registration.matched['doubt']}.")
+        elif registration.matched and registration.matched["torn"]:
+            torn, blocks = registration.matched["torn"], len(registration.matched["blocks"])
+            sentences.append(
+                f"{sample}: in {torn} of {blocks} blocks the H&E does not show the nuclei where the registration puts "
+                "them; look at its picture."
+            )
     without_table = [sample for sample, given in tables_given.items() if not given]
     sentences += [ANNOTATED_BY_EXPRESSION.format(", ".join(without_table))] * bool(without_table)
     sentences += [f"{sample}: {doubt}" for sample, found in (labels or {}).items() for doubt in found["doubts"]]

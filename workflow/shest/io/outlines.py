@@ -23,6 +23,12 @@ def write_outlines(path: str | Path, ids: np.ndarray, polygons: np.ndarray) -> N
         pq.write_table(table, tmp_path, compression="zstd", use_dictionary=False)
 
 
+def number_ids(n: int) -> np.ndarray:
+    """Return names for nuclei that have none, (n,) str: numbers from 1 that sort as they count."""
+    width = len(str(n))
+    return np.array([f"{number:0{width}d}" for number in range(1, n + 1)], dtype=str)
+
+
 def read_polygons(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read what :func:`write_outlines` wrote as cell_id, (n,) str, and shapely polygons, (n,)."""
     ids, points, start = read_outlines(path)

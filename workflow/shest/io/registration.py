@@ -79,3 +79,7 @@ class Registration:
     def to_um(self, xy: np.ndarray) -> np.ndarray:
         """Map H&E pixels (n, 2) to µm (n, 2)."""
         return np.asarray(xy) @ self.he_to_um[:2, :2].T + self.he_to_um[:2, 2]
+
+    def to_px(self, xy: np.ndarray) -> np.ndarray:
+        """Map µm (n, 2) to H&E pixels (n, 2)."""
+        return np.asarray(xy) @ self.um_to_he[:2, :2].T + self.um_to_he[:2, 2]

@@ -35,12 +35,15 @@ def check_sample(row: Mapping[str, Any], findings: Findings) -> SampleHeader:
     Parameters
     ----------
     row
-        Row of the sheet with resolved paths: ``platform``, ``path``; ``he_image`` and ``alignment`` of a bundle,
-        ``nuclei`` and ``mpp`` of a plain slide.
+        Row of the sheet with resolved paths: ``platform``, ``path``; ``he_image`` and ``alignment`` of a bundle (None
+        where it is yet to be found), ``nuclei`` of a plain slide; ``mpp`` of an image without an alignment.
     """
     if row["platform"] == "slide":
         return check_slide(row["path"], row.get("nuclei"), row.get("mpp"), findings)
-    return check_bundle(row["path"], row["he_image"], row["alignment"], findings)
+    header = check_bundle(row["path"], row["he_image"], row["alignment"], findings)
+    if row["alignment"] is None and header.he_shape is not None:
+        header.mpp = findings.attempt(row["he_image"], slide.SET_MPP, slide.read_mpp, row["he_image"], row.get("mpp"))
+    return header
 
 
 def check_slide(
@@ -76,8 +79,10 @@ def _warn_of_outlines(path: str | Path, outlines: slide.Nuclei, findings: Findin
         findings.warn(path, "its features have no ids, or share them", "Cells are numbered in the order of the file")
 
 
-def check_bundle(bundle: str | Path, he_image: str | Path, alignment: str | Path, findings: Findings) -> SampleHeader:
-    """Check the files of a Xenium bundle, each by itself and against the others."""
+def check_bundle(
+    bundle: str | Path, he_image: str | Path, alignment: str | Path | None, findings: Findings
+) -> SampleHeader:
+    """Check the files of a Xenium bundle, each by itself and against the others; ``alignment``: None for none yet."""
     bundle, header = Path(bundle), SampleHeader()
     specs = findings.attempt(bundle / SPECS, COPY, read_specs, bundle)
     if specs is None and not (bundle / SPECS).is_file():
@@ -86,7 +91,7 @@ def check_bundle(bundle: str | Path, he_image: str | Path, alignment: str | Path
     matrix = findings.attempt(bundle / MATRIX, COPY, read_matrix, bundle)
     archive = findings.attempt(bundle / ZARR, COPY, read_zarr, bundle)
     nuclei = findings.attempt(bundle / NUCLEI, COPY, read_nuclei, bundle)
-    affine = findings.attempt(alignment, COPY, read_alignment, alignment)
+    affine = None if alignment is None else findings.attempt(alignment, COPY, read_alignment, alignment)
     pixels = findings.attempt(he_image, AGAIN, read_he, he_image)
     if specs is not None:
         header.version = version_of(specs)

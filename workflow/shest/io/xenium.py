@@ -63,7 +63,8 @@ def read_alignment(path: str | Path) -> np.ndarray:
     try:
         matrix = np.loadtxt(path, delimiter=",", dtype=np.float64, ndmin=2)
     except FileNotFoundError:
-        raise InputError(path, "the alignment of the H&E is not there", remedy) from None
+        found = "Correct the path, or let it be found (register.method: estimate; column alignment empty)"
+        raise InputError(path, "the alignment of the H&E is not there", found) from None
     except (ValueError, OSError) as error:
         raise InputError(path, f"no table of numbers ({one_line(error)})", remedy) from None
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
@@ -228,14 +229,15 @@ def encode_ids(raw: np.ndarray) -> np.ndarray:
 
 
 class NucleusOwners(NamedTuple):
-    """Cell id (m,) str of each outline, and its number (m,) int from 1, or None before 2.0."""
+    """Of each outline: its cell's id (m,) str, its number (m,) int from 1, or None before 2.0; centre (m, 2), µm."""
 
     cell_ids: np.ndarray
     labels: np.ndarray | None
+    centres: np.ndarray
 
 
 def read_nuclei(bundle: Path) -> NucleusOwners:
-    """Read which cell each nucleus belongs to; raise :class:`InputError` where the outlines cannot be used."""
+    """Read whose each nucleus is and where it lies; raise :class:`InputError` where the outlines cannot be used."""
     path = bundle / NUCLEI
     rows = read_table(path, ("cell_id", "vertex_x", "vertex_y"), optional=("label_id",))
     vertices = rows[["vertex_x", "vertex_y"]].to_numpy(np.float32)
@@ -246,4 +248,6 @@ def read_nuclei(bundle: Path) -> NucleusOwners:
     if len(starts) != len(pd.unique(key)):
         raise InputError(path, "rows of one outline do not stand together", COPY)
     labels = rows["label_id"].to_numpy()[starts].astype(np.int64) if "label_id" in rows else None
-    return NucleusOwners(as_text(rows["cell_id"].to_numpy()[starts]), labels)
+    number = np.diff(np.append(starts, len(rows)))[:, None]
+    centres = np.add.reduceat(vertices, starts, dtype=float) / number  # vertices stand evenly round an outline
+    return NucleusOwners(as_text(rows["cell_id"].to_numpy()[starts]), labels, centres)

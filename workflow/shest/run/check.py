@@ -26,6 +26,7 @@ from shest.fetch import plan
 from shest.io import detections
 from shest.io.genes import describe
 from shest.io.header import SampleHeader
+from shest.io.image import AGAIN
 from shest.io.sample_checks import check_sample
 from shest.labels import checks
 from shest.labels.checks import ReferenceHeader
@@ -33,6 +34,7 @@ from shest.run import estimate, fetch_estimate, run_inputs
 from shest.run.estimate import EncoderCost, SampleSize
 from shest.run.run_inputs import RunInputs
 from shest.simulate.spec import pixels, reference_from_config, slide_from_config
+from shest.tissue import agreement
 
 NUCLEI_A_MM2 = 4000  # of a slide whose nuclei are yet to be found; tissue seldom covers all of it
 SIMULATED_DETECTED = 0.15  # share of a simulated sample's counts that are above 0, about
@@ -66,9 +68,13 @@ def check_run(inputs: RunInputs, findings: Findings, say: Callable[[str], Any] =
     run.fetched = _check_fetched(inputs, findings, say)
     for name, row in inputs.samples.items():
         if is_present(inputs.files(name)):
-            run.headers[name] = header = check_sample(row, findings)
+            known = len(findings.problems)
+            to_find = row["platform"] == "xenium" and row["aligned"] and not is_present([row["alignment"]])
+            run.headers[name] = header = check_sample(row | ({"alignment": None} if to_find else {}), findings)
             run.sizes[name] = _size(row, header)
             say(_describe_header(name, row, header))
+            if row["platform"] == "xenium" and not to_find and len(findings.problems) == known:
+                check_alignment(name, row, config, findings, say)
         else:
             run.sizes[name] = _size_to_come(inputs, name, run.fetched)
             say(_describe_size(name, row["role"], run.sizes[name], _origin(inputs, row["path"])))
@@ -85,6 +91,20 @@ def check_run(inputs: RunInputs, findings: Findings, say: Callable[[str], Any] =
         run.needs = estimate.run_needs(run.sizes, costs, config, run.reference.values)
         check_room(inputs.paths.results, run.needs, findings)
     return run
+
+
+def check_alignment(
+    name: str, row: Mapping[str, Any], config: Mapping[str, Any], findings: Findings, say: Callable[[str], Any]
+) -> None:
+    """Check whether the H&E of a bundle, whose files are sound, shows nuclei where the alignment puts them."""
+    known = len(findings.problems)
+    found = findings.attempt(row["he_image"], AGAIN, agreement.agree_bundle, row, config["resources"]["threads"])
+    if len(findings.problems) > known:
+        return
+    agreement.note(found, row["alignment"], config["register"]["insist"], findings)
+    if found is not None:
+        share, null = found.match.share, found.match.null
+        say(f"{name}: {share:.0%} of the nuclei lie where the H&E shows one, {null:.0%} would by chance")
 
 
 def is_present(paths: Sequence[str]) -> bool:

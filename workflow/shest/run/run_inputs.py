@@ -15,6 +15,7 @@ from shest.run import config as settings
 COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
 IN_BUNDLE = {"he_image": (HE_IMAGE, "H&E image"), "alignment": (ALIGNMENT, "alignment")}
 """Columns that a bundle fills where the sheet does not: the end of the file's name, and what it is."""
+FOUND = "Or leave column alignment empty and let it be found (register.method: estimate)"
 
 
 @dataclass
@@ -42,11 +43,15 @@ class RunInputs:
     comparators: dict[str, dict[str, dict]]
 
     def files(self, sample: str) -> list[str]:
-        """Paths of the files that are read of a sample but for a pathologist's table: a bundle's, or a slide's."""
+        """Paths of the files that are read of a sample: a bundle's, or a slide's.
+
+        A pathologist's table is none of them, nor an alignment that is to be found.
+        """
         row = self.samples[sample]
         if row["platform"] == "slide":
             return [row["path"], *filter(None, [row["nuclei"]])]
-        return [row["he_image"], row["alignment"], *(f"{row['path']}/{name}" for name in BUNDLE_FILES)]
+        alignment = [] if row["aligned"] else [row["alignment"]]
+        return [row["he_image"], *alignment, *(f"{row['path']}/{name}" for name in BUNDLE_FILES)]
 
 
 def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | None:
@@ -283,7 +288,7 @@ def _check_row(row: dict, given: dict, config: dict, findings: Findings) -> None
         _check_fetched(text, who, config, findings)
     for column in COLUMNS[1:]:
         if column in given and not _made(given[column]):
-            _check_file(row[column], who, f"{column} of the sheet", findings)
+            _check_file(row[column], who, f"{column} of the sheet", findings, column)
     if "path" not in given:
         return
     slide = row.get("platform") == "slide"
@@ -306,12 +311,12 @@ def _check_simulated(text: str, who: str, config: dict, findings: Findings) -> N
         findings.problem(text, f"{who}: no slide {name} in simulate.slides", remedy)
 
 
-def _check_file(path: str, who: str, what: str, findings: Findings) -> None:
-    """Note a file that is not there, with the nearest name in its folder."""
+def _check_file(path: str, who: str, what: str, findings: Findings, column: str = "") -> None:
+    """Note a file that is not there, with the nearest name in its folder; ``column``: of the sheet."""
     if Path(path).is_dir():
         findings.problem(path, f"{who}: {what} is a folder", "Name the file")
     elif not Path(path).is_file():
-        findings.problem(path, f"{who}: {what} is not there", _nearest(Path(path)))
+        findings.problem(path, f"{who}: {what} is not there", _or_found(_nearest(Path(path)), column))
 
 
 def _nearest(path: Path) -> str:
@@ -319,6 +324,13 @@ def _nearest(path: Path) -> str:
         return f"There is no folder {path.parent}"
     close = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1)
     return f"Did you mean {close[0]}?" if close else "Correct the path, or put the file there"
+
+
+def _or_found(remedy: str, column: str) -> str:
+    """Add what else can be done where an alignment is missing."""
+    if column != "alignment":
+        return remedy
+    return f"{remedy}{'' if remedy.endswith('?') else '.'} {FOUND}"
 
 
 def check_bundle(bundle: Path, who: str, given: list[str], findings: Findings) -> None:
@@ -349,5 +361,4 @@ def check_bundle(bundle: Path, who: str, given: list[str], findings: Findings) -
             others = sorted(p.name for p in bundle.glob(f"*{Path(pattern).suffix}"))[:4]
             hint = f" (there are {', '.join(others)})" if others else ""
             problem = f"{who}: no {what}: no file named *{pattern}{hint}"
-            found = ", or let it be found (register.method: estimate)" if column == "alignment" else ""
-            findings.problem(bundle, problem, f"Name yours in column {column} of the sheet{found}")
+            findings.problem(bundle, problem, _or_found(f"Name yours in column {column} of the sheet", column))

@@ -47,6 +47,10 @@ class Match(NamedTuple):
         """How far the share is above chance."""
         return self.share - self.null
 
+    def facts(self) -> dict[str, float | None]:
+        """For JSON: None in place of NaN."""
+        return {name: None if np.isnan(value) else float(value) for name, value in self._asdict().items()}
+
 
 @dataclass(frozen=True)
 class Found:

@@ -9,7 +9,7 @@ nuclei, and judged on the other half and on another lung slide.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -78,13 +78,19 @@ class Settings:
 class Found:
     """Nuclei of a slide and how they were found.
 
-    ``polygons``: (n,) in H&E px, by centroid (y, then x). ``regions``, ``stain``, ``grid`` as they were used.
+    ``polygons``: (n,) in H&E px, by centroid (y, then x). ``regions``, ``stain``, ``grid``, ``settings`` as they were
+    used.
     """
 
     polygons: np.ndarray
     regions: Regions
     stain: stain.Stain
     grid: Grid
+    settings: Settings
+
+    def facts(self) -> dict[str, Any]:
+        """What ``segment.json`` says of it."""
+        return {"stain": self.stain.asdict(), "mpp": list(self.grid.mpp[::-1]), "settings": asdict(self.settings)}
 
 
 def gaussian(sigma: float) -> np.ndarray:
@@ -187,7 +193,7 @@ def segment(
         return to_polygons(points, start, window, grid)
 
     windows = make_windows(grid, regions, block_px, plan.halo, COARSE)
-    return Found(each_window(windows, work, threads, regions), regions, stains, grid)
+    return Found(each_window(windows, work, threads, regions), regions, stains, grid, settings)
 
 
 def sample_colours(image: Any, grid: Grid, regions: Regions) -> np.ndarray:
