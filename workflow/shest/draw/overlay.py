@@ -87,8 +87,8 @@ def _draw_blocks(
     """Draw blocks on a pale slide, those that are known by their values; ``colours``: their map and its ends."""
     extent = (-0.5, overview.shape[1] * factor - 0.5, overview.shape[0] * factor - 0.5, -0.5)
     axis.imshow(0.5 * overview / 255 + 0.5, extent=extent)
-    axis.add_collection(PatchCollection(list(map(_square, blocks)), facecolor="lightgrey", edgecolor="grey"))
-    squares = PatchCollection(list(map(_square, known)), cmap=colours[0], edgecolor="black", linewidth=0.5, alpha=0.8)
+    axis.add_collection(PatchCollection(list(map(_square, blocks)), facecolor="lightgrey", edgecolor="grey", alpha=0.6))
+    squares = PatchCollection(list(map(_square, known)), cmap=colours[0], edgecolor="black", linewidth=0.5, alpha=0.6)
     squares.set(array=np.array(values, float), clim=colours[1:])
     axis.add_collection(squares)
     axis.figure.colorbar(squares, ax=axis, shrink=0.8, extend="both")
@@ -126,7 +126,7 @@ def draw_windows(
     given, seen
         Centroids by window, (n, 2) H&E px.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(12, 12.6), squeeze=False)
+    figure, axes = plt.subplots(2, 2, figsize=(12, 12.6), layout="constrained")
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, block, there, own in zip(axes.flat, blocks[:SHOWN], given, seen, strict=False):
@@ -138,5 +138,5 @@ def draw_windows(
         axis.plot(*own.T, "+", ms=6, color="black", mew=1.2, label="nuclei found in the H&E")
         axis.set_title(f"at {x:,}, {y:,}: {block['share']:.0%} have a partner, {block['null']:.0%} by chance")
         axis.set(xlim=(x - 0.5, x + width - 0.5), ylim=(y + height - 0.5, y - 0.5))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=2)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     save_picture(figure, path, 80)
