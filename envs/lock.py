@@ -27,6 +27,8 @@ FAMILIES = {
         "scipy",
         "h5py",
         "jsonschema",
+        "openslide-python",
+        "openslide-bin",
     ],
     "annotate": ["tacco", "anndata", "zarr", "scanpy"],
     "image": [

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import struct
+import zlib
 
 import geopandas
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 import shapely
 import spatialdata
 import tifffile
+from PIL import Image
+from scipy import ndimage
 from support import slides
 
 from shest.core.errors import Findings, InputError
@@ -155,6 +159,70 @@ def test_the_largest_image_of_a_file_is_the_slide(tmp_path):
     assert pixels.shape == (3, 256, 256)
     assert (pixels.compute() == 2).all()
     assert slide.read_mpp(tmp_path / "s.tif", None) == pytest.approx((0.25, 0.25))
+
+
+@pytest.mark.parametrize("suffix", ["png", "PNG", "jpg", "jpeg"])
+def test_pictures_are_read_and_the_sheet_says_their_pixels(tmp_path, suffix):
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 10, 3))
+    path, array = tmp_path / f"s.{suffix}", np.clip(ndimage.zoom(coarse, (90, 90, 1)), 0, 255).astype(np.uint8)
+    Image.fromarray(array).save(path, **({"quality": 95} if "jp" in suffix else {}))
+    pixels = slide.read_image(path)
+    assert (pixels.shape, pixels.dtype, pixels.chunksize) == ((3, 720, 900), np.uint8, (3, 512, 512))
+    away = np.abs(np.moveaxis(pixels.compute(), 0, -1).astype(int) - array)
+    assert away.mean() < 3 if "jp" in suffix else away.max() == 0
+    with pytest.raises(InputError, match="does not say how large its pixels are"):
+        slide.read_mpp(path, None)
+    assert slide.read_mpp(path, "0.5") == (0.5, 0.5)
+
+
+def test_a_picture_is_stored_as_any_slide_is(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (300, 700, 3), np.uint8)
+    Image.fromarray(array).save(tmp_path / "s.png")
+    sdata, facts = ingest.read_slide(tmp_path / "s.png", None, "0.25")
+    assert (facts["he_shape"], facts["mpp_from"]) == ([300, 700], "sheet")
+    ingest.write_store(sdata, tmp_path / "s.zarr")
+    assert np.array_equal(np.moveaxis(store.image_scales(tmp_path / "s.zarr")[0][:], 0, -1), array)
+
+
+@pytest.mark.parametrize(
+    ("mode", "keep", "said"),
+    [("L", 1, "mode L: no 8-bit RGB"), ("RGB", 0.5, "cannot be decoded"), ("RGB", 0, "no picture")],
+)
+def test_pictures_that_are_none_are_refused(tmp_path, mode, keep, said):
+    path = tmp_path / "s.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)).convert(mode).save(path)
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    with pytest.raises(InputError, match=said):
+        slide.read_image(path)
+
+
+def test_a_picture_that_is_too_large_is_said_before_it_is_decoded(tmp_path):
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "s.png")
+    content = bytearray((tmp_path / "s.png").read_bytes())
+    content[16:24] = struct.pack(">II", 40_000, 40_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "s.png").write_bytes(content)
+    with pytest.raises(InputError, match="which is decoded whole"):
+        slide.read_image(tmp_path / "s.png")
+
+
+def test_openslide_gives_the_pixels_of_the_full_size(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "s.tif", array, tile=(128, 128), photometric="rgb", compression=None)
+    pixels = slide.read_by_openslide(tmp_path / "s.tif")
+    assert pixels.chunksize == (3, 512, 512)
+    assert np.array_equal(np.moveaxis(pixels.compute(), 0, -1), array)
+    assert np.array_equal(pixels[1, 600:650, 5:7].compute(), array[600:650, 5:7, 1])
+
+
+def test_an_mrxs_without_its_folder_is_said(tmp_path):
+    with pytest.raises(InputError, match="the slide is not there"):
+        slide.read_image(tmp_path / "s.mrxs")
+    (tmp_path / "s.mrxs").write_bytes(b"\xff\xd8\xff" + bytes(100))
+    with pytest.raises(InputError, match="an MRXS has a folder of its name beside it"):
+        slide.read_image(tmp_path / "s.mrxs")
+    with pytest.raises(InputError, match="no slide that OpenSlide reads"):
+        slide.read_mpp(tmp_path / "s.mrxs", None)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def read_he(path: str | Path, number: int = 0) -> da.Array:
         pixels = da.moveaxis(pixels, -1, 0)
     if pixels.shape[0] not in (3, 4):
         raise InputError(path, f"{pixels.shape[0]} channels", "Export the H&E as 8-bit RGB OME-TIFF")
-    _try_tile(path, pixels)
+    try_tile(path, pixels)
     return pixels[:3].rechunk(CHUNKS)
 
 
@@ -63,7 +63,7 @@ def _check_extent(path: str | Path, series: tifffile.TiffPageSeries) -> None:
         raise InputError(path, f"truncated: its last tile ends at byte {end:,} of {size:,}", "Copy the file again")
 
 
-def _try_tile(path: str | Path, pixels: da.Array) -> None:
+def try_tile(path: str | Path, pixels: da.Array) -> None:
     """Refuse an image whose middle tile cannot be decoded: another codec, or a broken file."""
     _, y, x = (n // 2 for n in pixels.shape)
     try:

@@ -1,24 +1,31 @@
-"""A plain slide: H&E without transcriptomics, and the outlines of its nuclei that another program found."""
+"""A plain slide: H&E without transcriptomics, and the outlines of its nuclei that another program found.
+
+TIFF of all kinds (SVS, NDPI, OME, Philips, generic) is read by tifffile, MRXS by OpenSlide, PNG and JPEG by Pillow.
+"""
 
 import html
 import re
+import warnings
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import shapely
 import tifffile
 
-from shest.core.errors import InputError
+from shest.core.errors import InputError, one_line
 from shest.io import geojson
 from shest.io.geojson import NUCLEI_REMEDY
 from shest.io.header import FEW_INSIDE, MPP_RANGE, share_inside
-from shest.io.image import read_he
+from shest.io.image import AGAIN, CHUNKS, read_he, try_tile
 
 IN_UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "in": 25400.0}
 RESOLUTION_UM = {2: 25400.0, 3: 1e4, 4: 1e3, 5: 1.0}  # TIFF's ResolutionUnit: inch, cm, mm, µm
+PICTURES, BY_OPENSLIDE = (".png", ".jpg", ".jpeg"), (".mrxs",)
 NUCLEUS_UM = (2.5, 40.0)  # median size of outlines: below are no px of the full size, above no nuclei
 SET_MPP = "Give the size of a pixel in µm in column mpp of the sheet (a 40x scan has about 0.25, a 20x scan 0.5)"
 
@@ -55,12 +62,88 @@ class Nuclei:
 
 def read_image(path: str | Path) -> da.Array:
     """Open the largest image of a slide lazily, (3, height, width) uint8; raise as :func:`shest.io.image.read_he`."""
+    suffix = Path(path).suffix.lower()
+    if suffix in PICTURES or suffix in BY_OPENSLIDE:
+        pixels = read_picture(path) if suffix in PICTURES else read_by_openslide(path)
+        try_tile(path, pixels)
+        return pixels.rechunk(CHUNKS)
     try:
         with tifffile.TiffFile(path) as tiff:
             series = largest(tiff)
     except (OSError, ValueError, IndexError):  # said in one way there
         series = 0
     return read_he(path, series)
+
+
+def read_picture(path: str | Path) -> da.Array:
+    """Open a PNG or a JPEG, (3, height, width) uint8; it is decoded whole, once, where it is needed.
+
+    Raises
+    ------
+    InputError
+        The file is missing, no such picture, not in colour, or larger than Pillow reads (179 megapixels).
+    """
+    from PIL import Image
+
+    def decode() -> np.ndarray:
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return np.moveaxis(np.asarray(picture.convert("RGB")), -1, 0)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                (width, height), mode = picture.size, picture.mode
+    except FileNotFoundError:
+        raise InputError(path, "the slide is not there", "Correct the path") from None
+    except Image.DecompressionBombError:
+        raise InputError(path, "too large for a PNG or JPEG, which is decoded whole", "Save it as tiled TIFF") from None
+    except OSError as error:
+        raise InputError(path, f"no picture that can be read ({one_line(error)})", AGAIN) from None
+    if mode not in ("RGB", "RGBA"):
+        raise InputError(path, f"mode {mode}: no 8-bit RGB image", "Export the H&E as 8-bit RGB")
+    return da.from_delayed(dask.delayed(decode, pure=False)(), (3, height, width), np.uint8)
+
+
+class _OpenSlidePixels:
+    """The full size of a slide that OpenSlide reads, as Dask reads arrays; what was not scanned is white."""
+
+    ndim, dtype = 3, np.dtype(np.uint8)
+
+    def __init__(self, opened: Any) -> None:
+        self.opened = opened
+        width, height = opened.dimensions
+        self.shape = (3, height, width)
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> np.ndarray:
+        (top, bottom, _), (left, right, _) = (k.indices(n) for k, n in zip(key[1:], self.shape[1:], strict=True))
+        rgba = np.asarray(self.opened.read_region((left, top), 0, (right - left, bottom - top)))
+        rgb = np.where(rgba[..., 3:] > 0, rgba[..., :3], 255)
+        return np.moveaxis(rgb, -1, 0)[key[0]]
+
+
+def read_by_openslide(path: str | Path) -> da.Array:
+    """Open the full size of a slide by OpenSlide, (3, height, width) uint8.
+
+    Raises
+    ------
+    InputError
+        The file is missing, or no slide that OpenSlide reads.
+    """
+    return da.from_array(_OpenSlidePixels(_openslide(path)), chunks=CHUNKS, name=False, asarray=False)
+
+
+def _openslide(path: str | Path) -> Any:
+    import openslide
+
+    if not Path(path).is_file():
+        raise InputError(path, "the slide is not there", "Correct the path")
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideError as error:
+        remedy = "Copy it again; an MRXS has a folder of its name beside it"
+        raise InputError(path, f"no slide that OpenSlide reads ({one_line(error)})", remedy) from None
 
 
 def largest(tiff: tifffile.TiffFile) -> int:
@@ -80,9 +163,7 @@ def read_mpp(path: str | Path, given: str | float | None) -> tuple[float, float]
         if not MPP_RANGE[0] <= float(given) <= MPP_RANGE[1]:
             raise InputError(path, f"mpp {given} in the sheet is no size of an H&E pixel in µm", SET_MPP)
         return float(given), float(given)
-    with tifffile.TiffFile(path) as tiff:
-        series = largest(tiff)
-        mpp = _mpp_of_vendor(tiff, series) or _mpp_of_resolution(tiff, series)
+    mpp = _mpp_of_file(path)
     if mpp is None:
         raise InputError(path, "does not say how large its pixels are", SET_MPP)
     if not all(MPP_RANGE[0] <= size <= MPP_RANGE[1] for size in mpp):
@@ -90,6 +171,20 @@ def read_mpp(path: str | Path, given: str | float | None) -> tuple[float, float]
             path, f"says that its pixels are {mpp[0]:.4g} by {mpp[1]:.4g} µm, which no H&E scan has", SET_MPP
         )
     return mpp
+
+
+def _mpp_of_file(path: str | Path) -> tuple[float, float] | None:
+    """Size of a pixel by what the file says, µm; PNG and JPEG know of screens and printers alone."""
+    suffix = Path(path).suffix.lower()
+    if suffix in PICTURES:
+        return None
+    if suffix in BY_OPENSLIDE:
+        properties = _openslide(path).properties
+        sizes = [properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
+        return tuple(map(float, sizes)) if all(sizes) else None
+    with tifffile.TiffFile(path) as tiff:
+        series = largest(tiff)
+        return _mpp_of_vendor(tiff, series) or _mpp_of_resolution(tiff, series)
 
 
 def _mpp_of_vendor(tiff: tifffile.TiffFile, series: int) -> tuple[float, float] | None:
