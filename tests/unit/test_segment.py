@@ -78,6 +78,37 @@ def test_nuclei_depend_neither_on_blocks_nor_on_threads(slide, found, block_px, 
     assert coordinates(again.polygons) == coordinates(found.polygons)
 
 
+def test_a_job_that_was_killed_goes_on_where_it_was(slide, found, tmp_path, monkeypatch):
+    """Blocks that are done are not looked for again, unless what they depend on has changed."""
+    whole, calls, last = classical.outline, [], [3]
+
+    def outline(*arguments):
+        if len(calls) == last[0]:
+            raise KeyboardInterrupt
+        calls.append(arguments[2])
+        return whole(*arguments)
+
+    monkeypatch.setattr(classical, "outline", outline)
+    keep = by_block.Kept(tmp_path / "blocks", "code")
+
+    def segment(keep, image=slide[0]):
+        return classical.segment([image], MPP, 512, 1, keep=keep).polygons
+
+    with pytest.raises(KeyboardInterrupt):
+        segment(keep)
+    done, last[0] = list(calls), 1000
+    assert len(done) == 3
+    assert coordinates(segment(keep)) == coordinates(found.polygons)
+    assert len(calls) == len(set(calls)) == 12  # 3 by 4 blocks, each once
+    assert coordinates(segment(keep)) == coordinates(found.polygons)
+    assert len(calls) == 12
+    segment(by_block.Kept(keep.folder, "other code"))
+    assert len(calls) == 24
+    segment(by_block.Kept(keep.folder, "other code"), slide[0][:, :, ::-1])
+    assert len(calls) == 36
+    assert len(list(keep.folder.iterdir())) == 1  # of the last one alone
+
+
 def test_blocks_do_not_matter_on_other_pixels_either(slide):
     image = resize(np.moveaxis(slide[0], 0, -1)[:700, :800], (1540, 1680), preserve_range=True).astype(np.uint8)
     image, mpp = np.moveaxis(image, -1, 0), (0.5 * 800 / 1680, 0.5 * 700 / 1540)

@@ -72,6 +72,7 @@ def test_slides_without_outlines_are_predicted(run):
         shapes = json.loads((folder / R / f"predictions/linear/strict/{name}.cells.geojson").read_text())
         assert len(shapes["features"]) == len(predicted)
         assert (folder / R / "samples" / name / "segment.png").stat().st_size > 50_000
+        assert not (folder / R / "samples" / name / "segment.blocks").exists()
 
 
 def test_a_real_slide_has_as_many_nuclei_as_tissue_has(run):

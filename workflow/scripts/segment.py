@@ -1,5 +1,7 @@
 """Writes the outlines of a sample's nuclei, wherever they come from; segment.json says how, segment.png shows them."""
 
+from pathlib import Path
+
 import shapely
 
 from shest.core import console, files
@@ -10,6 +12,7 @@ from shest.io.registration import Registration
 from shest.score import segmentation
 from shest.tissue import cells
 from shest.tissue.segment import classical, regions, ties, torchscript
+from shest.tissue.segment.by_block import Kept
 
 AGREEMENT = "agreement_with_dapi_nuclei"
 
@@ -26,13 +29,13 @@ def read_found(paths, scales, mpp):
     return read_polygons(nuclei)[1], regions.find_regions(scales, mpp), files.read_json(facts)["segment"]
 
 
-def find(scales, mpp, settings, block_px, threads):
+def find(scales, mpp, settings, block_px, threads, keep):
     """Nuclei by the chosen method: polygons, regions and what is said of them."""
     if settings["method"] == "torchscript":
         network = torchscript.load(settings)
-        polygons, where = torchscript.segment(network, scales, mpp, block_px, threads)
+        polygons, where = torchscript.segment(network, scales, mpp, block_px, threads, keep)
         return polygons, where, network.facts()
-    found = classical.segment(scales, mpp, block_px, threads, settings["stain"])
+    found = classical.segment(scales, mpp, block_px, threads, settings["stain"], keep=keep)
     return found.polygons, found.regions, found.facts()
 
 
@@ -54,13 +57,14 @@ def main(input, output, params, threads, wildcards):
     registration = Registration.read(input.registration)
     scales, mpp = store.image_scales(input.store), registration.mpp
     facts, where = {"method": settings["method"]}, None
+    keep = Kept(Path(output.outlines).with_name("segment.blocks"), params.code)  # no output: it outlives a killed job
     ids, polygons = given_nuclei(input.store, registration)
     if settings["method"] not in ("bundle", "file"):
         cell_ids, nuclei = ids, polygons
         if input.found:
             polygons, where, said = read_found(input.found, scales, mpp)
         else:
-            polygons, where, said = find(scales, mpp, settings, params.block_px, threads)
+            polygons, where, said = find(scales, mpp, settings, params.block_px, threads, keep)
         facts |= said | {"found": len(polygons), "area_mm2": where.areas()}
         if len(nuclei):
             facts[AGREEMENT] = segmentation.score(nuclei, polygons, mpp, measured_region(nuclei))
@@ -80,6 +84,7 @@ def main(input, output, params, threads, wildcards):
     draw_segmentation(scales[0], overview, factor, polygons, mpp, title, output.picture, kinds, regions.REASONS)
     write_outlines(output.outlines, ids, polygons)
     files.write_json(output.facts, facts)
+    files.remove(keep.folder)
 
 
 with console.session(snakemake.log[0]):

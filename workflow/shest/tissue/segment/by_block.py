@@ -5,15 +5,18 @@ block. A block is read with a halo that is wider than the reach of what is done 
 the whole slide: none is cut, doubled or lost at a seam.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import shapely
 
-from shest.core import console
+from shest.core import console, files
+from shest.io.outlines import number_ids, read_polygons, write_outlines
 from shest.tissue.segment import kernels
 from shest.tissue.segment.regions import TISSUE, Regions
 
@@ -117,18 +120,66 @@ def _has_tissue(regions: Regions, core: tuple[int, int, int, int]) -> bool:
     return bool((regions.kinds[r0:r1, c0:c1] == TISSUE).any())
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where blocks that are done wait for the others, so that a job that was killed goes on where it was.
+
+    Attributes
+    ----------
+    folder
+        Of this slide; what else lies there is removed.
+    of
+        What the nuclei depend on besides windows and slide: settings, code.
+    """
+
+    folder: Path
+    of: str
+
+    def of_slide(self, windows: Sequence[Window], regions: Regions, also: str) -> Path:
+        """Return the folder for these blocks of this slide; those of others are removed."""
+        slide = hashlib.sha256(regions.image.tobytes() + regions.kinds.tobytes()).hexdigest()
+        folder = self.folder / files.digest([self.of, also, repr(windows), slide])[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        for other in self.folder.iterdir():
+            if other != folder:
+                files.remove(other)
+        return folder
+
+
+def _kept(work: Callable[[Window], np.ndarray], folder: Path) -> Callable[[Window], np.ndarray]:
+    """Return ``work`` that reads what it has written into a folder before."""
+
+    def read_or_work(window: Window) -> np.ndarray:
+        path = folder / f"{window.top}_{window.left}.parquet"
+        if path.is_file():
+            return read_polygons(path)[1]
+        polygons = work(window)
+        write_outlines(path, number_ids(len(polygons)), polygons)
+        return polygons
+
+    return read_or_work
+
+
 def each_window(
-    windows: Sequence[Window], work: Callable[[Window], np.ndarray], threads: int, regions: Regions
+    windows: Sequence[Window],
+    work: Callable[[Window], np.ndarray],
+    threads: int,
+    regions: Regions,
+    keep: Path | None = None,
 ) -> np.ndarray:
     """Call ``work(window)``, which returns polygons in H&E px, on ``threads`` windows at a time.
+
+    ``keep``: folder of the blocks that are done, see :class:`Kept`.
 
     Returns
     -------
     (n,) polygons whose centroid lies in the core of their block and on tissue, by centroid: y, then x.
     """
 
+    outlines = work if keep is None else _kept(work, keep)
+
     def one(window: Window) -> tuple[np.ndarray, np.ndarray]:
-        polygons = work(window)
+        polygons = outlines(window)
         centres = shapely.get_coordinates(shapely.centroid(polygons)).reshape(-1, 2)
         mine = window.owns(centres) & (regions.at(*centres.T) == TISSUE)
         return polygons[mine], centres[mine]

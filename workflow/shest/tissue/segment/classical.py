@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 
 from shest.tissue.segment import kernels, stain
-from shest.tissue.segment.by_block import Grid, Window, each_window, make_windows
+from shest.tissue.segment.by_block import Grid, Kept, Window, each_window, make_windows
 from shest.tissue.segment.regions import TISSUE, Regions, find_regions
 
 SAMPLES, SAMPLE_PX = 256, 64  # windows that the stains are estimated from, and their side in working px
@@ -161,6 +161,7 @@ def segment(
     threads: int,
     vectors: str = "macenko",
     settings: Settings | None = None,
+    keep: Kept | None = None,
 ) -> Found:
     """Find the nuclei of a slide.
 
@@ -178,6 +179,8 @@ def segment(
         Stain vectors: ``macenko`` (the slide's own) or ``fixed``.
     settings
         By default :class:`Settings`.
+    keep
+        Where blocks that are done wait; by default they are not kept.
     """
     settings = settings or Settings()
     image = scales[0]
@@ -193,7 +196,8 @@ def segment(
         return to_polygons(points, start, window, grid)
 
     windows = make_windows(grid, regions, block_px, plan.halo, COARSE)
-    return Found(each_window(windows, work, threads, regions), regions, stains, grid, settings)
+    done = keep and keep.of_slide(windows, regions, f"{grid} {settings} {stains}")
+    return Found(each_window(windows, work, threads, regions, done), regions, stains, grid, settings)
 
 
 def sample_colours(image: Any, grid: Grid, regions: Regions) -> np.ndarray:

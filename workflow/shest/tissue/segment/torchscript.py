@@ -17,7 +17,7 @@ import numpy as np
 from shest.core.errors import InputError, one_line
 from shest.core.files import sha256
 from shest.tissue.segment import kernels
-from shest.tissue.segment.by_block import Grid, Window, each_window, make_windows
+from shest.tissue.segment.by_block import Grid, Kept, Window, each_window, make_windows
 from shest.tissue.segment.classical import to_polygons
 from shest.tissue.segment.regions import Regions, find_regions
 
@@ -67,7 +67,12 @@ def load(settings: Mapping[str, Any]) -> Network:
 
 
 def segment(
-    network: Network, scales: Sequence[Any], mpp: tuple[float, float], block_px: int, threads: int
+    network: Network,
+    scales: Sequence[Any],
+    mpp: tuple[float, float],
+    block_px: int,
+    threads: int,
+    keep: Kept | None = None,
 ) -> tuple[np.ndarray, Regions]:
     """Find the nuclei of a slide; arguments as of :func:`shest.tissue.segment.classical.segment`.
 
@@ -98,7 +103,8 @@ def segment(
         return to_polygons(points[:used], start[1:], window, grid)
 
     windows = make_windows(grid, regions, block_px, int(np.ceil(HALO_UM / size)), ALIGN)
-    return each_window(windows, work, 1, regions), regions
+    done = keep and keep.of_slide(windows, regions, f"{grid} {network.facts()}")
+    return each_window(windows, work, 1, regions, done), regions
 
 
 def _labels(network: Network, rgb: np.ndarray, size: float) -> np.ndarray:
