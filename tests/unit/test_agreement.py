@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import shapely
+from PIL import Image
 
 from shest.core.errors import Findings
+from shest.draw.overlay import draw_overlay
 from shest.io.registration import Registration
 from shest.tissue import agreement
 
@@ -100,3 +103,23 @@ def test_a_residual_is_measured_in_micrometres_whatever_the_pixels():
     assert found.match.residual_um == pytest.approx(1.0)
     coarse = replace(REGISTRATION, he_to_um=np.diag([0.5, 0.5, 1.0]))
     assert agreement.judge(by_window(given + np.array([4, 0])), given, CORNERS, SIDE, coarse).match.residual_um > 1.9
+
+
+def red_pixels(path) -> int:
+    red, green, blue = np.asarray(Image.open(path).convert("RGB")).astype(int).transpose(2, 0, 1)
+    return int(((red > green + 60) & (red > blue + 40)).sum())
+
+
+def test_a_torn_block_is_red_in_the_picture(tmp_path):
+    given, white = scattered(0), np.full((160, 160, 3), 255, np.uint8)
+    seen = given.copy()
+    seen[(given >= SIDE).all(axis=1)] += (60, -80)
+    outlines = shapely.buffer(shapely.points(given), 10)
+    for name, blocks in (("none", ()), ("sound", judged(given, given).blocks), ("torn", judged(seen, given).blocks)):
+        path = tmp_path / f"{name}.png"
+        draw_overlay(white, 10.0, white, (0, 0), outlines, given, name, path, blocks, REGISTRATION.um_to_he)
+    heights = {path.stem: Image.open(path).size[1] for path in tmp_path.iterdir()}
+    assert heights["torn"] == heights["sound"] == 2 * heights["none"]
+    red = {name: red_pixels(tmp_path / f"{name}.png") for name in heights}
+    assert red["none"] == 0
+    assert red["torn"] > red["sound"] + 10_000  # there only the scale has red

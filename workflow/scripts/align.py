@@ -17,7 +17,7 @@ from shest.io.xenium import read_cells, read_specs
 from shest.tissue import alignment
 from shest.tissue.segment import classical, regions
 
-REMEDY = "Export the alignment from Xenium Explorer, and set register.method to given"
+EXPORT_IT = "Export the alignment from Xenium Explorer, and set register.method to given"
 
 
 def estimate(moving, cells):
@@ -44,7 +44,7 @@ def main(input, output, params, wildcards, threads):
         title, where = f"{wildcards.sample}, found in the H&E", seen.regions
         of_slide = pixels, where.image, where.factor, seen.polygons, mpp
         draw_segmentation(*of_slide, title, picture, where.kinds, regions.REASONS)
-        raise InputError(input.he_image, f"no alignment of it was found: {doubt}; see {picture}", REMEDY)
+        raise InputError(input.he_image, f"no alignment of it was found: {doubt}; see {picture}", EXPORT_IT)
     matrix = np.diag([1 / um_per_pixel, 1 / um_per_pixel, 1]) @ found.affine @ np.diag([*mpp, 1.0])
     with files.atomic_write(output.alignment) as tmp_path:
         np.savetxt(tmp_path, matrix, fmt="%.10g", delimiter=",")
