@@ -40,7 +40,7 @@ rule check_alignment:
         bundle=bundle_files,
         he_image=he_image,
         alignment=alignment,
-        check=ancient(results("samples/{sample}/check.json")),
+        check=results("samples/{sample}/check.json"),
     output:
         record=results("samples/{sample}/check_alignment.json"),
     log:

@@ -7,7 +7,7 @@ rule ingest:
         he_image=he_image,
         alignment=alignment,
         check=results("samples/{sample}/check.json"),
-        agreement=ancient(results("samples/{sample}/check_alignment.json")),
+        agreement=results("samples/{sample}/check_alignment.json"),
     output:
         done=results("samples/{sample}/ingest.json"),
         store=directory(results("samples/{sample}/sdata.zarr")),
