@@ -134,7 +134,7 @@ class System(ABC):
 
     expression_unit = "expected counts per cell"
     scratch: Path | None = None
-    """Folder for what is needed only while it is fitted; a fit that was cut off leaves there what the next goes on from."""
+    """Folder for what is needed only while it is fitted: one that was cut off left there what the next goes on from."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = dict(settings)

@@ -66,6 +66,11 @@ SPEC = SystemSpec(
             "default": 8,
             "description": "Checks without a lower validation loss after which training is done.",
         },
+        "precision": {
+            "enum": ["auto", "bf16", "fp32"],
+            "default": "auto",
+            "description": "Of the network's layers; auto: bf16 where the processor multiplies it in hardware.",
+        },
         "jitter": {
             "type": "number",
             "minimum": 0,
@@ -76,7 +81,7 @@ SPEC = SystemSpec(
         "missed": {
             "type": "boolean",
             "default": True,
-            "description": "Leave out of the loss what looks like a nucleus and has no outline: it may have been missed.",
+            "description": "Leave out of the loss what looks like a nucleus and has no outline: it may be missed.",
         },
     },
 )

@@ -168,6 +168,15 @@ def build(settings: Mapping[str, Any], classes: int, weights: bool = True) -> nn
     return Vit(backbone, classes)
 
 
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Context for the layers: bfloat16 if asked for, or if ``auto`` and the processor multiplies it in hardware."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and fast))
+
+
 def dice_loss(probability: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
     """Return 1 - Dice over all counted pixels, of each channel, mean; each (channels, pixels)."""
     probability, truth = probability * counted, truth * counted

@@ -20,7 +20,7 @@ from shest.io.registration import Registration
 from shest.io.store import image_scales
 from shest.labels.training_set import rows_of
 from shest.systems.nuclei import instances, targets
-from shest.systems.nuclei.network import ALIGN, Maps
+from shest.systems.nuclei.network import ALIGN, Maps, autocast
 from shest.tissue.segment import kernels
 from shest.tissue.segment.by_block import Grid, Window, make_windows
 from shest.tissue.segment.classical import to_polygons
@@ -35,7 +35,8 @@ BLOCK_PX = 1024  # working px, where nuclei are known
 class Looking:
     """A network at work on a device, ``threads`` windows at a time."""
 
-    def __init__(self, module: nn.Module, device: torch.device, threads: int) -> None:
+    def __init__(self, module: nn.Module, device: torch.device, precision: str, threads: int) -> None:
+        self.precision = precision
         self.module = module.to(device, memory_format=torch.channels_last).eval()
         self.device, self.threads = device, max(1, threads) if device.type == "cpu" else 1
 
@@ -44,8 +45,7 @@ class Looking:
         pad = ((0, -rgb.shape[0] % ALIGN), (0, -rgb.shape[1] % ALIGN), (0, 0))
         x = torch.from_numpy(np.pad(rgb, pad, mode="edge")).to(self.device).permute(2, 0, 1)[None]
         x = x.to(torch.float32, memory_format=torch.channels_last) / 255
-        bf16 = self.device.type == "cuda"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with torch.inference_mode(), autocast(self.device, self.precision):
             return self.module(x)
 
     def each(self, items: Sequence[Any], work: Any, what: str) -> Iterator[Any]:

@@ -102,7 +102,7 @@ class Nuclei(System):
 
     def looking(self, threads: int | None = None) -> passes.Looking:
         """Set the network to work."""
-        return passes.Looking(self.module, self.device, threads or torch.get_num_threads())
+        return passes.Looking(self.module, self.device, self.settings["precision"], threads or torch.get_num_threads())
 
     def survey(self, x: Any) -> None:
         """Pass over the slides of some units (:class:`shest.systems.sources.Places`) and keep what was seen of them."""

@@ -143,7 +143,7 @@ class _Run:
         return {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
 
     def forward(self, x: Tensor) -> network.Maps:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with network.autocast(self.device, self.settings["precision"]):
             return self.module(x)
 
     def learn(self, x: Tensor, truth: Truth) -> None:
