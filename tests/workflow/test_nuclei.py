@@ -30,7 +30,12 @@ def test_it_outlines_and_types_another_sample(snake, copy_of_tiny, changed, syst
         assert job not in output, f"{job} was done again"
     folder = copy_of_tiny / R
     said = json.loads((folder / "samples/sim_lung/segment.json").read_text())
-    assert (said["method"], said["system"], said["fold"], said["samples"]) == ("trained", "nuclei", "all", ["sim_train"])
+    assert (said["method"], said["system"], said["fold"], said["samples"]) == (
+        "trained",
+        "nuclei",
+        "all",
+        ["sim_train"],
+    )
     assert said["agreement_with_dapi_nuclei"]["detection"]["3"]["f1"] > 0.6
     assert json.loads((folder / "samples/sim_train/segment.json").read_text())["method"] == "bundle"
     kept = pd.read_parquet(folder / "samples/sim_lung/cells.parquet").query("kept")
