@@ -39,7 +39,7 @@ def test_logistic_regression_is_about_as_good_as_the_truth_allows(fitted):
 
 def test_ridge_equals_scikit_learn(monkeypatch):
     data, truth = simulate(n=500)
-    monkeypatch.setattr(linear, "PENALTIES", (0.1,))
+    monkeypatch.setattr(regression, "PENALTIES", (0.1,))
     base = fit(data)
     x = base._standardise(data.source.take(data.train))
     other = Ridge(alpha=0.1 * len(x)).fit(x, np.log1p(data.counts[data.train].toarray()))
@@ -52,7 +52,7 @@ def test_ridge_equals_scikit_learn(monkeypatch):
 
 def test_the_penalty_is_chosen_on_validation_cells(monkeypatch):
     data, _ = simulate(n=500, signal=0.0)
-    monkeypatch.setattr(linear, "PENALTIES", (1e-6, 1e6))
+    monkeypatch.setattr(regression, "PENALTIES", (1e-6, 1e6))
     assert np.abs(fit(data).ridge_weight).max() < 1e-4  # nothing to learn: the strong one
 
 

@@ -14,8 +14,9 @@ from shest.core.errors import InputError
 from shest.io.store import image_scales
 from shest.score import segmentation
 from shest.systems import base
-from shest.systems.nuclei import WINDOW_UM, instances, network, targets, training
+from shest.systems.nuclei import WINDOW_UM, instances, network, passes, targets, training
 from shest.systems.nuclei.system import Nuclei
+from shest.systems.sources import Slide, open_source
 
 SHAPE = (480, 768)
 SETTINGS = {"steps": 80, "checks": 4, "patch_px": 64, "batch": 8, "precision": "fp32", "learning_rate": 0.005}
@@ -167,20 +168,14 @@ def right_half(slide):
 def typed(system, slide):
     """Share of the held-out nuclei that get their type."""
     paths, ids, _, part, label = slide
-    source = base_source(paths, [("painted", name) for name in ids[part == "test"]])
+    source = open_source("slide", paths, [("painted", name) for name in ids[part == "test"]])
     predicted = system.predict(source.take(np.arange((part == "test").sum()))).type_logits[0].argmax(axis=1)
     return (predicted == label[part == "test"]).mean()
 
 
-def base_source(paths, units):
-    from shest.systems.sources import open_source
-
-    return open_source("slide", paths, units)
-
-
 def test_no_patch_touches_a_nucleus_that_is_held_out(slide, data, tmp_path):
     """Read from the very pixels that a fit is given: a slide whose held-out windows are painted in one colour."""
-    paths, ids, polygons, part, label = slide
+    _, ids, polygons, part, label = slide
     mark, image = 77, np.full((3, *SHAPE), 200, np.uint8)
     half = WINDOW_UM / painted.MPP / 2
     for x, y in shapely.get_coordinates(shapely.centroid(polygons[part == "test"])):
@@ -203,25 +198,19 @@ def test_no_patch_touches_a_nucleus_that_is_held_out(slide, data, tmp_path):
         assert set(part[inside]) == {name}
 
 
-def test_where_parts_are_drawn_at_random_only_types_are_held_back(slide, data):
+def test_where_parts_are_drawn_at_random_only_types_are_held_back(data, tmp_path):
     everywhere = dataclasses.replace(data, held_out=None)
     system = Nuclei(SETTINGS)
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
-        (field,) = system._fields(everywhere, Path(folder))
-        assert not len(field.origins[targets.VAL])
-        types = np.asarray(field.pixels[..., targets.TYPE])[:, 600:]
-        assert (types == targets.UNKNOWN).all()
-        assert (np.asarray(field.pixels[..., targets.STATE])[:, 600:] == 1).any()
+    (field,) = system._fields(everywhere, tmp_path)
+    assert not len(field.origins[targets.VAL])
+    types = np.asarray(field.pixels[..., targets.TYPE])[:, 600:]
+    assert (types == targets.UNKNOWN).all()
+    assert (np.asarray(field.pixels[..., targets.STATE])[:, 600:] == 1).any()
 
 
 def test_what_looks_like_a_nucleus_without_an_outline_is_left_out(slide, tmp_path):
-    paths, ids, polygons, part, label = slide
+    _, ids, polygons, _, label = slide
     kept = np.arange(len(polygons)) % 4 > 0
-    from shest.systems.sources import Slide
-
     painted.write(tmp_path / "painted", painted.paint(SHAPE, polygons, label), ids[kept], polygons[kept])
     folder = tmp_path / "painted"
     where = Slide(folder / "sdata.zarr", folder / "outlines.parquet", folder / "registration.json")
@@ -249,7 +238,7 @@ def test_it_finds_and_types_nuclei_that_it_never_saw(fitted, slide):
 def test_expression_follows_the_type(fitted, slide):
     paths, ids, _, part, label = slide
     test = part == "test"
-    source = base_source(paths, [("painted", name) for name in ids[test]])
+    source = open_source("slide", paths, [("painted", name) for name in ids[test]])
     expected = fitted.predict(source.take(np.arange(test.sum()))).expected
     large = label[test] == painted.LARGE
     assert expected[~large, 1].mean() > 2 * expected[large, 1].mean()
@@ -269,10 +258,10 @@ def test_shuffled_labels_leave_the_outlines_and_no_type(fitted, slide, data):
 
 
 def test_what_is_saved_predicts_the_same(fitted, slide, tmp_path):
-    info = {"kind": "nuclei", "settings": fitted.settings, "classes": ["large", "small"], "genes": ["a", "b", "c"]}
+    info = {"kind": "nuclei", "settings": fitted.settings, "classes": ["small", "large"], "genes": ["a", "b", "c"]}
     paths = tmp_path / "model.safetensors", tmp_path / "model.json"
     base.save(*paths, base.Trained(fitted, info))
-    units = base_source(slide[0], [("painted", name) for name in slide[1][:20]]).take(np.arange(20))
+    units = open_source("slide", slide[0], [("painted", name) for name in slide[1][:20]]).take(np.arange(20))
     expected = fitted.predict(units)
     for loaded in (base.load(*paths), base.load(paths[0])):
         found = loaded.system.predict(units)
@@ -312,9 +301,6 @@ def test_blocks_change_no_nucleus(fitted, slide):
 
 
 def test_one_pass_pools_what_a_pass_over_outlines_pools(fitted, slide, tmp_path):
-    from shest.systems.nuclei import passes
-    from shest.systems.sources import Slide
-
     scales = image_scales(slide[0][0])
     polygons, rows, _ = passes.sweep(fitted.looking(1), scales, (painted.MPP,) * 2, 1024, 0.5, pool=True)
     ids = np.array([f"{k:04d}" for k in range(len(polygons))])
