@@ -53,6 +53,9 @@ class SystemSpec:
         JSON schema of further settings, by key: ``systems.NAME.settings`` of the config.
     outlines
         Whether, once fitted, it finds nuclei itself (:meth:`System.segment`): what ``segment.method: trained`` takes.
+    fit_seconds
+        Called with its settings, threads, and whether there is a GPU: about how long a fit takes, s. None: no longer
+        than two heads with its settings on cached embeddings.
     """
 
     implementation: str
@@ -62,6 +65,7 @@ class SystemSpec:
     train_keys: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     outlines: bool = False
+    fit_seconds: Callable[[Mapping[str, Any], int, bool], float] | None = None
 
     @property
     def module(self) -> str:
