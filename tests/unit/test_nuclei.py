@@ -42,6 +42,7 @@ def test_true_maps_give_the_nuclei_back():
 
 
 @pytest.mark.kit
+@pytest.mark.slow
 def test_true_maps_give_the_outlines_of_real_tissue_back(kit):
     table = pd.read_parquet(kit / "colon_train/nucleus_boundaries.parquet")
     xy = table[["vertex_x", "vertex_y"]].to_numpy() / 0.5
@@ -245,6 +246,7 @@ def test_expression_follows_the_type(fitted, slide):
     assert expected[large, 0].mean() > 2 * expected[~large, 0].mean()
 
 
+@pytest.mark.slow
 def test_shuffled_labels_leave_the_outlines_and_no_type(fitted, slide, data):
     shuffled = dataclasses.replace(data, label=np.random.default_rng(0).permutation(data.label))
     system = Nuclei(SETTINGS)
@@ -272,6 +274,7 @@ def test_what_is_saved_predicts_the_same(fitted, slide, tmp_path):
         base.load(tmp_path / "other.safetensors")
 
 
+@pytest.mark.slow
 def test_a_fit_that_was_cut_off_goes_on_where_it_stopped(data, fitted, tmp_path, monkeypatch):
     system = Nuclei(SETTINGS)
     system.scratch = tmp_path
