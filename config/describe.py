@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from shest.systems import base
+
 HERE = Path(__file__).resolve().parent
 SCHEMAS = HERE.parent / "workflow" / "shest" / "run" / "schemas"
 HEAD = """# Configuration
@@ -110,7 +112,19 @@ def page() -> str:
     columns = ["| column | values | default | meaning |", "|---|---|---|---|"]
     text += "\n## Columns of the sample sheet\n\n"
     text += "Tab-separated, one row a sample; lines that begin with `#` are comments.\n\n"
-    return text + "\n".join(columns + rows(samples["properties"], samples["required"])) + "\n" + ENCODERS
+    text += "\n".join(columns + rows(samples["properties"], samples["required"])) + "\n"
+    return text + settings_of_systems() + ENCODERS
+
+
+def settings_of_systems() -> str:
+    """Write the settings that kinds of systems have beside those of ``train``."""
+    text = ""
+    for kind_of_system, spec in base.kinds().items():
+        if spec.settings:
+            table = ["| setting | values | default | meaning |", "|---|---|---|---|"]
+            text += f"\n## Settings of systems of kind {kind_of_system}\n\n"
+            text += "\n".join(table + rows(dict(spec.settings), [])) + "\n"
+    return text
 
 
 if __name__ == "__main__":

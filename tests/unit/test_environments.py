@@ -12,7 +12,8 @@ import yaml
 
 # Imported within functions that the rules of this environment never call.
 NEVER_CALLED = {
-    "image": {"torch"},  # tiles are assembled on a GPU by the encoder's rules
+    # tiles are assembled on a GPU by the encoder's rules; where a system finds nuclei, segment runs in envs/torch
+    "image": {"torch", "scikit-learn"},
     "ingest": {"torch", "timm", "huggingface-hub", "safetensors", "tacco"},  # weights and reference: only looked at
 }
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import f1_score
 from support.simulated import simulate
 
-from shest.systems import base, uncertainty
+from shest.systems import base, regression, uncertainty
 from shest.systems.linear import system as linear
 from shest.systems.mean.system import Mean
 
@@ -39,7 +39,7 @@ def test_logistic_regression_is_about_as_good_as_the_truth_allows(fitted):
 
 def test_ridge_equals_scikit_learn(monkeypatch):
     data, truth = simulate(n=500)
-    monkeypatch.setattr(linear, "PENALTIES", (0.1,))
+    monkeypatch.setattr(regression, "PENALTIES", (0.1,))
     base = fit(data)
     x = base._standardise(data.source.take(data.train))
     other = Ridge(alpha=0.1 * len(x)).fit(x, np.log1p(data.counts[data.train].toarray()))
@@ -52,7 +52,7 @@ def test_ridge_equals_scikit_learn(monkeypatch):
 
 def test_the_penalty_is_chosen_on_validation_cells(monkeypatch):
     data, _ = simulate(n=500, signal=0.0)
-    monkeypatch.setattr(linear, "PENALTIES", (1e-6, 1e6))
+    monkeypatch.setattr(regression, "PENALTIES", (1e-6, 1e6))
     assert np.abs(fit(data).ridge_weight).max() < 1e-4  # nothing to learn: the strong one
 
 
@@ -87,14 +87,16 @@ def test_two_classes_and_a_class_without_cells():
     data, _ = simulate(n=600, classes=2)
     base = fit(data)
     assert (types(base, data.source.take(data.val)).argmax(axis=1) == data.label[data.val]).mean() > 0.95
-    weight, bias, _ = linear.fit_logistic(np.eye(4), np.array([0, 0, 2, 2]), np.empty((0, 4)), np.empty(0, int), 3, 0)
+    weight, bias, _ = regression.fit_logistic(
+        np.eye(4), np.array([0, 0, 2, 2]), np.empty((0, 4)), np.empty(0, int), 3, 0
+    )
     assert ((np.eye(4) @ weight + bias).argmax(axis=1) == [0, 0, 2, 2]).all()
 
 
 def test_the_history_says_what_each_penalty_costs(fitted):
     data, _, _ = fitted
     rows = linear.Linear({}).fit(data, lambda steps: None)
-    parts = dict.fromkeys(linear.WEIGHTS, linear.INVERSE_PENALTIES) | {"ridge": linear.PENALTIES}
+    parts = dict.fromkeys(regression.WEIGHTS, regression.INVERSE_PENALTIES) | {"ridge": regression.PENALTIES}
     for part, strengths in parts.items():
         assert [row["step"] for row in rows if row["part"] == part] == list(strengths)
     own = [row for row in rows if row["part"] == "ridge"]
@@ -106,7 +108,7 @@ def test_the_selection_score_is_the_mean_of_two_f1():
     rng = np.random.default_rng(0)
     label, predicted = rng.integers(0, 3, 200), rng.integers(0, 4, 200)
     expected = [f1_score(label, predicted, labels=[0, 1, 2], average=a, zero_division=0) for a in ("weighted", "macro")]
-    assert linear.selection_score(label, predicted, 4) == pytest.approx(np.mean(expected))
+    assert regression.selection_score(label, predicted, 4) == pytest.approx(np.mean(expected))
 
 
 def test_balanced_classes_weigh_alike():
@@ -116,7 +118,7 @@ def test_balanced_classes_weigh_alike():
     x, test = data.source.values[train].astype(float), data.source.values[truth.test].astype(float)
     recalls = []
     for weight in (None, "balanced"):
-        slopes, offsets = linear._logistic(x, data.label[train], 4, 0.1, weight, 0)
+        slopes, offsets = regression._logistic(x, data.label[train], 4, 0.1, weight, 0)
         called = (test @ slopes + offsets).argmax(axis=1)
         recalls.append((called[data.label[truth.test] == 0] == 0).mean())
     assert recalls[1] > recalls[0] + 0.2

@@ -10,6 +10,7 @@ from shest.encode import device
 from shest.encode.spec import complete
 from shest.io.store import stored_bytes
 from shest.run import estimate, resources
+from shest.systems import base
 
 MORPHOMETRICS = complete("morphometrics")
 TRAIN = {"reconstructor_hidden": [2048, 4096], "epochs": 40, "members": 3}
@@ -129,3 +130,13 @@ def test_every_rule_asks_for_memory_and_time_that_grow(root):
             given = re.search(rf"^ *{resource}=(.*)$", body, flags=re.M)
             assert given, f"{name} lacks {resource}"
             assert given[1].startswith(makers), f"{name}: {resource}={given[1]} does not grow with the attempt"
+
+
+def test_a_kind_of_system_says_how_long_it_takes():
+    settings = base.settings_of({"kind": "nuclei"}, {"seed": 42})
+    seconds = base.spec_of("nuclei").fit_seconds
+    assert 600 < seconds(settings, 2, False) < 3600
+    assert seconds(settings | {"steps": 2 * settings["steps"]}, 2, False) == 2 * seconds(settings, 2, False)
+    assert seconds(settings, 4, False) < seconds(settings, 2, False)
+    assert resources.fitting_minutes(600) == 20 + resources.SLACK * 10
+    assert resources.fitting_minutes(1e9) == resources.LONGEST

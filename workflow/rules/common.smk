@@ -96,7 +96,7 @@ def nuclei_file(wildcards):
 def segmentation(wildcards):
     """How the nuclei of a sample come about: its method, and what that one reads of the config."""
     method = SAMPLES[wildcards.sample]["segment"]
-    keys = {"classical": ["stain"], "torchscript": SEGMENT_NETWORK}.get(method, [])
+    keys = {"classical": ["stain"], "torchscript": SEGMENT_NETWORK, "trained": ["weights"]}.get(method, [])
     return {"method": method} | {key: config["segment"].get(key) for key in keys}
 
 
@@ -108,8 +108,9 @@ def nuclei_found(wildcards):
 
 
 def segment_weights(wildcards):
-    """The network's file, where there is one."""
-    return [config["segment"]["weights"]] if SAMPLES[wildcards.sample]["segment"] == "torchscript" else []
+    """The file of what finds nuclei, where it has weights."""
+    by_weights = SAMPLES[wildcards.sample]["segment"] in ("torchscript", "trained")
+    return [config["segment"]["weights"]] if by_weights else []
 
 
 def annotation_table(wildcards):

@@ -2,6 +2,7 @@
 
 from shest.encode import device
 from shest.run import resources
+from shest.systems import base
 
 BLOCK_MB = config["tiles"]["block_px"] ** 2 * 20 / 1e6  # pixels, windows and their copies, for each thread
 
@@ -52,7 +53,11 @@ def encoding_minutes(rule, share=1):
 
 
 def training_minutes(system, input, attempt, threads):
-    """Time to fit a system: no more than two heads with its settings would take."""
+    """Time to fit a system: what its kind says, or no more than two heads with its settings would take."""
+    seconds = base.spec_of(system["kind"]).fit_seconds
+    if seconds:
+        spent = resources.fitting_minutes(seconds(system["settings"], threads, gives_gpu("fit")))
+        return resources.scale_by_attempt(spent, attempt)
     entry = encoder_entry(system["encoder"]) if system["encoder"] else {}
     dim = entry.get("features", resources.LONGEST_EMBEDDING)
     train = config["train"] | system["settings"]

@@ -24,7 +24,7 @@ rule segment:
     benchmark:
         results("benchmarks/segment/{sample}.tsv")
     conda:
-        env("analysis" if config["segment"]["method"] == "torchscript" else "image")
+        env({"torchscript": "analysis", "trained": "torch"}.get(config["segment"]["method"], "image"))
     threads: THREADS
     resources:
         mem_mb=from_input_size(2000, per_thread=500, shapes=20),
@@ -32,7 +32,7 @@ rule segment:
     params:
         segment=segmentation,
         block_px=config["segment"]["block_px"],
-        code=code("segment"),
+        code=segment_code,
     message:
         "Outlining the nuclei of {wildcards.sample}"
     script:

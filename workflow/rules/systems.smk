@@ -38,6 +38,13 @@ def spec(system):
 LOOKING = [system for system in SYSTEMS if spec(system).reads != "nothing"]
 
 
+def segment_code(wildcards):
+    """Digest of what finds a sample's nuclei: of a trained system, whatever kind it is of."""
+    trained = SAMPLES[wildcards.sample]["segment"] == "trained"
+    modules = [kind.module for kind in base.kinds().values() if kind.outlines and trained]
+    return code_digest(Path(workflow.basedir, "workflow/scripts/segment.py"), *modules)
+
+
 def encoder_of(system):
     """Encoder of a system; the first, for one that reads no embeddings: refinement is by some encoder in any case."""
     return SYSTEMS[system]["encoder"] or ENCODERS[0]

@@ -1,5 +1,8 @@
 """Fits a system on the training units of a fold; writes what it learnt, what it is, and how the fit went."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
@@ -19,7 +22,7 @@ RULES = {
 }
 
 
-def gather(table, classes, input, params):
+def gather(table, classes, held_out, input, params):
     """Bring the units' counts and what the system reads of them together, in the order of the samples."""
     parts = []
     for sample, store in zip(params.samples, input.stores, strict=True):
@@ -34,7 +37,7 @@ def gather(table, classes, input, params):
     sample = table["sample"].map(params.samples.index).to_numpy(np.int64)
     label = table["label"].to_numpy(np.int64)
     data = training_set.TrainingSet(
-        source, counts, measured, sample, label, part["train"], part["val"], classes, genes.symbols
+        source, counts, measured, sample, label, part["train"], part["val"], classes, genes.symbols, held_out
     )
     return data, table, genes.ids
 
@@ -59,10 +62,13 @@ def main(input, output, params, wildcards, threads):
     split = pd.read_parquet(input.split)
     refined = training_set.read_fold(params.samples, input.refinement, wildcards.fold)
     table, classes = training_set.training_table(split, refined, wildcards.protocol, params.min_cells)
-    data, table, gene_ids = gather(table, classes, input, params)
+    held_out = None if wildcards.protocol == "paper" else split.loc[split["part"] == "test", ["sample", "id"]]
+    held_out = held_out if held_out is None else list(held_out.itertuples(index=False, name=None))
+    data, table, gene_ids = gather(table, classes, held_out, input, params)
     console.log.info(f"{len(data.train):,} training, {len(data.val):,} validation cells, {len(data.genes):,} genes")
     system = base.spec_of(params.system["kind"]).create(params.settings)
     title = f"{wildcards.system}, {wildcards.protocol}, fold {wildcards.fold}"
+    system.scratch = Path(output.model).parent / "scratch"
     rows = fit(system, data, output.model, title)
     calibration = base.calibrate(system, data)
     first = system.predict(data.source.take(data.train[:1]))
@@ -92,6 +98,7 @@ def main(input, output, params, wildcards, threads):
     with files.atomic_write(output.history) as tmp_path:
         pd.DataFrame(rows, columns=base.HISTORY).to_csv(tmp_path, index=False, float_format="%.6g")
     base.save(output.model, output.record, base.Trained(system, info))
+    shutil.rmtree(system.scratch, ignore_errors=True)
 
 
 with console.session(snakemake.log[0]):

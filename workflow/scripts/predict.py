@@ -85,6 +85,8 @@ def main(input, output, params, wildcards):
     }
 
     def blocks(advance):
+        for name, model in models.items():
+            model.system.survey(source.take(np.flatnonzero(cells["fold"] == name)))
         for start in range(0, len(cells), predictions.ROWS):
             rows = np.arange(start, min(start + predictions.ROWS, len(cells)))
             yield by_fold(rows)

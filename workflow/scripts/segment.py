@@ -5,6 +5,7 @@ from pathlib import Path
 import shapely
 
 from shest.core import console, files
+from shest.core.errors import InputError
 from shest.draw.segmentation import draw_segmentation
 from shest.io import store
 from shest.io.outlines import number_ids, read_polygons, write_outlines
@@ -35,8 +36,23 @@ def find(scales, mpp, settings, block_px, threads, keep):
         network = torchscript.load(settings)
         polygons, where = torchscript.segment(network, scales, mpp, block_px, threads, keep)
         return polygons, where, network.facts()
+    if settings["method"] == "trained":
+        return find_by_system(scales, mpp, settings["weights"], block_px, threads)
     found = classical.segment(scales, mpp, block_px, threads, settings["stain"], keep=keep)
     return found.polygons, found.regions, found.facts()
+
+
+def find_by_system(scales, mpp, weights, block_px, threads):
+    """Nuclei by a system that was trained to find them."""
+    from shest.systems import base
+
+    trained = base.load(weights)
+    kind = trained.info["kind"]
+    if not base.spec_of(kind).outlines:
+        raise InputError(weights, f"a system of kind {kind}, which finds no nuclei", "Name one of kind nuclei")
+    polygons, where = trained.system.segment(scales, mpp, block_px, threads)
+    said = {key: trained.info.get(key) for key in ("system", "kind", "samples", "protocol", "fold")}
+    return polygons, where, said | {"weights": files.sha256(weights)}
 
 
 def tied(polygons, cell_ids, nuclei, mpp):

@@ -99,6 +99,9 @@ class TrainingSet:
         (k,) int64, units to learn from, and to stop, to choose and to calibrate by.
     classes, genes
         Names, in the order of labels and of columns.
+    held_out
+        Sample and id of the units that will be scored: who reads more of the slide than its units keeps off them. None
+        where units are held out at random (protocol ``paper``), among those that are learnt from.
     """
 
     source: Any
@@ -110,6 +113,7 @@ class TrainingSet:
     val: np.ndarray
     classes: list[str]
     genes: list[str]
+    held_out: list[tuple[str, str]] | None = None
 
 
 def moments(source: Any, units: np.ndarray, block: int = 16_384) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from shest.encode.spec import GFLOP, MORPHOMETRICS
 from shest.labels.orientations import VIEWS, count_passes
+from shest.systems import base
 
 MORPHOMETRICS_RATE = 130  # tiles/s on one core, as measured
 LARGEST_GFLOP = max(GFLOP.values())
@@ -202,7 +203,14 @@ def run_seconds(
             for settings in heads
         )
         total += encoding + training * len(config["protocols"])
-    return round(total)
+    return round(total + _own_seconds(config, threads, gpu))
+
+
+def _own_seconds(config: Mapping[str, Any], threads: int, gpu: bool) -> float:
+    """Time of the fits whose kind says how long they take, over all folds."""
+    known = [(base.spec_of(entry["kind"]).fit_seconds, entry["settings"]) for entry in config["systems"].values()]
+    folds = sum(config["split"]["folds"] + 1 if protocol == "strict" else 1 for protocol in config["protocols"])
+    return folds * sum(seconds(settings, threads, gpu) for seconds, settings in known if seconds)
 
 
 def run_needs(

@@ -97,4 +97,9 @@ def training_minutes(records: Sequence[str], dim: int, train: Mapping[str, Any],
     facts = [_read(path) for path in records]
     cells = sum(fact["cells"] for fact in facts)
     genes = sum(fact.get("genes", 0) for fact in facts)  # at most: samples share genes
-    return min(20 + SLACK * estimate.training_seconds(cells, genes, dim, train, threads, gpu) / 60, LONGEST)
+    return fitting_minutes(estimate.training_seconds(cells, genes, dim, train, threads, gpu))
+
+
+def fitting_minutes(seconds: float) -> float:
+    """Return what is asked for a fit of some seconds, in minutes."""
+    return min(20 + SLACK * seconds / 60, LONGEST)

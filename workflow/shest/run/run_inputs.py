@@ -3,6 +3,7 @@
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from shest.core.errors import Findings, did_you_mean
 from shest.encode.spec import local_weights
@@ -11,8 +12,10 @@ from shest.io.geojson import NUCLEI_REMEDY
 from shest.io.xenium_files import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
 from shest.labels.split import group_of
 from shest.run import config as settings
+from shest.systems import base
 
 COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
+BY_WEIGHTS = ("torchscript", "trained")  # methods of segment that need weights
 IN_BUNDLE = {"he_image": (HE_IMAGE, "H&E image"), "alignment": (ALIGNMENT, "alignment")}
 """Columns that a bundle fills where the sheet does not: the end of the file's name, and what it is."""
 FOUND = "Or leave column alignment empty and let it be found (register.method: estimate)"
@@ -84,7 +87,7 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     comparators = _comparators(filled["evaluate"]["comparators"], samples, paths, findings)
     if len(findings.problems) > known:
         return None
-    if filled["segment"]["method"] == "torchscript":
+    if filled["segment"]["method"] in BY_WEIGHTS:
         filled["segment"] = filled["segment"] | {"weights": places["segment.weights"]}
     for entry in filled["encoders"]:
         if local_weights(entry):
@@ -125,8 +128,8 @@ def _resolve_own(config: dict, paths: settings.Paths, where: str, findings: Find
         "reference.path": reference.get("path") if isinstance(reference, dict) else None,
     }
     segment = config.get("segment")
-    if isinstance(segment, dict) and segment.get("method") == "torchscript":
-        named["segment.weights"] = segment.get("weights")
+    if isinstance(segment, dict) and segment.get("method") in BY_WEIGHTS:
+        named["segment.weights"] = _weights_file(segment)
     texts = {name: text for name, text in named.items() if isinstance(text, str)}
     places = paths.resolve_all(texts, where, findings)
     entries = [entry for entry in config.get("encoders") or [] if isinstance(entry, dict)]
@@ -137,9 +140,34 @@ def _resolve_own(config: dict, paths: settings.Paths, where: str, findings: Find
         _check_fetched(text, "reference.path", config, findings)
         if not _made(text):
             _check_file(places["reference.path"], "reference.path", "the reference", findings)
-    if "segment.weights" in places:
+    if "segment.weights" in places and _made(texts["segment.weights"]):
+        _check_trained(texts["segment.weights"], config, findings)
+    elif "segment.weights" in places:
         _check_file(places["segment.weights"], "segment.weights", "the network", findings)
     return places
+
+
+def _weights_file(segment: dict) -> str | None:
+    """Return the path of what finds nuclei, as written; of a trained system's folder, its weights."""
+    text = segment.get("weights")
+    if segment["method"] == "trained" and isinstance(text, str) and not text.endswith(".safetensors"):
+        return f"{text.rstrip('/')}/model.safetensors"
+    return text
+
+
+def _check_trained(text: str, config: dict, findings: Findings) -> None:
+    """Note a model of this run by which nuclei shall be found, and which no system of the config makes."""
+    entries = config.get("systems") if isinstance(config.get("systems"), dict) else {}
+    finding = [name for name, entry in entries.items() if _finds_nuclei(entry)]
+    name = (text.removeprefix("{results}/models/").split("/") or [""])[0]
+    if name not in finding:
+        remedy = did_you_mean(name, finding) if finding else "Add one of kind nuclei to systems"
+        findings.problem("segment.weights", f"{text}: no system {name} that finds nuclei in systems", remedy)
+
+
+def _finds_nuclei(entry: Any) -> bool:
+    spec = base.kinds().get(entry.get("kind")) if isinstance(entry, dict) else None
+    return spec is not None and spec.outlines
 
 
 def _made(text: str) -> bool:
@@ -189,6 +217,8 @@ def _with_nuclei(row: dict, config: dict, findings: Findings) -> dict:
     slide, who = row.get("platform") == "slide", f"sample {row.get('sample')}"
     if method == "auto":
         method = "bundle" if not slide else "file" if row.get("nuclei") else "classical"
+    elif method == "trained" and row.get("role") == "train":
+        method = "bundle"  # what it learnt from
     elif method == "bundle" and slide:
         findings.problem("segment.method", f"bundle, and {who} is a plain slide", "Set it to auto or classical")
     elif method == "file" and not slide:

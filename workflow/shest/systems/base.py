@@ -6,6 +6,7 @@ work. Splits, scores, figures and the report know no kind of system: they know t
 """
 
 import importlib
+import json
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,15 +18,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from shest.core.errors import InputError, did_you_mean
+from shest.core.errors import InputError, did_you_mean, one_line
 from shest.core.files import atomic_write, read_json, write_json
 from shest.labels.training_set import TrainingSet
 from shest.systems import uncertainty
 
 FORMAT = 2
+RECORD = "record"  # of the header of the weights
 GROUP = "shest.systems"
 Reads = Literal["nothing", "embeddings", "patches", "slide"]
 
@@ -49,6 +51,11 @@ class SystemSpec:
         Keys of the config's section ``train`` that are its settings.
     settings
         JSON schema of further settings, by key: ``systems.NAME.settings`` of the config.
+    outlines
+        Whether, once fitted, it finds nuclei itself (:meth:`System.segment`): what ``segment.method: trained`` takes.
+    fit_seconds
+        Called with its settings, threads, and whether there is a GPU: about how long a fit takes, s. None: no longer
+        than two heads with its settings on cached embeddings.
     """
 
     implementation: str
@@ -57,6 +64,8 @@ class SystemSpec:
     window_um: float | None = None
     train_keys: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    outlines: bool = False
+    fit_seconds: Callable[[Mapping[str, Any], int, bool], float] | None = None
 
     @property
     def module(self) -> str:
@@ -128,6 +137,8 @@ class System(ABC):
     """
 
     expression_unit = "expected counts per cell"
+    scratch: Path | None = None
+    """Folder for what is needed only while it is fitted: one that was cut off left there what the next goes on from."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = dict(settings)
@@ -138,6 +149,30 @@ class System(ABC):
 
         ``advance`` takes how many of :meth:`steps` are done. Raises :class:`Diverged`.
         """
+
+    def survey(self, x: Any) -> None:  # noqa: B027
+        """Look at all units that will be predicted, once, before they are asked for in parts; by default nothing.
+
+        Who reads the slide passes over it here: the parts are in no order of place.
+        """
+
+    def segment(self, scales: Sequence[Any], mpp: tuple[float, float], block_px: int, threads: int) -> tuple[Any, Any]:
+        """Find the nuclei of a slide, by block; of systems whose spec says ``outlines``.
+
+        Parameters
+        ----------
+        scales
+            (3, height, width) uint8 arrays, full size first.
+        mpp
+            µm per full-size px along x and y.
+        block_px, threads
+            Side of a block, full-size px; cores to use.
+
+        Returns
+        -------
+        Polygons (n,) in H&E px by centroid (y, then x), and :class:`shest.tissue.segment.regions.Regions`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} finds no nuclei")
 
     @abstractmethod
     def predict(self, x: Any, expression: bool = True) -> Prediction:
@@ -208,21 +243,25 @@ class Trained:
 
 
 def save(tensors: str | Path, record: str | Path, trained: Trained) -> None:
-    """Write what was learnt (safetensors) and what it is (JSON)."""
+    """Write what was learnt (safetensors) and what it is (JSON; the same is in the header of the first)."""
+    info = {"format": FORMAT} | trained.info | trained.system.describe()
     with atomic_write(tensors) as tmp_path:
-        save_file({k: np.ascontiguousarray(v) for k, v in trained.system.tensors().items()}, tmp_path)
-    write_json(record, {"format": FORMAT} | trained.info | trained.system.describe())
+        arrays = {k: np.ascontiguousarray(v) for k, v in trained.system.tensors().items()}
+        save_file(arrays, tmp_path, metadata={RECORD: json.dumps(info)})
+    write_json(record, info)
 
 
-def load(tensors: str | Path, record: str | Path) -> Trained:
-    """Read a fitted system.
+def load(tensors: str | Path, record: str | Path | None = None) -> Trained:
+    """Read a fitted system; without ``record``, by what the header of its weights says.
 
     Raises
     ------
     InputError
         The format is another, there is no such kind, or weights and record do not belong together.
     """
-    info, remedy = read_json(record), "Train the model again"
+    remedy = "Train the model again"
+    info = read_json(record) if record is not None else _record_within(tensors)
+    record = record or tensors
     if info.get("format") != FORMAT:
         raise InputError(record, f"model format {info.get('format')}, not {FORMAT}", remedy)
     system = spec_of(info["kind"]).create(info["settings"])
@@ -232,6 +271,16 @@ def load(tensors: str | Path, record: str | Path) -> Trained:
         first = str(error).strip().splitlines()[0]
         raise InputError(tensors, f"not the weights that {record} describes ({first})", remedy) from None
     return Trained(system, info)
+
+
+def _record_within(tensors: str | Path) -> dict[str, Any]:
+    """Return what :func:`save` wrote into the header of the weights."""
+    try:
+        with safe_open(tensors, "numpy") as opened:
+            return json.loads((opened.metadata() or {})[RECORD])
+    except (KeyError, OSError, SafetensorError) as error:
+        remedy = "Name model.safetensors of a trained system, or segmenter.safetensors of a package"
+        raise InputError(tensors, f"no weights of a system ({one_line(error)})", remedy) from None
 
 
 def calibrate(system: System, data: TrainingSet, block: int = 4096) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What systems read of units: one class for each word of :data:`shest.systems.base.Reads`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,27 @@ class Slide:
     registration: Path
 
 
-class Slides:
-    """The samples' images, for a system that passes over them: a unit is its place in the outlines of its sample.
+@dataclass(frozen=True)
+class Places:
+    """Some units and the slides that they lie on; a unit is found by its id among the outlines of its sample.
 
     Attributes
     ----------
     samples
         :class:`Slide` by sample.
     units
-        Sample and id, by position.
+        Sample and id of each.
     """
+
+    samples: Mapping[str, Slide]
+    units: Sequence[Unit]
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+
+class Slides:
+    """The samples' images, for a system that passes over them; see :class:`Places`."""
 
     dim, fingerprint, orientation_invariant = 0, "", False
 
@@ -42,9 +53,9 @@ class Slides:
         self.samples = {folder.name: Slide(*(folder / name for name in names)) for folder in folders}
         self.units = list(units)
 
-    def take(self, positions: np.ndarray, views: np.ndarray | int = 0) -> list[Unit]:
-        """Return sample and id of some units."""
-        return [self.units[i] for i in positions]
+    def take(self, positions: np.ndarray, views: np.ndarray | int = 0) -> Places:
+        """Return where some units are."""
+        return Places(self.samples, [self.units[i] for i in positions])
 
 
 def open_source(reads: Reads, paths: Sequence[str], units: Sequence[Unit]) -> Any:

@@ -1,0 +1,67 @@
+"""A segmenter in the workflow: trained on the outlines of one sample, it outlines, types and predicts the other."""
+
+import json
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+R = "results/tiny"
+SETTINGS = {"steps": 150, "checks": 5, "patch_px": 64, "batch": 8, "learning_rate": 0.005}
+
+
+@pytest.fixture(scope="module")
+def systems():
+    return {"nuclei": {"kind": "nuclei", "settings": SETTINGS}}
+
+
+def scores(folder, system, sample):
+    return json.loads((folder / f"evaluation/{system}/strict/{sample}.cells.json").read_text())
+
+
+def test_it_outlines_and_types_another_sample(snake, copy_of_tiny, changed, systems):
+    trained = {"method": "trained", "weights": "{results}/models/nuclei/strict/all"}
+    config = changed(systems=systems, protocols=["strict"], segment=trained)
+    output = snake(copy_of_tiny, config=config).stdout
+    for job in ("Fitting nuclei (strict, fold 0)", "Outlining the nuclei of sim_lung", "Scoring sim_train (nuclei"):
+        assert job in output, job
+    for job in ("Outlining the nuclei of sim_train", "Fitting shest", "Fitting linear"):
+        assert job not in output, f"{job} was done again"
+    folder = copy_of_tiny / R
+    said = json.loads((folder / "samples/sim_lung/segment.json").read_text())
+    assert (said["method"], said["system"], said["fold"], said["samples"]) == (
+        "trained",
+        "nuclei",
+        "all",
+        ["sim_train"],
+    )
+    assert said["agreement_with_dapi_nuclei"]["detection"]["3"]["f1"] > 0.6
+    assert json.loads((folder / "samples/sim_train/segment.json").read_text())["method"] == "bundle"
+    kept = pd.read_parquet(folder / "samples/sim_lung/cells.parquet").query("kept")
+    found = ad.read_h5ad(folder / "predictions/nuclei/strict/sim_lung.cells.h5ad")
+    assert list(found.obs_names) == list(kept["cell_id"])
+    assert np.isfinite(found.X).all()
+    own = scores(folder, "nuclei", "sim_train")
+    labels = pd.read_parquet(folder / "samples/sim_train/annotation.parquet").set_index("cell_id")["cell_type"]
+    of_train = pd.read_parquet(folder / "samples/sim_train/cells.parquet").query("kept")["cell_id"]
+    assert own["n"] == labels.reindex(of_train).notna().sum()
+    assert own["f1"]["weighted"] > 0.5
+    assert not list(folder.glob("models/nuclei/strict/*/scratch"))
+    assert "nuclei" in (folder / "report.html").read_text()
+    assert "Nothing to be done" in snake(copy_of_tiny, "-n", config=config).stdout
+
+
+def test_what_it_needs_is_said(snake, tmp_path, changed, systems):
+    for segment, sentence in (
+        ({"method": "trained"}, "segment.weights is missing"),
+        (
+            {"method": "trained", "weights": "{results}/models/nucleus/strict/all"},
+            "no system nucleus that finds nuclei in systems. Did you mean nuclei?",
+        ),
+        ({"method": "trained", "weights": "nowhere/model.safetensors"}, "the network is not there"),
+    ):
+        done = snake(tmp_path, "-n", config=changed(systems=systems, segment=segment), check=False)
+        assert done.returncode != 0
+        assert sentence in done.stdout
+        assert "Traceback" not in done.stdout
