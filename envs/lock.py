@@ -28,7 +28,7 @@ FAMILIES = {
         "h5py",
         "jsonschema",
     ],
-    "annotate": ["tacco", "anndata", "zarr", "scanpy"],
+    "annotate": ["tacco", "anndata", "zarr", "scanpy", "igraph", "scikit-learn"],
     "image": [
         "zarr",
         "dask",
