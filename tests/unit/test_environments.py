@@ -13,7 +13,8 @@ import yaml
 # Imported within functions that the rules of this environment never call.
 NEVER_CALLED = {
     "image": {"torch"},  # tiles are assembled on a GPU by the encoder's rules
-    "ingest": {"torch", "timm", "huggingface-hub", "safetensors", "tacco"},  # weights and reference: only looked at
+    "ingest": {"torch", "timm", "huggingface-hub", "safetensors", "tacco"}  # weights and reference: only looked at
+    | {"scanpy", "scikit-learn"},  # so are marker genes: clusters are of the annotation
 }
 
 

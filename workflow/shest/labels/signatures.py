@@ -55,7 +55,7 @@ def ucell(counts: sparse.csr_matrix, sets: Mapping[str, np.ndarray], max_rank: i
         n = len(columns)
         capped = np.minimum(ranks[:, columns], limit + 1)
         least = n * (n + 1) / 2
-        return 1 - (capped.sum(axis=1) - least) / (n * (limit + 1) - least)
+        return np.clip(1 - (capped.sum(axis=1) - least) / (n * limit - least), 0, None)
 
     return _by_ranks(counts, sets, score, zeros_last=False)
 
