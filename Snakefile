@@ -50,6 +50,7 @@ localrules:
     fetch_bundle,
     fetch_weights,
     check,
+    labels,
     embed,
     model_card,
     compare,

@@ -30,7 +30,7 @@ FAMILIES = {
         "openslide-python",
         "openslide-bin",
     ],
-    "annotate": ["tacco", "anndata", "zarr", "scanpy"],
+    "annotate": ["tacco", "anndata", "zarr", "scanpy", "igraph", "scikit-learn"],
     "image": [
         "zarr",
         "dask",

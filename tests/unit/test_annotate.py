@@ -242,12 +242,23 @@ def test_prior_of_the_config(tmp_path):
         ({"prior": {}}, False),
         ({"prior": "none"}, False),
         ({"label": "both"}, False),
+        ({"method": "markers", "markers": {"resolution": 1, "vote": "counts", "neoplastic": "none"}}, True),
+        ({"method": "markers", "markers": {"databases": [{"format": "panglaodb"}]}}, False),
+        ({"method": "markers", "markers": {"databases": [{"format": "cancersea", "path": ["a", "b"]}]}}, True),
+        ({"method": "markers", "markers": {"neoplastic": "maybe"}}, False),
+        ({"compare": ["tacco", "cellassign"]}, False),
     ],
 )
 def test_the_schema_knows_what_goes_together(section, allowed):
     schema = load_schema("config")["properties"]["annotate"]
     assert Draft202012Validator(schema).is_valid(section) == allowed
-    assert with_defaults({}, schema) == {"method": "tacco", "prior": "auto", "label": "agree"}
+    filled = with_defaults({}, schema)
+    assert {key: filled[key] for key in ("method", "prior", "label", "compare")} == {
+        "method": "tacco",
+        "prior": "auto",
+        "label": "agree",
+        "compare": [],
+    }
 
 
 def test_prior_of_a_table_gives_absent_types_no_share(tmp_path):

@@ -59,13 +59,44 @@ def test_encoders_are_completed_and_unknown_ones_named():
 
 def test_a_missing_section_is_named_with_what_it_is_for():
     problems = check({k: v for k, v in GOOD.items() if k != "reference"})[1]
-    expected = "c.yaml: reference is missing. Labelled single-cell reference that TACCO annotates the cells with."
+    expected = (
+        "c.yaml: reference is missing. Labelled single-cell reference that TACCO annotates the cells with. "
+        "Not needed by annotate.method markers."
+    )
     assert problems == [expected]
+
+
+def test_labels_by_marker_genes_need_neither_a_reference_nor_types():
+    filled, problems = check({"samples": "samples.tsv", "annotate": {"method": "markers"}})
+    assert problems == []
+    assert list(filled["cell_types"]) == ["Neoplastic", "Epithelial", "Inflammatory", "Connective"]
+    assert "reference" not in filled
+    assert filled["annotate"]["markers"]["resolution"] == 4
+    assert config.needs_markers(filled)
+    assert not config.needs_reference(filled)
+
+
+def test_a_comparison_with_tacco_needs_the_reference_again():
+    asked = {"samples": "samples.tsv", "annotate": {"method": "markers", "compare": ["tacco"]}}
+    said = "\n".join(check(asked)[1])
+    assert "c.yaml: reference is missing" in said
+    assert "c.yaml: cell_types is missing" in said
+    said = check(asked | {"reference": {"path": "r.h5ad"}, "cell_types": {"A": {"subtypes": ["a"]}, "B": {}}})[1]
+    assert said == ["c.yaml: cell_types.B.subtypes is missing. Name the reference's subtypes"]
+    assert config.needs_markers(GOOD | {"annotate": {"compare": ["ucell"]}})
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (
+            {"cell_types": {"A": {"subtypes": ["a"], "groups": ["B"]}, "B": {"subtypes": ["b"]}}},
+            "group B belongs to A and to B",
+        ),
+        (
+            {"annotate": {"method": "markers"}, "cell_types": {"A": {"categories": ["B"]}, "B": {}}},
+            "category B belongs to A and to B",
+        ),
         ({"cell_types": {"A": {"subtypes": ["a"]}, "B": {"subtypes": ["a"]}}}, "subtype a belongs to A and to B"),
         ({"cells": {"min_um": 20}}, "cells.min_um must be less"),
         ({"encoders": ["resnet50", {"name": "resnet50"}]}, "encoders: resnet50 stands there twice"),

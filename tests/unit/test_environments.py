@@ -14,7 +14,8 @@ import yaml
 NEVER_CALLED = {
     # tiles are assembled on a GPU by the encoder's rules; where a system finds nuclei, segment runs in envs/torch
     "image": {"torch", "scikit-learn"},
-    "ingest": {"torch", "timm", "huggingface-hub", "safetensors", "tacco"},  # weights and reference: only looked at
+    "ingest": {"torch", "timm", "huggingface-hub", "safetensors", "tacco"}  # weights and reference: only looked at
+    | {"scanpy", "scikit-learn"},  # so are marker genes: clusters are of the annotation
 }
 
 

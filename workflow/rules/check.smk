@@ -1,8 +1,11 @@
 """Every input file is checked before it is read: all that is wrong with it at once, and before anything else runs."""
 
 from shest.io.xenium_files import CELLS
+from shest.labels.annotate import group_owners
 
-SUBTYPES = {name: entry["subtypes"] for name, entry in TYPES.items()}
+SUBTYPES = {name: entry.get("subtypes", []) for name, entry in TYPES.items()}
+# What each type gathers: of the databases' categories, or of the reference's subtypes.
+MEMBERS = {name: entry.get("categories", [name]) for name, entry in TYPES.items()} if BY_MARKERS else SUBTYPES
 WITH_TABLE = [name for name, row in SAMPLES.items() if row["annotation"]]
 WITH_COMPARATORS = [name for name, entries in COMPARATORS.items() if entries]
 
@@ -86,7 +89,7 @@ rule check_table:
         mem_mb=from_input_size(1500, table=20, cells=20),
         runtime=from_input_size(10, table=0.1, cells=0.1),
     params:
-        types=list(TYPES),
+        owners=group_owners(TYPES),
         code=code("check_table"),
     message:
         "Checking the pathologist's table of {wildcards.sample}"
@@ -138,7 +141,7 @@ rule check_reference:
         mem_mb=from_input_size(2000, reference=0.5),
         runtime=from_input_size(15, reference=0.01),
     params:
-        settings={key: config["reference"][key] for key in ("counts", "label_key", "symbol_key", "exclude")},
+        settings={key: config.get("reference", {}).get(key) for key in ("counts", "label_key", "symbol_key", "exclude")},
         types=SUBTYPES,
         prior=config["annotate"]["prior"],
         code=code("check_reference"),
@@ -148,12 +151,39 @@ rule check_reference:
         "../scripts/check_reference.py"
 
 
+rule check_markers:
+    input:
+        markers=MARKER_FILES,
+    output:
+        record=results("check/markers.json"),
+    log:
+        results("logs/check_markers.log"),
+    benchmark:
+        results("benchmarks/check_markers.tsv")
+    priority: 100
+    conda:
+        env("ingest")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(1500, markers=50),
+        runtime=from_input_size(10, markers=0.1),
+    params:
+        markers=MARKERS,
+        types=TYPES,
+        code=code("check_markers"),
+    message:
+        "Checking the databases of marker genes"
+    script:
+        "../scripts/check_markers.py"
+
+
 rule check:
     input:
         expand(results("samples/{sample}/check.json"), sample=SAMPLES),
         expand(results("samples/{sample}/check_alignment.json"), sample=on_platform("xenium")),
         expand(results("samples/{sample}/check_table.json"), sample=WITH_TABLE),
         expand(results("samples/{sample}/check_comparators.json"), sample=WITH_COMPARATORS),
-        results("check/reference.json"),
+        results("check/reference.json") if REFERENCE else [],
+        results("check/markers.json") if MARKERS else [],
     message:
         "Nothing is wrong with the input"

@@ -16,16 +16,16 @@ CONFIG_FILE = Path((workflow.overwrite_configfiles or [Path(workflow.basedir) / 
 
 
 def load_run():
-    """Return config, paths, rows of the sheet by sample, reference and comparators, or say every problem at once."""
+    """Return config, paths, rows of the sheet, reference, comparators and marker genes, or say every problem at once."""
     findings = Findings()
     run = run_inputs.load(dict(config), CONFIG_FILE, findings)
     if run is None:
         problems = map(str, findings.problems)
         raise WorkflowError("\n".join(["Config and sample sheet cannot be used:", *problems]))
-    return run.config, run.paths, run.samples, run.reference, run.comparators
+    return run.config, run.paths, run.samples, run.reference or [], run.comparators, run.markers
 
 
-config, PATHS, SAMPLES, REFERENCE, COMPARATORS = load_run()
+config, PATHS, SAMPLES, REFERENCE, COMPARATORS, MARKERS = load_run()
 RESULTS = config["results"].rstrip("/")
 ENCODERS = [entry["name"] for entry in config["encoders"]]
 THREADS = config["resources"]["threads"]
@@ -71,6 +71,12 @@ def on_platform(platform):
     return [name for name, row in SAMPLES.items() if row["platform"] == platform]
 
 
+# What labels: databases of marker genes, or a single-cell reference.
+BY_MARKERS = config["annotate"]["method"] == "markers"
+MARKER_FILES = []
+if MARKERS:
+    MARKER_FILES = [path for source in MARKERS["databases"] for path in source["paths"]]
+    MARKER_FILES += [MARKERS["categories"], MARKERS["organs"]]
 LABELLED = with_role("train", "validation")
 
 
@@ -145,9 +151,9 @@ def comparator_check(wildcards):
 
 
 def label_checks(wildcards):
-    """The checks of what a sample's cells are labelled by: the reference, and a pathologist's table where one is given."""
+    """The checks of what a sample's cells are labelled by, and of a pathologist's table where one is given."""
     table = [results("samples/{sample}/check_table.json")] if SAMPLES[wildcards.sample]["annotation"] else []
-    return [results("check/reference.json"), *table]
+    return [results("check/markers.json" if BY_MARKERS else "check/reference.json"), *table]
 
 
 def sample_files(wildcards):

@@ -55,7 +55,7 @@ rule tables:
         runtime=from_input_size(10, cells=0.5),
     params:
         samples=SAMPLES,
-        types=TYPES,
+        members=MEMBERS,
         code=code("tables"),
     message:
         "Tables 1 and S1: data sets and cell types"

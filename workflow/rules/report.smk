@@ -6,6 +6,7 @@ rule report:
         scores=evaluations(),
         comparisons=expand(results("comparison/{protocol}.json"), protocol=config["protocols"]),
         labels=expand(results("samples/{sample}/annotation.json"), sample=LABELLED),
+        label_comparisons=COMPARED_LABELS,
         ablations=expand(results("refinement/{encoder}/ablation.json"), encoder=ENCODERS[:1]),
         models=models("model.json"),
         cards=models("card.md"),

@@ -2,7 +2,7 @@
 
 from shest.simulate.spec import BUNDLE_FILES as SIMULATED_FILES
 
-MARKERS = os.path.join(workflow.basedir, "resources", "markers.tsv")
+MARKER_TABLE = os.path.join(workflow.basedir, "resources", "markers.tsv")
 SIMULATE = config.get("simulate", {})
 SIMULATED = results(SIMULATE.get("folder", "simulated"))
 
@@ -31,7 +31,7 @@ for slide, settings_of_slide in SIMULATE.get("slides", {}).items():
             what="slide",
             name=slide,
             simulate=SIMULATE | {"slides": {slide: settings_of_slide}},
-            markers=MARKERS,
+            markers=MARKER_TABLE,
             code=code("simulate"),
         message:
             f"Simulating the bundle {slide}"
@@ -55,7 +55,7 @@ rule simulate_reference:
     params:
         what="reference",
         simulate=SIMULATE,
-        markers=MARKERS,
+        markers=MARKER_TABLE,
         code=code("simulate"),
     message:
         "Simulating the single-cell reference"

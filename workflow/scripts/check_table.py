@@ -12,7 +12,7 @@ def main(input, output, params):
     findings = Findings()
     cells = findings.attempt(input.cells, COPY, read_cells, Path(input.cells).parent)
     cell_ids = None if cells is None else cells["cell_id"].to_numpy()
-    counts = check_table(input.table[0], cell_ids, params.types, findings)
+    counts = check_table(input.table[0], cell_ids, params.owners, findings)
     check_record.write(output.record, {} if counts is None else {"cells": counts.to_dict()}, findings)
 
 

@@ -19,6 +19,11 @@ F1 of types, and Pearson R over all measured genes, of every system on the same 
 labelled cell, by a model of a fold that held it out; paper: the refined test part. Intervals are over spatial blocks,
 whose number stands beside them; ± is the spread over folds. R within type is what is left of R once both sides are
 centred by the cell's true type."""
+LABELS = """\
+Where marker genes name clusters of cells: each cluster with the votes of its first genes (the last counts nothing), the
+entries that decided, and why, where none did. Cancer genes stand beside what the panel alone gives: how often as many
+random genes pass the published test, and how probable so many cancer genes are. Ways to label: the same cells labelled
+otherwise; a cell without a type counts as an error against the table."""
 ABLATION = """\
 Algorithm 1, before and after, in both spaces. The table puts it on trial: the linear system, on the same folds, fitted
 on all training cells, on those it keeps, and on as many of each type drawn at random."""
@@ -64,7 +69,23 @@ def figure_picture(path):
     return report.picture(path, caption, f"figures/source_data/figure_{number}")
 
 
-def sections(input, params, evaluations, models, registrations, labels, ablations):
+def label_block(labels, ways):
+    """What the labels rest on: clusters and their genes where they name them, and other ways to label."""
+    tables = [report.table(summary.label_comparison_table(ways), "Ways to label")] if ways else []
+    for sample, found in labels.items():
+        if found["method"] == "markers":
+            quality = "–" if found["silhouette"] is None else f"{found['silhouette']:.2f}"
+            genes = found["genes"]
+            name = (
+                f"{sample}: {len(found['clusters'])} clusters at resolution {found['resolution']:g}, silhouette "
+                f"{quality}; {genes['known']:,} of {genes['sample']:,} genes known, {genes['cancer']:,} of cancer; "
+                f"{len(found['names_not_known']):,} names of cell types of no category"
+            )
+            tables.append(report.table(summary.cluster_table(found), name))
+    return report.Block("labels", "Labels", LABELS, tables)
+
+
+def sections(input, params, evaluations, models, registrations, labels, ablations, ways):
     """The report's sections, those of which this run has something."""
     folder = Path(params.results)
 
@@ -102,6 +123,7 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
         report.Block(
             "cells", "Cells", "Every cell of every sample, and why it went on or not.", reasons + labelled, nuclei
         ),
+        label_block(labels, ways),
         report.Block(
             "registration",
             "Registration",
@@ -125,12 +147,13 @@ def main(input, output, params):
     given = {name: bool(row["annotation"]) for name, row in params.samples.items() if row["role"] != "predict"}
     labels = {Path(path).parent.name: files.read_json(path) for path in input.labels}
     ablations = [files.read_json(path) for path in input.ablations]
+    ways = {Path(path).parent.name: pd.read_csv(path) for path in input.label_comparisons}
     html = report.render(
         "SHEST report",
         summary.opening(models.values(), params.simulated),
         summary.headline(evaluations, params.shown["system"]),
-        summary.doubts(evaluations, registrations, given, models.values(), labels, ablations),
-        sections(input, params, evaluations, models, registrations, labels, ablations),
+        summary.doubts(evaluations, registrations, given, models.values(), labels, ablations, ways),
+        sections(input, params, evaluations, models, registrations, labels, ablations, ways),
     )
     if len(html) > report.LIMIT_MB * 1e6:
         raise InputError(output.html, f"the report would take {len(html) / 1e6:.0f} MB", "Report fewer samples a run")

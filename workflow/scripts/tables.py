@@ -36,7 +36,7 @@ def main(input, output, params):
     annotations = {Path(path).parent.name: path for path in input.annotations}
     parts = zip(params.samples.items(), input.ingests, input.cells, input.registrations, strict=True)
     rows = [data_set(name, row, *paths, annotations.get(name)) for (name, row), *paths in parts]
-    subtypes = [(name, s) for name, entry in params.types.items() for s in entry["subtypes"]]
+    subtypes = [(name, s) for name, members in params.members.items() for s in members]
     cells = pd.concat([pd.read_parquet(path, columns=["subtype", "reason"]) for path in input.annotations])
     counts = cells["subtype"].value_counts()
     labelled = cells.loc[cells["reason"] == "labelled", "subtype"].value_counts()

@@ -11,6 +11,8 @@ from shest.tissue.register import SHARE_EXPECTED
 
 BASELINES = ("linear", "mean")
 """Kinds of systems that any other should beat."""
+BETTER = 0.02  # share of the table's cells by which another way to label must be ahead to be named
+TABLES_PRIOR = "prior table"  # a way to label that knows the composition of what it is judged by
 LEFT_OUT = "too few training cells of {}; they are not predicted, and each of their cells counts as an error"
 ANNOTATED_BY_EXPRESSION = (
     "{}: labels are those of expression alone, no pathologist's table was given; a score against them tells how well "
@@ -179,13 +181,79 @@ def label_table(labels: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
             "sample": sample,
             "method": found["method"],
             "prior": found["prior"],
-            "TACCO and mixture agree": found["agreement"]["methods"]["share"],
+            "TACCO and mixture agree": (found["agreement"]["methods"] or {}).get("share"),
             "labels and table agree": (found["agreement"]["table"] or {}).get("share"),
             **{f"labelled by {word}": number for word, number in found["labelled"].items()},
         }
         for sample, found in labels.items()
     ]
     return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def cluster_table(found: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a cluster that marker genes name: what it is, its votes, its genes, and why; of ``annotation.json``."""
+
+    def numbers(values: Mapping[str, float]) -> str:
+        ranked = sorted(values.items(), key=lambda item: -item[1])
+        return ", ".join(f"{name} {value:.1f}" for name, value in ranked)
+
+    rows = []
+    for item in found["clusters"]:
+        cancer = item["cancer"] or {}
+        rows.append(
+            {
+                "cluster": item["cluster"],
+                "cells": item["cells"],
+                "category": item["category"],
+                "votes": numbers(item["votes"]),
+                "decided by": item["by"],
+                "cancer genes": cancer.get("share"),
+                "by chance as many pass": cancer.get("chance"),
+                "p of so many": cancer.get("p"),
+                "genes": ", ".join(item["genes"]),
+            }
+        )
+    table = pd.DataFrame(rows).astype({"cluster": str})
+    return table.sort_values("cells", ascending=False, kind="stable").dropna(axis=1, how="all")
+
+
+def label_comparison_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row a sample, way to label and variant; ``tables``: ``label_comparison.csv`` by sample."""
+    names = {
+        "way": "way",
+        "variant": "variant",
+        "used": "used here",
+        "typed": "cells with a type",
+        "as_labels": "as the labels",
+        "table_cells": "cells in the table",
+        "accuracy": "as the table",
+        "f1_macro": "F1 macro",
+        "f1_weighted": "F1 weighted",
+        "accuracy_typed": "as the table, of those with a type",
+    }
+    parts = [table.assign(sample=sample) for sample, table in tables.items()]
+    joined = pd.concat(parts, ignore_index=True)
+    chosen = joined[["sample", *(name for name in names if name in joined)]].rename(columns=names)
+    return chosen.assign(**{"used here": chosen["used here"].map({True: "yes", False: ""})}).fillna({"variant": ""})
+
+
+def label_doubts(sample: str, table: pd.DataFrame) -> list[str]:
+    """Say where labels agree less with the pathologist than another way that was tried; of ``label_comparison.csv``."""
+    if "accuracy" not in table or table["accuracy"].isna().all():
+        return []
+    own = table[table["used"]].iloc[0]
+    fair = table[table["variant"].fillna("") != TABLES_PRIOR]
+    best = fair.loc[fair["accuracy"].idxmax()]
+    if not best["accuracy"] > own["accuracy"] + BETTER:
+        return []
+
+    def said(row: pd.Series) -> str:
+        return row["way"] if pd.isna(row["variant"]) or not row["variant"] else f"{row['way']} ({row['variant']})"
+
+    return [
+        f"{sample}: its labels agree with the table on {own['accuracy']:.0%} of {int(own['table_cells']):,} cells, by "
+        f"{said(own)}; {said(best)} agrees on {best['accuracy']:.0%}."
+    ]
 
 
 def comparator_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
@@ -218,6 +286,7 @@ def doubts(
     models: Iterable[Mapping[str, Any]],
     labels: Mapping[str, Mapping[str, Any]] | None = None,
     ablations: Iterable[Mapping[str, Any]] = (),
+    label_comparisons: Mapping[str, pd.DataFrame] | None = None,
 ) -> list[str]:
     """List what a careful reader should doubt in these results, in plain sentences.
 
@@ -233,6 +302,8 @@ def doubts(
         Contents of ``annotation.json`` by sample.
     ablations
         Contents of ``ablation.json``.
+    label_comparisons
+        ``label_comparison.csv`` by sample, of those that have one.
     """
     left_out = [(m["system"], m["protocol"], ", ".join(m["classes_left_out"])) for m in models if m["classes_left_out"]]
     sentences = _grouped((system, protocol, LEFT_OUT.format(types)) for system, protocol, types in left_out)
@@ -258,6 +329,8 @@ def doubts(
     without_table = [sample for sample, given in tables_given.items() if not given]
     sentences += [ANNOTATED_BY_EXPRESSION.format(", ".join(without_table))] * bool(without_table)
     sentences += [f"{sample}: {doubt}" for sample, found in (labels or {}).items() for doubt in found["doubts"]]
+    for sample, table in (label_comparisons or {}).items():
+        sentences += label_doubts(sample, table)
     sentences += [_selected(e) for e in evaluations if e.unrefined and e.types and e.kind not in BASELINES]
     sentences += [sentence for found in ablations for sentence in _refinement(found)]
     return list(dict.fromkeys(sentences)) or ["Nothing stands out. That is no proof."]

@@ -1,6 +1,8 @@
 """Annotation: each cell's subtype by its expression, its type, and the pathologist's word on it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -10,8 +12,9 @@ from scipy import sparse
 from shest.core.errors import InputError, one_line
 from shest.io import genes as panels
 from shest.labels.mixture import KEY
+from shest.labels.vote import UNKNOWN
 
-REASONS = ("labelled", "no_counts", "excluded_subtype", "disagrees", "not_in_table")
+REASONS = ("labelled", "no_counts", "unknown_cluster", "excluded_subtype", "disagrees", "not_in_table")
 WORDS = ("agree", "table", "expression")
 """Whose word counts where table and expression both speak: ``annotate.label``."""
 
@@ -129,10 +132,16 @@ def check_whole(path: str | Path, values: np.ndarray) -> None:
         )
 
 
-def read_table(path: str | Path, cell_ids: np.ndarray) -> pd.Series:
+def group_owners(types: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the config's type that each group of a pathologist's table is: its own name, and its ``groups``."""
+    return {group: name for name, entry in types.items() for group in [name, *entry.get("groups", [])]}
+
+
+def read_table(path: str | Path, cell_ids: np.ndarray, owners: Mapping[str, str] | None = None) -> pd.Series:
     """Read a pathologist's table (columns cell_id and group); return the group by cell_id.
 
-    A cell without a group is one on which the pathologist said nothing.
+    A cell without a group is one on which the pathologist said nothing. Groups that are types of the config under
+    another name are called by the type's (``owners``, :func:`group_owners`).
 
     Raises
     ------
@@ -143,7 +152,7 @@ def read_table(path: str | Path, cell_ids: np.ndarray) -> pd.Series:
     for problem in table_problems(path, table, cell_ids):
         raise problem
     groups = table.set_index("cell_id")["group"].str.strip()
-    return groups.where(groups != "")
+    return groups.where(groups != "").replace(owners or {})
 
 
 def parse_table(path: str | Path) -> pd.DataFrame:
@@ -349,7 +358,7 @@ def label(
     cell_ids : (n,) str, all cells
     called : subtype, type and score of the cells with counts (:func:`call_types`)
     groups : the pathologist's type by cell_id, or None where no table is given
-    method : what called the types, for the name of their column
+    method : what called the types (``tacco``, ``mixture``, ``marker``), for the name of their column
     word : one of ``WORDS``; without a table the expression's is the only one
 
     Returns
@@ -364,11 +373,12 @@ def label(
     frame["table_type"] = None if groups is None else groups.reindex(frame.index)
     obstacles = {
         "no_counts": frame["subtype"].isna(),
+        "unknown_cluster": (frame["subtype"] == UNKNOWN) & (method == "marker"),
         "excluded_subtype": frame[typed].isna(),
         "not_in_table": frame["table_type"].isna(),
         "disagrees": frame[typed] != frame["table_type"],
     }
-    heeded = {"agree": list(obstacles), "table": ["not_in_table"], "expression": ["no_counts", "excluded_subtype"]}
+    heeded = {"agree": list(obstacles), "table": ["not_in_table"], "expression": list(obstacles)[:3]}
     heeded = heeded["expression" if groups is None else word]
     frame["reason"] = np.select([obstacles[name] for name in heeded], heeded, default="labelled")
     source = "table_type" if groups is not None and word == "table" else typed

@@ -19,8 +19,10 @@ import pandas as pd
 
 from shest.core.errors import Findings, InputError, did_you_mean, one_line
 from shest.io.genes import Genes, pair
-from shest.labels import annotate
+from shest.io.marker_databases import read_databases, read_rules
+from shest.labels import annotate, markers, vote
 
+EMPTY_CATEGORY = "Correct its name, or add it to annotate.markers.categories"
 FETCH = "Fetch or export the file again"
 PROBED = 256  # rows of the reference whose values are looked at
 
@@ -127,6 +129,48 @@ def check_subtypes(
             findings.problem("annotate.prior", f"the reference has no subtype {subtype}", did_you_mean(subtype, known))
 
 
+def check_markers(section: Mapping[str, Any], types: Mapping[str, Mapping], findings: Findings) -> dict[str, Any]:
+    """Check the databases of marker genes, and whether they know the categories that the config's types gather.
+
+    Parameters
+    ----------
+    section
+        ``annotate.markers`` of the config, paths resolved.
+    types
+        ``cell_types`` of the config.
+
+    Returns
+    -------
+    dict
+        genes and entries by database, names by category, names that no pattern knows with their entries.
+    """
+    rules = findings.attempt(section["categories"], FETCH, read_rules, section["categories"], ["pattern", "category"])
+    findings.attempt(section["organs"], FETCH, read_rules, section["organs"], ["pattern", "organs"])
+    parts = [
+        findings.attempt(path, FETCH, read_databases, [{"format": source["format"], "paths": [path]}])
+        for source in section["databases"]
+        for path in source["paths"]
+    ]
+    if rules is None or any(part is None for part in parts):
+        return {}
+    entries = vote.with_categories(pd.concat([*parts, markers.own_markers(types)], ignore_index=True), rules)
+    known = {*entries["category"].dropna(), section["refined"], vote.NEOPLASTIC}
+    for name, entry in types.items():
+        for category in entry.get("categories") or [name]:
+            if category not in known:
+                findings.problem(f"cell_types.{name}", f"no marker gene is of the category {category}", EMPTY_CATEGORY)
+    unknown = vote.unmapped(entries)
+    names = entries.drop_duplicates("cell_type")["category"].fillna("not known").value_counts()
+    return {
+        "databases": {
+            str(name): {"entries": len(part), "genes": int(part["gene"].nunique())}
+            for name, part in entries.groupby("database")
+        },
+        "names": {str(name): int(n) for name, n in names.items()},
+        "names_not_known": unknown,
+    }
+
+
 def check_genes(
     path: str | Path, reference: Genes | None, least: int, samples: Mapping[str, Genes], findings: Findings
 ) -> dict[str, dict[str, int]]:
@@ -152,14 +196,16 @@ def check_genes(
 
 
 def check_table(
-    path: str | Path, cell_ids: np.ndarray | None, types: Sequence[str], findings: Findings
+    path: str | Path, cell_ids: np.ndarray | None, owners: Mapping[str, str], findings: Findings
 ) -> pd.Series | None:
-    """Check a pathologist's table against the sample's cells and the config's types; return cells by group.
+    """Check a pathologist's table against the sample's cells and the config's types; return cells by type.
 
     Parameters
     ----------
     cell_ids
         (n,) str, or None where the sample's files could not be read.
+    owners
+        Type by group (:func:`shest.labels.annotate.group_owners`).
     """
     table = findings.attempt(path, "Write a CSV: cell_id,group", annotate.parse_table, path)
     if table is None:
@@ -167,13 +213,13 @@ def check_table(
     if cell_ids is not None:
         findings.problems += annotate.table_problems(path, table, cell_ids)
     counts = table["group"].dropna().str.strip().value_counts()
-    for group, cells in counts[~counts.index.isin(types)].items():
+    for group, cells in counts[~counts.index.isin(list(owners))].items():
         findings.problem(
             path,
             f"{cells:,} cells of a type {group}, which cell_types does not have",
-            f"{did_you_mean(group, types)} Leave the group empty for cells of no type",
+            f"{did_you_mean(group, owners)} Leave the group empty for cells of no type",
         )
-    return counts
+    return counts.groupby(lambda group: owners.get(group, group)).sum()
 
 
 def check_enough(counts: Mapping[str, pd.Series], types: Sequence[str], min_cells: int, findings: Findings) -> None:

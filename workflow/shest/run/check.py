@@ -29,6 +29,7 @@ from shest.io.header import SampleHeader
 from shest.io.image import AGAIN
 from shest.io.sample_checks import check_sample
 from shest.labels import checks
+from shest.labels.annotate import group_owners
 from shest.labels.checks import ReferenceHeader
 from shest.run import estimate, fetch_estimate, run_inputs
 from shest.run.estimate import EncoderCost, SampleSize
@@ -78,11 +79,14 @@ def check_run(inputs: RunInputs, findings: Findings, say: Callable[[str], Any] =
         else:
             run.sizes[name] = _size_to_come(inputs, name, run.fetched)
             say(_describe_size(name, row["role"], run.sizes[name], _origin(inputs, row["path"])))
-    run.reference = _check_reference(inputs, findings, say)
-    genes = {name: header.genes for name, header in run.headers.items()}
-    least = config["reference"]["min_shared_genes"]
-    for name, joined in checks.check_genes(inputs.reference, run.reference.genes, least, genes, findings).items():
-        say(f"{name} and the reference: {describe(joined)}")
+    if inputs.reference:
+        run.reference = _check_reference(inputs, findings, say)
+        genes = {name: header.genes for name, header in run.headers.items()}
+        least = config["reference"]["min_shared_genes"]
+        for name, joined in checks.check_genes(inputs.reference, run.reference.genes, least, genes, findings).items():
+            say(f"{name} and the reference: {describe(joined)}")
+    if inputs.markers:
+        _check_markers(inputs, findings, say)
     check_tables(inputs, run.headers, findings)
     for comparators in inputs.comparators.values():
         detections.check({k: v for k, v in comparators.items() if is_present([v["path"]])}, findings)
@@ -187,19 +191,34 @@ def _check_reference(inputs: RunInputs, findings: Findings, say: Callable[[str],
     return header
 
 
+def _check_markers(inputs: RunInputs, findings: Findings, say: Callable[[str], Any]) -> None:
+    """Check the databases of marker genes; those that are to be fetched are checked by the run."""
+    files = [path for source in inputs.markers["databases"] for path in source["paths"]]
+    if not is_present([*files, inputs.markers["categories"], inputs.markers["organs"]]):
+        say("marker genes (to be fetched)")
+        return
+    seen = checks.check_markers(inputs.markers, inputs.config["cell_types"], findings)
+    for name, numbers in seen.get("databases", {}).items():
+        say(f"marker genes ({name}): {numbers['genes']:,} genes, {numbers['entries']:,} entries")
+    unknown = seen.get("names_not_known", {})
+    if unknown:
+        first = ", ".join(f"{name} {n:,}" for name, n in list(unknown.items())[:5])
+        say(f"marker genes: {len(unknown):,} names of cell types belong to no category, with their entries: {first}")
+
+
 def check_tables(inputs: RunInputs, headers: Mapping[str, SampleHeader], findings: Findings) -> None:
     """Check the pathologists' tables that are there, and whether they give two types enough cells to train on."""
-    types, counts = list(inputs.config["cell_types"]), {}
+    owners, counts = group_owners(inputs.config["cell_types"]), {}
     for name, header in headers.items():
         path = inputs.samples[name]["annotation"]
         if path and is_present([path]):
-            groups = checks.check_table(path, header.cell_ids, types, findings)
+            groups = checks.check_table(path, header.cell_ids, owners, findings)
             if groups is not None:
                 counts[name] = groups
     trained = [name for name, row in inputs.samples.items() if row["role"] == "train" and row["platform"] == "xenium"]
     if trained and set(trained) <= set(counts):
         tables = {inputs.samples[name]["annotation"]: counts[name] for name in trained}
-        checks.check_enough(tables, types, inputs.config["train"]["min_cells"], findings)
+        checks.check_enough(tables, list(inputs.config["cell_types"]), inputs.config["train"]["min_cells"], findings)
 
 
 def check_encoders(entries: Sequence[Mapping[str, Any]], findings: Findings) -> list[EncoderCost]:

@@ -18,6 +18,14 @@ from shest.run import systems
 
 RENAMED = {"figures.encoder": "figures.system"}
 """Keys of earlier versions, and what stands in their place."""
+PANNUKE = {
+    "Neoplastic": {"colour": "red"},
+    "Epithelial": {"colour": "orange"},
+    "Inflammatory": {"colour": "green"},
+    "Connective": {"colour": "blue"},
+}
+"""Types of a run by marker genes that names none of its own."""
+BY_REFERENCE, BY_MARKERS = ("tacco", "mixture"), ("markers", "aucell", "ucell", "top_down")
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 
 
@@ -37,6 +45,25 @@ def with_defaults(value: Any, schema: dict) -> Any:
         if key in filled:
             filled[key] = with_defaults(filled[key], part)
     return filled
+
+
+def _labelled_by(config: dict, methods: Iterable[str]) -> bool:
+    """Tell whether labels come of one of some methods, or are compared with it."""
+    annotate = config.get("annotate")
+    annotate = annotate if isinstance(annotate, dict) else {}
+    compared = annotate.get("compare")
+    asked = [annotate.get("method", "tacco"), *(compared if isinstance(compared, list) else [])]
+    return any(method in asked for method in methods)
+
+
+def needs_reference(config: dict) -> bool:
+    """Tell whether a run reads a single-cell reference."""
+    return _labelled_by(config, BY_REFERENCE)
+
+
+def needs_markers(config: dict) -> bool:
+    """Tell whether a run reads databases of marker genes."""
+    return _labelled_by(config, BY_MARKERS)
 
 
 def check_schema(value: Any, schema: dict, where: str, findings: Findings) -> None:
@@ -92,6 +119,10 @@ def check_config(config: dict, where: str, findings: Findings) -> dict:
         The config's file, for the messages.
     """
     schema, known = load_schema("config"), len(findings.problems)
+    if needs_reference(config):
+        schema["required"].append("reference")
+    elif "cell_types" not in config:
+        config = config | {"cell_types": PANNUKE}
     check_schema(config, schema, where, findings)
     filled = with_defaults(config, schema)
     if len(findings.problems) > known:
@@ -111,12 +142,7 @@ def _cross_check(config: dict, where: str, findings: Findings) -> None:
     """Note what a schema cannot say: keys that must agree with each other."""
     if config["cells"]["min_um"] >= config["cells"]["max_um"]:
         findings.problem(where, "cells.min_um must be less than cells.max_um", "Correct one of them")
-    owner: dict[str, str] = {}
-    for name, entry in config["cell_types"].items():
-        for subtype in entry["subtypes"]:
-            if subtype in owner:
-                findings.problem(where, f"subtype {subtype} belongs to {owner[subtype]} and to {name}", "Name it once")
-            owner[subtype] = name
+    _check_types(config, where, findings)
     for name, entry in config["evaluate"]["comparators"].items():
         for group, cell_type in entry["types"].items():
             if cell_type is not None and cell_type not in config["cell_types"]:
@@ -127,6 +153,23 @@ def _cross_check(config: dict, where: str, findings: Findings) -> None:
                 )
     for name in _twice(entry["name"] for entry in config["encoders"]):
         findings.problem(where, f"encoders: {name} stands there twice", "Name it once")
+
+
+def _check_types(config: dict, where: str, findings: Findings) -> None:
+    """Note types that gather nothing, and members that belong to two of them."""
+    types = config["cell_types"]
+    for name, entry in types.items():
+        if needs_reference(config) and "subtypes" not in entry:
+            findings.problem(where, f"cell_types.{name}.subtypes is missing", "Name the reference's subtypes")
+    for key, what in (("subtypes", "subtype"), ("categories", "category"), ("groups", "group")):
+        owner: dict[str, str] = {}
+        for name, entry in types.items():
+            own = [name] if key == "groups" or (key == "categories" and key not in entry) else []
+            for member in dict.fromkeys([*own, *entry.get(key, [])]):
+                if member in owner:
+                    problem = f"{what} {member} belongs to {owner[member]} and to {name}"
+                    findings.problem(where, problem, "Name it once")
+                owner[member] = name
 
 
 def _twice(names: Iterable[str | None]) -> list[str]:

@@ -16,6 +16,7 @@ from shest.systems import base
 
 COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
 BY_WEIGHTS = ("torchscript", "trained")  # methods of segment that need weights
+RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 IN_BUNDLE = {"he_image": (HE_IMAGE, "H&E image"), "alignment": (ALIGNMENT, "alignment")}
 """Columns that a bundle fills where the sheet does not: the end of the file's name, and what it is."""
 FOUND = "Or leave column alignment empty and let it be found (register.method: estimate)"
@@ -34,7 +35,10 @@ class RunInputs:
     samples
         Rows of the sheet by sample; ``he_image`` and ``alignment`` of every bundle, which may yet be to be made.
     reference
-        Path of the single-cell reference.
+        Path of the single-cell reference; None where the run needs none.
+    markers
+        Section ``annotate.markers``, its databases as ``format`` and ``paths``, all paths resolved; None where the run
+        reads no marker genes.
     comparators
         Settings of every comparator that has a file for a sample, its ``path`` among them, by sample and name.
     """
@@ -42,8 +46,9 @@ class RunInputs:
     config: dict
     paths: settings.Paths
     samples: dict[str, dict]
-    reference: str
+    reference: str | None
     comparators: dict[str, dict[str, dict]]
+    markers: dict | None = None
 
     def files(self, sample: str) -> list[str]:
         """Paths of the files that are read of a sample: a bundle's, or a slide's.
@@ -84,6 +89,7 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     _check_figures(filled["figures"], samples, list(filled["systems"]), findings)
     _check_groups(filled["split"]["by"], samples, findings)
     _check_prior(filled["annotate"], samples, findings)
+    markers = _markers(filled, paths, findings) if settings.needs_markers(filled) else None
     comparators = _comparators(filled["evaluate"]["comparators"], samples, paths, findings)
     if len(findings.problems) > known:
         return None
@@ -92,7 +98,29 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     for entry in filled["encoders"]:
         if local_weights(entry):
             entry["weights"] = paths.resolve(entry["weights"])
-    return RunInputs(filled, paths, samples, places["reference.path"], comparators)
+    reference = places["reference.path"] if settings.needs_reference(filled) else None
+    return RunInputs(filled, paths, samples, reference, comparators, markers)
+
+
+def _markers(config: dict, paths: settings.Paths, findings: Findings) -> dict:
+    """Return the section ``annotate.markers`` with resolved paths, and note files that are not there."""
+    section, who = config["annotate"]["markers"], "annotate.markers"
+    embedded = {"databases": "marker_genes.tsv", "categories": "marker_categories.tsv", "organs": "marker_organs.tsv"}
+
+    def resolved(text: str, key: str) -> str:
+        if text == "embedded":
+            return str(RESOURCES / embedded[key])
+        path = paths.resolve_all({key: text}, who, findings).get(key, text)
+        _check_fetched(text, f"{who}.{key}", config, findings)
+        if not _made(text):
+            _check_file(path, f"{who}.{key}", "a table of marker genes", findings)
+        return path
+
+    databases = []
+    for entry in section["databases"]:
+        texts = [entry["path"]] if isinstance(entry["path"], str) else entry["path"]
+        databases.append({"format": entry["format"], "paths": [resolved(text, "databases") for text in texts]})
+    return section | {"databases": databases} | {key: resolved(section[key], key) for key in ("categories", "organs")}
 
 
 def _check_results(results: str, findings: Findings) -> None:
@@ -125,7 +153,9 @@ def _resolve_own(config: dict, paths: settings.Paths, where: str, findings: Find
     reference = config.get("reference")
     named = {
         "samples": config.get("samples"),
-        "reference.path": reference.get("path") if isinstance(reference, dict) else None,
+        "reference.path": reference.get("path")
+        if isinstance(reference, dict) and settings.needs_reference(config)
+        else None,
     }
     segment = config.get("segment")
     if isinstance(segment, dict) and segment.get("method") in BY_WEIGHTS:
@@ -242,7 +272,7 @@ def _check_groups(by: str, samples: dict[str, dict], findings: Findings) -> None
 def _check_prior(annotate: dict, samples: dict[str, dict], findings: Findings) -> None:
     """Note samples without the table that their prior should come from."""
     without = [n for n, row in samples.items() if row["role"] != "predict" and not row.get("annotation")]
-    if annotate["prior"] == "table" and without:
+    if annotate["prior"] == "table" and annotate["method"] == "tacco" and without:
         findings.problem(
             "annotate.prior",
             f"table, and there is none for {', '.join(without)}",
