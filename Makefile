@@ -9,7 +9,7 @@ export SHEST_KIT
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo kit check fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate benchmark-segment test test-unit test-workflow test-cluster test-environments docs lint format lock clean
+.PHONY: help demo kit package apply check fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate benchmark-segment test test-unit test-workflow test-cluster test-environments docs lint format lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -31,6 +31,12 @@ kit: .venv/installed  ## run the bundles of SHEST_KIT to results/kit/report.html
 	snakemake --cores $(CORES) --rerun-incomplete --configfile config/kit.yaml
 
 CONFIG ?= config/config.yaml
+package: .venv/installed  ## pack the trained systems of CONFIG into packages/, to be used on another machine
+	snakemake packages --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
+
+apply: .venv/installed  ## predict the slides of config/apply.yaml with its package
+	snakemake --cores $(CORES) --rerun-incomplete --configfile config/apply.yaml
+
 check: .venv/installed  ## look into every input file of CONFIG, say all problems and what the run will need
 	@python -m shest.run.check $(CONFIG)
 

@@ -39,8 +39,16 @@ include: "workflow/rules/refine.smk"
 include: "workflow/rules/fit.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/report.smk"
+
+if MODEL:
+
+    include: "workflow/rules/apply.smk"
+
+else:
+
+    include: "workflow/rules/package.smk"
+    include: "workflow/rules/figures.smk"
+    include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -53,7 +61,6 @@ localrules:
     embed,
     model_card,
     compare,
-    figures,
 
 
 rule all:

@@ -22,10 +22,13 @@ def load_run():
     if run is None:
         problems = map(str, findings.problems)
         raise WorkflowError("\n".join(["Config and sample sheet cannot be used:", *problems]))
-    return run.config, run.paths, run.samples, run.reference, run.comparators
+    return run
 
 
-config, PATHS, SAMPLES, REFERENCE, COMPARATORS = load_run()
+RUN = load_run()
+config, PATHS, SAMPLES, REFERENCE, COMPARATORS = RUN.config, RUN.paths, RUN.samples, RUN.reference, RUN.comparators
+# A package that is applied: its folder, and what it says of itself. Nothing is trained then.
+MODEL, PACKAGE = RUN.model, RUN.package
 RESULTS = config["results"].rstrip("/")
 ENCODERS = [entry["name"] for entry in config["encoders"]]
 THREADS = config["resources"]["threads"]

@@ -63,6 +63,18 @@ def read_image(path: str | Path) -> da.Array:
     return read_he(path, series)
 
 
+def read_scales(path: str | Path) -> list[da.Array]:
+    """Open the image of a slide and the levels of its pyramid lazily, (3, height, width) uint8 each, full size first.
+
+    Raises as :func:`shest.io.image.read_he`.
+    """
+    full = read_image(path)
+    with tifffile.TiffFile(path) as tiff:
+        series = largest(tiff)
+        levels = len(tiff.series[series].levels)
+    return [full, *(read_he(path, series, level) for level in range(1, levels))]
+
+
 def largest(tiff: tifffile.TiffFile) -> int:
     """Return the number of the series with most pixels: beside the slide there are labels and overviews."""
     return int(np.argmax([np.prod(series.shape, dtype=float) for series in tiff.series]))

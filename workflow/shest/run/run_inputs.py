@@ -11,6 +11,7 @@ from shest.io.geojson import NUCLEI_REMEDY
 from shest.io.xenium_files import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
 from shest.labels.split import group_of
 from shest.run import config as settings
+from shest.run import packages
 
 COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
 IN_BUNDLE = {"he_image": (HE_IMAGE, "H&E image"), "alignment": (ALIGNMENT, "alignment")}
@@ -33,13 +34,17 @@ class RunInputs:
         Path of the single-cell reference.
     comparators
         Settings of every comparator that has a file for a sample, its ``path`` among them, by sample and name.
+    model, package
+        Folder of the package that is applied, and what it says of itself; None where systems are trained.
     """
 
     config: dict
     paths: settings.Paths
     samples: dict[str, dict]
-    reference: str
+    reference: str | None
     comparators: dict[str, dict[str, dict]]
+    model: str | None = None
+    package: dict | None = None
 
     def files(self, sample: str) -> list[str]:
         """Paths of the files that are read of a sample but for a pathologist's table: a bundle's, or a slide's."""
@@ -52,13 +57,24 @@ class RunInputs:
 def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | None:
     """Check config, sheet and the places of their files; None where there is a problem, and all are noted."""
     where, known = str(config_file), len(findings.problems)
+    results = str(config.get("results", "results")).rstrip("/")
+    model = package = None
+    if config.get("model"):
+        model = (
+            settings.Paths(config_file.resolve().parent, results)
+            .resolve_all({"model": str(config["model"])}, where, findings)
+            .get("model")
+        )
+        package = model and findings.attempt(model, packages.COPY, packages.read_record, model)
+        if package is None:
+            return None
+        config = packages.configure(config, Path(model), package, where, findings)
     filled = settings.check_config(config, where, findings)
-    results = str(filled.get("results", "results")).rstrip("/")
     _check_results(results, findings)
     fetched = _fetched_folder(filled, where, findings)
     paths = settings.Paths(config_file.resolve().parent, results, fetched)
     places = _resolve_own(filled, paths, where, findings)
-    rows = settings.read_sheet(Path(places["samples"]), findings) if "samples" in places else []
+    rows = settings.read_sheet(Path(places["samples"]), findings, model is None) if "samples" in places else []
     samples = {}
     for row in rows:
         row["aligned"] = _aligned(row, filled)
@@ -84,7 +100,11 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     for entry in filled["encoders"]:
         if local_weights(entry):
             entry["weights"] = paths.resolve(entry["weights"])
-    return RunInputs(filled, paths, samples, places["reference.path"], comparators)
+    labelled = [name for name, row in samples.items() if row["role"] != "predict"]
+    if labelled and "reference.path" not in places:
+        findings.problem(where, f"no reference, and {', '.join(labelled)} cannot be labelled", "Give reference.path")
+        return None
+    return RunInputs(filled, paths, samples, places.get("reference.path"), comparators, model, package)
 
 
 def _check_results(results: str, findings: Findings) -> None:
