@@ -5,7 +5,7 @@ rule annotate:
     input:
         ingest=results("samples/{sample}/ingest.json"),
         store=results("samples/{sample}/sdata.zarr"),
-        reference=REFERENCE,
+        reference=REFERENCE or [],
         table=annotation_table,
         checks=label_checks,
     output:

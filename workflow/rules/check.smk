@@ -92,7 +92,7 @@ rule check_comparators:
 
 rule check_reference:
     input:
-        reference=REFERENCE,
+        reference=REFERENCE or [],
     output:
         record=results("check/reference.json"),
     log:
@@ -107,7 +107,7 @@ rule check_reference:
         mem_mb=from_input_size(2000, reference=0.5),
         runtime=from_input_size(15, reference=0.01),
     params:
-        settings={key: config["reference"][key] for key in ("counts", "label_key", "symbol_key", "exclude")},
+        settings={key: config["reference"].get(key) for key in ("counts", "label_key", "symbol_key", "exclude")},
         types=SUBTYPES,
         prior=config["annotate"]["prior"],
         code=code("check_reference"),
@@ -122,6 +122,6 @@ rule check:
         expand(results("samples/{sample}/check.json"), sample=SAMPLES),
         expand(results("samples/{sample}/check_table.json"), sample=WITH_TABLE),
         expand(results("samples/{sample}/check_comparators.json"), sample=WITH_COMPARATORS),
-        results("check/reference.json"),
+        [results("check/reference.json")] if REFERENCE else [],
     message:
         "Nothing is wrong with the input"

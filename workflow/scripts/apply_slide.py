@@ -4,13 +4,11 @@ import time
 from pathlib import Path
 
 import anndata as ad
-import numpy as np
-from matplotlib.colors import to_rgb
-from PIL import Image
 
 from shest.core import console, files
 from shest.core.errors import InputError
 from shest.draw import style
+from shest.draw.slide_map import slide_map
 from shest.encode import device, runner
 from shest.io.outlines import read_outlines
 from shest.run import one_slide, packages
@@ -27,13 +25,11 @@ def finish(sample, palette):
         _, points, start = read_outlines(places.outlines, table.index)
         export.write_qupath(places.qupath, export.features(sample, table, points, start, palette))
         export.write_explorer(places.explorer, table)
-        called = table["cell_type"].astype(object)
-        colour = [[round(255 * part) for part in to_rgb(palette.get(name, "grey"))] for name in called]
-        xy = kept[["x", "y"]].to_numpy()
-        drawn = one_slide.map_of_types(regions.image, regions.factor, xy, np.array(colour, np.uint8).reshape(-1, 3))
-        both = np.concatenate([regions.image, np.full((len(drawn), 8, 3), 255, np.uint8), drawn], axis=1)
+        drawn = slide_map(
+            regions.image, regions.factor, kept[["x", "y"]].to_numpy(), table["cell_type"].astype(object), palette
+        )
         with files.atomic_write(places.picture) as tmp_path:
-            Image.fromarray(both).save(tmp_path)
+            drawn.save(tmp_path)
 
     return write
 

@@ -96,7 +96,7 @@ def main(input, output, params):
             "probe",
             "Probe",
             "This machine's answers to the package's own tiles.",
-            [report.table(pd.DataFrame(probe["checks"]), digits=6)],
+            [report.table(pd.DataFrame(probe["checks"]).drop(columns="why"), digits=6)],
         ),
         report.Block(
             "viewers",

@@ -93,7 +93,7 @@ def check_config(config: dict, where: str, findings: Findings) -> dict:
     """
     schema, known = load_schema("config"), len(findings.problems)
     check_schema(config, schema, where, findings)
-    filled = with_defaults(config, schema)
+    filled = {"reference": {}} | with_defaults(config, schema)
     if len(findings.problems) > known:
         return filled  # further checks would stumble over the same keys
     remedy = "Use a known name"

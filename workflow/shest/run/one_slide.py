@@ -241,15 +241,3 @@ def describe(kept: pd.DataFrame, tiled: Tiled, domain: Domain, path: Path, area_
     size = np.sqrt(kept["width_um"].to_numpy() * kept["height_um"].to_numpy())
     place = domain.compare(tiled.embeddings, tiled.colour, size)
     return {"composition": parts, "domain": place, "doubts": doubts(place)}
-
-
-def map_of_types(image: np.ndarray, factor: tuple[float, float], xy: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Draw cells as dots over a small image that is made paler: (h, w, 3) uint8; ``colours``: (n, 3) uint8."""
-    out = (255 - (255 - image.astype(np.float32)) * 0.35).astype(np.uint8)
-    row = np.floor((xy[:, 1] + 0.5) / factor[0]).astype(int)
-    column = np.floor((xy[:, 0] + 0.5) / factor[1]).astype(int)
-    for dy in (0, 1):
-        for dx in (0, 1):
-            y, x = np.minimum(row + dy, len(out) - 1), np.minimum(column + dx, out.shape[1] - 1)
-            out[y, x] = colours
-    return out

@@ -191,7 +191,7 @@ def judge(
     """
     checks: list[tuple[str, float, float, str]] = []
     if embeddings is not None:
-        why = "another encoder, other weights of it or another normalisation, or a device or library that computes otherwise"
+        why = "another encoder, its weights or normalisation are others, or device or library compute otherwise"
         checks.append(("embeddings", relative(embeddings, known["embeddings"]), TOLERANCE["embeddings"], why))
     for label, answers, why in (
         ("on the probe's own embeddings", on_known, "the model's weights or their code are others"),
