@@ -66,6 +66,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        results("report.html"),
+        report=results("report.html"),
+        packages=[] if MODEL else [results(f"packages/{system}/checksums.txt") for system in PACKED],
     message:
-        "Done: open {input}"
+        "Done: open {input.report}"
