@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import anndata as ad
@@ -198,6 +199,20 @@ def test_a_changed_weight_is_refused_by_checksum_and_by_probe(run, package, data
     assert said.returncode
     assert "the probe fails: probabilities on the probe's own embeddings" in said.stdout
     assert not (folder / f"results/{path.stem}/slides").exists()
+
+
+def test_the_config_for_the_demos_package_works(package, tiny, root, tmp_path, snake):
+    """As it stands beside the results of make demo."""
+    (tmp_path / "config").mkdir()
+    for name in ("apply.yaml", "apply.tsv"):
+        shutil.copy(root / "config" / name, tmp_path / "config")
+    shutil.copytree(package, tmp_path / "results/packages/shest")
+    shutil.copytree(tiny / R / "simulated/sim_lung", tmp_path / "results/simulated/sim_lung")
+    command = [sys.executable, "-m", "shest.run.check", "config/apply.yaml"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "no problem" in said
+    snake(tmp_path, config=tmp_path / "config/apply.yaml")
+    assert "sim_train" in (tmp_path / "results/apply/report.html").read_text()
 
 
 def test_a_thousand_slides_are_planned_in_a_minute(run, package, data, snake):
