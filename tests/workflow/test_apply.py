@@ -45,14 +45,10 @@ def config_for(folder, package, rows, **sections):
 
 
 @pytest.fixture(scope="module")
-def package(tiny, tmp_path_factory, snake):
+def package(tiny, tmp_path_factory):
     """The package of the tiny run's model, in a folder of its own."""
-    made = tmp_path_factory.mktemp("made") / "run"
-    shutil.copytree(tiny, made, symlinks=True)
-    snake(made, "packages")
     folder = tmp_path_factory.mktemp("elsewhere") / "shest"
-    shutil.copytree(made / R / "packages/shest", folder)
-    shutil.rmtree(made)
+    shutil.copytree(tiny / R / "packages/shest", folder)
     return folder
 
 
