@@ -9,7 +9,7 @@ export SHEST_KIT
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo kit check fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate benchmark-segment benchmark-nuclei test test-unit test-workflow test-cluster test-environments docs lint format lock clean
+.PHONY: help demo kit package apply check fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate benchmark-segment benchmark-nuclei benchmark-apply test test-unit test-workflow test-cluster test-environments docs lint format lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -31,6 +31,12 @@ kit: .venv/installed  ## run the bundles of SHEST_KIT to results/kit/report.html
 	snakemake --cores $(CORES) --rerun-incomplete --configfile config/kit.yaml
 
 CONFIG ?= config/config.yaml
+package: .venv/installed  ## pack the trained systems of CONFIG into packages/, to be used on another machine
+	snakemake packages --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
+
+apply: .venv/installed  ## predict the slides of config/apply.yaml with its package
+	snakemake --cores $(CORES) --rerun-incomplete --configfile config/apply.yaml
+
 check: .venv/installed  ## look into every input file of CONFIG, say all problems and what the run will need
 	@python -m shest.run.check $(CONFIG)
 
@@ -61,6 +67,9 @@ benchmark-segment: .venv/installed  ## nuclei of an H&E against a scikit-image p
 
 benchmark-nuclei: .venv/installed  ## a slide's nuclei, types and expression in one pass against crops and morphometrics
 	cd tests && OMP_WAIT_POLICY=passive python -m benchmark.nuclei
+
+benchmark-apply: .venv/installed  ## a package on a slide, start to end, against its parts run bare; memory by slide size
+	cd tests && python -m benchmark.apply
 
 lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	uv pip compile --system-certs --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt

@@ -39,8 +39,16 @@ include: "workflow/rules/refine.smk"
 include: "workflow/rules/fit.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/report.smk"
+
+if MODEL:
+
+    include: "workflow/rules/apply.smk"
+
+else:
+
+    include: "workflow/rules/package.smk"
+    include: "workflow/rules/figures.smk"
+    include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -54,12 +62,12 @@ localrules:
     embed,
     model_card,
     compare,
-    figures,
 
 
 rule all:
     default_target: True
     input:
-        results("report.html"),
+        report=results("report.html"),
+        packages=[] if MODEL else [results(f"packages/{system}/checksums.txt") for system in PACKED],
     message:
-        "Done: open {input}"
+        "Done: open {input.report}"

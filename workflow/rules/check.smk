@@ -126,7 +126,7 @@ rule check_comparators:
 
 rule check_reference:
     input:
-        reference=REFERENCE,
+        reference=REFERENCE or [],
     output:
         record=results("check/reference.json"),
     log:
@@ -141,7 +141,7 @@ rule check_reference:
         mem_mb=from_input_size(2000, reference=0.5),
         runtime=from_input_size(15, reference=0.01),
     params:
-        settings={key: config.get("reference", {}).get(key) for key in ("counts", "label_key", "symbol_key", "exclude")},
+        settings={key: config["reference"].get(key) for key in ("counts", "label_key", "symbol_key", "exclude")},
         types=SUBTYPES,
         prior=config["annotate"]["prior"],
         code=code("check_reference"),

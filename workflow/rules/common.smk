@@ -22,10 +22,14 @@ def load_run():
     if run is None:
         problems = map(str, findings.problems)
         raise WorkflowError("\n".join(["Config and sample sheet cannot be used:", *problems]))
-    return run.config, run.paths, run.samples, run.reference or [], run.comparators, run.markers
+    return run
 
 
-config, PATHS, SAMPLES, REFERENCE, COMPARATORS, MARKERS = load_run()
+RUN = load_run()
+config, PATHS, SAMPLES, COMPARATORS, MARKERS = RUN.config, RUN.paths, RUN.samples, RUN.comparators, RUN.markers
+REFERENCE = RUN.reference or []
+# A package that is applied: its folder, and what it says of itself. Nothing is trained then.
+MODEL, PACKAGE = RUN.model, RUN.package
 RESULTS = config["results"].rstrip("/")
 ENCODERS = [entry["name"] for entry in config["encoders"]]
 THREADS = config["resources"]["threads"]

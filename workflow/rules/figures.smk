@@ -1,6 +1,10 @@
 """The paper's figures and tables."""
 
 
+localrules:
+    figures,
+
+
 rule figure:
     input:
         unpack(figure_inputs),

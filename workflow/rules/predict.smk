@@ -9,6 +9,7 @@ rule predict:
         cells=results("samples/{sample}/cells.parquet"),
         registration=results("samples/{sample}/registration.json"),
         source=lambda w: source_files(w.system, w.sample),
+        probe=[results("check/probe.json")] if MODEL else [],
     output:
         predictions=results("predictions/{system}/{protocol}/{sample}.{unit}.h5ad"),
     log:
@@ -22,6 +23,7 @@ rule predict:
         mem_mb=from_input_size(3000, models=3, cells=20, source=400),
         runtime=from_input_size(15, models=0.02, source=10),
     params:
+        probed=bool(MODEL),
         role=lambda w: SAMPLES[w.sample]["role"],
         folds=folds_of,
         reads=lambda w: spec(w.system).reads,

@@ -83,9 +83,11 @@ def folds_of(wildcards):
 
 
 def models_of(name):
-    """A file of the models that predict a sample, in the order of their folds."""
+    """A file of the models that predict a sample, in the order of their folds; of a package, its own."""
 
     def files(wildcards):
+        if MODEL:
+            return [f"{MODEL}/{name}"]
         return expand(results(f"models/{{{{system}}}}/{{{{protocol}}}}/{{fold}}/{name}"), fold=folds_of(wildcards))
 
     return files
@@ -129,6 +131,10 @@ def further_views_minutes(wildcards, input, attempt, threads):
 def fit_minutes(wildcards, input, attempt, threads):
     """Time to fit a system."""
     return training_minutes(SYSTEMS[wildcards.system], input, attempt, threads)
+
+
+# Systems that are packed where that is asked for.
+PACKED = config["package"].get("systems", list(SYSTEMS)[:1])
 
 
 def models(name, systems=SYSTEMS):

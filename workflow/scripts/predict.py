@@ -9,7 +9,8 @@ from shest.core.provenance import versions
 from shest.io import predictions
 from shest.io.registration import Registration
 from shest.labels.split import fold_of_cells
-from shest.systems import base, sources, uncertainty
+from shest.systems import base, sources
+from shest.systems.predicting import predict_block
 
 
 def parts_and_folds(cells, input, params, protocol, sample):
@@ -36,25 +37,6 @@ def merge(trained):
     return sorted(classes), genes
 
 
-def block(model, x, keys, classes, columns):
-    """Predict some units; return what :func:`shest.io.predictions.write` takes.
-
-    Types are in the order of ``classes``, genes those of ``columns``; counts are drawn by the units' ``keys``.
-    """
-    found = model.system.predict(x)
-    by_gene = {"expected": found.expected, "aleatoric": found.aleatoric, "epistemic": found.epistemic}
-    named = {name: value[:, columns] for name, value in by_gene.items() if value is not None}
-    if found.type_logits is not None:
-        named |= uncertainty.describe(found.type_logits, model.info["temperature"])
-        for name in ("probability", "uncalibrated"):
-            wide = np.zeros((len(named[name]), len(classes)))
-            wide[:, [classes.index(own) for own in model.classes]] = named[name]
-            named[name] = wide
-    named = {name: np.asarray(value, np.float32) for name, value in named.items()}
-    drawn = model.system.draw(x, keys)
-    return named if drawn is None else named | {predictions.DRAWN: drawn[:, columns]}
-
-
 def main(input, output, params, wildcards):
     trained = [base.load(*paths) for paths in zip(input.models, input.records, strict=True)]
     classes, genes = merge(trained)
@@ -63,7 +45,7 @@ def main(input, output, params, wildcards):
     cells = pd.read_parquet(input.cells)
     cells = cells[cells["kept"]].reset_index(drop=True)
     source = sources.open_source(params.reads, input.source, [(wildcards.sample, c) for c in cells["cell_id"]])
-    if len(cells) and params.reads == "embeddings":
+    if len(cells) and params.reads == "embeddings" and not params.probed:
         for model in trained:
             model.check_fingerprint(source.fingerprint, input.source[0])
     um = Registration.read(input.registration).to_um(cells[["x", "y"]].to_numpy())
@@ -97,7 +79,7 @@ def main(input, output, params, wildcards):
         fold = cells["fold"].to_numpy()[rows]
         parts = [rows[fold == name] for name in models]
         found = [
-            block(models[name], source.take(part), keys[part], classes, columns)
+            predict_block(models[name], source.take(part), keys[part], classes, columns)
             for name, part in zip(models, parts, strict=True)
             if len(part)
         ]

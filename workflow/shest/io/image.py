@@ -12,13 +12,15 @@ CHUNKS = (3, 512, 512)
 AGAIN = "Export or copy the image again"
 
 
-def read_he(path: str | Path, number: int = 0) -> da.Array:
+def read_he(path: str | Path, number: int = 0, level: int = 0) -> da.Array:
     """Open an H&E TIFF lazily, tile by tile, as (3, height, width) uint8.
 
     Parameters
     ----------
     number
         Of the image (series) in the file.
+    level
+        Of its pyramid; 0 is the full size.
 
     Raises
     ------
@@ -28,9 +30,9 @@ def read_he(path: str | Path, number: int = 0) -> da.Array:
     try:
         with tifffile.TiffFile(path) as tiff:
             series = tiff.series[number]
-            axes, dtype, shape = series.axes, series.dtype, series.shape
+            axes, dtype, shape = series.axes, series.dtype, series.levels[level].shape
             _check_extent(path, series)
-        pixels = da.from_zarr(tifffile.imread(path, aszarr=True, series=number, level=0))
+        pixels = da.from_zarr(tifffile.imread(path, aszarr=True, series=number, level=level))
     except InputError:
         raise
     except FileNotFoundError:

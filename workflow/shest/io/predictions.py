@@ -15,6 +15,8 @@ from shest.core.errors import InputError
 
 ROWS = 4096
 VARIANCES = ("aleatoric", "epistemic")
+BY_GENE = ("expected", *VARIANCES)
+"""Columns of ``var``: means over all units."""
 CHUNK = (ROWS, 8)  # a block of units is written as whole chunks; few genes of all units are read quickly
 SPARSE_CHUNK = 65_536
 FILTERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True}  # what every HDF5 library can read
@@ -123,8 +125,9 @@ def write(
             if DRAWN in block:
                 _append(file["layers"], DRAWN, sparse.csr_matrix(block[DRAWN]))
             variances = {name: block[name] for name in VARIANCES if name in block}
-            if variances:
-                over_units.add(**variances)
+            by_gene = {name: block[name] for name in BY_GENE if name in block}
+            if by_gene:
+                over_units.add(**by_gene)
             means = {name: values.mean(axis=1) for name, values in variances.items()}
             per_unit.append({k: v for k, v in block.items() if k not in ("expected", DRAWN, *VARIANCES)} | means)
             start = stop
@@ -141,7 +144,7 @@ def write(
     obs["part"], obs["fold"] = pd.Categorical(units["part"]), pd.Categorical(units["fold"])
     var = pd.DataFrame(index=pd.Index(genes, name="gene"))
     means = over_units.means()
-    for name in VARIANCES:
+    for name in BY_GENE:
         var[name] = means.get(name, np.full(len(genes), np.nan, np.float32))
     obsm = {
         "spatial": units[["x_um", "y_um"]].to_numpy(np.float64),

@@ -146,6 +146,20 @@ def _openslide(path: str | Path) -> Any:
         raise InputError(path, f"no slide that OpenSlide reads ({one_line(error)})", remedy) from None
 
 
+def read_scales(path: str | Path) -> list[da.Array]:
+    """Open the image of a slide and the levels of its pyramid lazily, (3, height, width) uint8 each, full size first.
+
+    Levels are those of a TIFF; of other formats there is the full size. Raises as :func:`read_image`.
+    """
+    full = read_image(path)
+    if Path(path).suffix.lower() in (*PICTURES, *BY_OPENSLIDE):
+        return [full]
+    with tifffile.TiffFile(path) as tiff:
+        series = largest(tiff)
+        levels = len(tiff.series[series].levels)
+    return [full, *(read_he(path, series, level) for level in range(1, levels))]
+
+
 def largest(tiff: tifffile.TiffFile) -> int:
     """Return the number of the series with most pixels: beside the slide there are labels and overviews."""
     return int(np.argmax([np.prod(series.shape, dtype=float) for series in tiff.series]))

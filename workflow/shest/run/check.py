@@ -31,7 +31,7 @@ from shest.io.sample_checks import check_sample
 from shest.labels import checks
 from shest.labels.annotate import group_owners
 from shest.labels.checks import ReferenceHeader
-from shest.run import estimate, fetch_estimate, run_inputs
+from shest.run import estimate, fetch_estimate, packages, run_inputs
 from shest.run.estimate import EncoderCost, SampleSize
 from shest.run.run_inputs import RunInputs
 from shest.simulate.spec import pixels, reference_from_config, slide_from_config
@@ -79,9 +79,13 @@ def check_run(inputs: RunInputs, findings: Findings, say: Callable[[str], Any] =
         else:
             run.sizes[name] = _size_to_come(inputs, name, run.fetched)
             say(_describe_size(name, row["role"], run.sizes[name], _origin(inputs, row["path"])))
+    if inputs.package:
+        findings.attempt(inputs.model, packages.PACK_AGAIN, packages.open_package, inputs.model)
+        types, genes = (len(inputs.package[key]) for key in ("classes", "genes"))
+        say(f"package {inputs.package['system']}: {types} types, {genes:,} genes")
     if inputs.reference:
         run.reference = _check_reference(inputs, findings, say)
-        genes = {name: header.genes for name, header in run.headers.items()}
+        genes = {name: header.genes for name, header in run.headers.items() if header.genes}
         least = config["reference"]["min_shared_genes"]
         for name, joined in checks.check_genes(inputs.reference, run.reference.genes, least, genes, findings).items():
             say(f"{name} and the reference: {describe(joined)}")

@@ -119,12 +119,12 @@ def check_config(config: dict, where: str, findings: Findings) -> dict:
         The config's file, for the messages.
     """
     schema, known = load_schema("config"), len(findings.problems)
-    if needs_reference(config):
+    if needs_reference(config) and "model" not in config:
         schema["required"].append("reference")
     elif "cell_types" not in config:
         config = config | {"cell_types": PANNUKE}
     check_schema(config, schema, where, findings)
-    filled = with_defaults(config, schema)
+    filled = {"reference": {}} | with_defaults(config, schema)
     if len(findings.problems) > known:
         return filled  # further checks would stumble over the same keys
     remedy = "Use a known name"
@@ -192,8 +192,11 @@ def _check_fetch(fetch: dict, where: str, findings: Findings) -> None:
         findings.problem(where, f"fetch: {name} is a file and a bundle", "Give each a name of its own")
 
 
-def read_sheet(path: Path, findings: Findings) -> list[dict]:
-    """Read the sample sheet; return its rows with defaults filled in, none where its columns are wrong."""
+def read_sheet(path: Path, findings: Findings, trains: bool = True) -> list[dict]:
+    """Read the sample sheet; return its rows with defaults filled in, none where its columns are wrong.
+
+    ``trains``: whether systems are trained, so that there must be a training sample; else there must be none.
+    """
     if not path.is_file():
         findings.problem(path, "the sample sheet is not there", "Set samples in the config to the path of a TSV")
         return []
@@ -217,11 +220,11 @@ def read_sheet(path: Path, findings: Findings) -> list[dict]:
         rows.append(with_defaults(row, schema))
     if not rows:
         findings.problem(path, "no samples", "Write one row a sample below the header")
-    _check_sheet(path, rows, findings)
+    _check_sheet(path, rows, trains, findings)
     return rows
 
 
-def _check_sheet(path: Path, rows: list[dict], findings: Findings) -> None:
+def _check_sheet(path: Path, rows: list[dict], trains: bool, findings: Findings) -> None:
     """Note rows that contradict each other or themselves."""
     for name in _twice(row.get("sample") for row in rows):
         findings.problem(path, f"sample {name} stands there twice", "Give every row a name of its own")
@@ -235,7 +238,12 @@ def _check_sheet(path: Path, rows: list[dict], findings: Findings) -> None:
         for column in foreign:
             if row.get(column):
                 findings.problem(path, f"{who}: column {column} is not used for platform {platform}", "Leave it empty")
-    if rows and not any(row.get("role") == "train" and row.get("platform") == "xenium" for row in rows):
+    if not trains:
+        for row in rows:
+            if row.get("role") == "train":
+                problem = f"sample {row.get('sample')} is to be trained on, and the config names a trained model"
+                findings.problem(path, problem, "Set its role to validation or predict, or leave model out")
+    elif rows and not any(row.get("role") == "train" and row.get("platform") == "xenium" for row in rows):
         findings.problem(path, "no training sample", "Give at least one Xenium bundle the role train")
 
 

@@ -12,6 +12,7 @@ from shest.io.geojson import NUCLEI_REMEDY
 from shest.io.xenium_files import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
 from shest.labels.split import group_of
 from shest.run import config as settings
+from shest.run import packages
 from shest.systems import base
 
 COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
@@ -41,6 +42,8 @@ class RunInputs:
         reads no marker genes.
     comparators
         Settings of every comparator that has a file for a sample, its ``path`` among them, by sample and name.
+    model, package
+        Folder of the package that is applied, and what it says of itself; None where systems are trained.
     """
 
     config: dict
@@ -49,6 +52,8 @@ class RunInputs:
     reference: str | None
     comparators: dict[str, dict[str, dict]]
     markers: dict | None = None
+    model: str | None = None
+    package: dict | None = None
 
     def files(self, sample: str) -> list[str]:
         """Paths of the files that are read of a sample: a bundle's, or a slide's.
@@ -65,13 +70,24 @@ class RunInputs:
 def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | None:
     """Check config, sheet and the places of their files; None where there is a problem, and all are noted."""
     where, known = str(config_file), len(findings.problems)
+    results = str(config.get("results", "results")).rstrip("/")
+    model = package = None
+    if config.get("model"):
+        model = (
+            settings.Paths(config_file.resolve().parent, results)
+            .resolve_all({"model": str(config["model"])}, where, findings)
+            .get("model")
+        )
+        package = model and findings.attempt(model, packages.PACK_AGAIN, packages.read_record, model)
+        if package is None:
+            return None
+        config = packages.configure(config, Path(model), package, where, findings)
     filled = settings.check_config(config, where, findings)
-    results = str(filled.get("results", "results")).rstrip("/")
     _check_results(results, findings)
     fetched = _fetched_folder(filled, where, findings)
     paths = settings.Paths(config_file.resolve().parent, results, fetched)
     places = _resolve_own(filled, paths, where, findings)
-    rows = settings.read_sheet(Path(places["samples"]), findings) if "samples" in places else []
+    rows = settings.read_sheet(Path(places["samples"]), findings, model is None) if "samples" in places else []
     samples = {}
     for row in rows:
         row["aligned"] = _aligned(row, filled)
@@ -98,8 +114,11 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     for entry in filled["encoders"]:
         if local_weights(entry):
             entry["weights"] = paths.resolve(entry["weights"])
-    reference = places["reference.path"] if settings.needs_reference(filled) else None
-    return RunInputs(filled, paths, samples, reference, comparators, markers)
+    labelled = [name for name, row in samples.items() if row["role"] != "predict"]
+    if labelled and settings.needs_reference(filled) and "reference.path" not in places:
+        findings.problem(where, f"no reference, and {', '.join(labelled)} cannot be labelled", "Give reference.path")
+        return None
+    return RunInputs(filled, paths, samples, places.get("reference.path"), comparators, markers, model, package)
 
 
 def _markers(config: dict, paths: settings.Paths, findings: Findings) -> dict:

@@ -4,8 +4,9 @@ A cell belongs to the block that its centroid lies in; the block is read with th
 reach into. Memory depends on the block and on how many are worked on at once, not on the slide.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,21 +97,39 @@ def each_block(
     What ``work`` returned, in the order of the blocks.
     """
     with console.track(sum(len(block.cells) for block in blocks), what) as advance:
-
-        def one(block: Block) -> Any:
-            pixels = np.asarray(image[:, block.top : block.bottom, block.left : block.right])
-            return work(block, pixels)
-
         results = []
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-            try:
-                for block, result in zip(blocks, pool.map(one, blocks), strict=True):
-                    results.append(result)
-                    advance(len(block.cells))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        for block, result in stream_blocks(blocks, image, work, threads):
+            results.append(result)
+            advance(len(block.cells))
     return results
+
+
+def stream_blocks(
+    blocks: Sequence[Block], image: Any, work: Callable[[Block, np.ndarray], Any], threads: int
+) -> Iterator[tuple[Block, Any]]:
+    """Yield every block with what ``work`` returned, in their order; parameters as of :func:`each_block`.
+
+    At most ``threads`` blocks are worked on or wait to be taken beside the one that was yielded: memory does not grow
+    with the slide, and the next block is read while the last one is used.
+    """
+
+    def one(block: Block) -> Any:
+        return work(block, np.asarray(image[:, block.top : block.bottom, block.left : block.right]))
+
+    waiting: deque[tuple[Block, Future]] = deque()
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        try:
+            for block in blocks:
+                waiting.append((block, pool.submit(one, block)))
+                if len(waiting) > max(1, threads):
+                    first, result = waiting.popleft()
+                    yield first, result.result()
+            while waiting:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -7,7 +7,7 @@ are what it would write, and leaves them.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +100,10 @@ def write_shards(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    origins = np.stack(window_origin(*centres.T, *window), axis=1).reshape(-1, 2)
-    blocks = make_blocks(*centres.T, origins, window, block_px)
+    blocks, tiles = tile_blocks(centres, points, start, window, block_px)
 
     def one(block: Block, pixels: np.ndarray) -> dict:
-        windows = cut(block, pixels, origins, window)
-        outlines, begins = take_outlines(points, start, block.cells)
-        masks = rasterise(outlines, begins, origins[block.cells], window)
+        windows, masks = tiles(block, pixels)
         path = folder / f"{block.name}{SUFFIX}"
         digest = write_shard(path, windows, masks)
         return {"file": path.name, "sha256": digest, "cells": cell_ids[block.cells].tolist()}
@@ -115,6 +112,22 @@ def write_shards(
     for stray in set(folder.glob(f"*{SUFFIX}")) - {folder / entry["file"] for entry in written}:
         stray.unlink()
     return written
+
+
+def tile_blocks(
+    centres: np.ndarray, points: np.ndarray, start: np.ndarray, window: tuple[int, int], block_px: int
+) -> tuple[list[Block], Callable[[Block, np.ndarray], tuple[np.ndarray, np.ndarray]]]:
+    """Return the blocks of a slide's cells, and what makes windows and masks of the cells of one out of its pixels.
+
+    Parameters as of :func:`write_shards`; what is made is what :func:`read_shard` reads.
+    """
+    origins = np.stack(window_origin(*centres.T, *window), axis=1).reshape(-1, 2)
+
+    def tiles(block: Block, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        outlines, begins = take_outlines(points, start, block.cells)
+        return cut(block, pixels, origins, window), rasterise(outlines, begins, origins[block.cells], window)
+
+    return make_blocks(*centres.T, origins, window, block_px), tiles
 
 
 def take_outlines(points: np.ndarray, start: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
