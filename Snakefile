@@ -40,6 +40,7 @@ include: "workflow/rules/fit.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/evaluate.smk"
 
+
 if MODEL:
 
     include: "workflow/rules/apply.smk"

@@ -5,12 +5,18 @@ localrules:
     packages,
 
 
+def segmenters(system):
+    """The system that finds nuclei for another, where the config has one."""
+    return [name for name in SYSTEMS if spec(name).outlines and not spec(system).outlines][:1]
+
+
 rule package:
     input:
         model=lambda w: models("model.safetensors", [w.system])[0],
         record=lambda w: models("model.json", [w.system])[0],
         card=lambda w: models("card.md", [w.system])[0],
         split=results(f"splits/{config['protocols'][0]}/{DEPLOYED[config['protocols'][0]]}.parquet"),
+        segmenter=lambda w: models("model.safetensors", segmenters(w.system)),
         encoder=lambda w: [encoder_record(w)] if spec(w.system).reads == "embeddings" else [],
         source=sources_of_training,
         tiles=[results(f"samples/{sample}/tiles/tiles.json") for sample in TRAIN_SAMPLES],

@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 
 from shest.core import console, files
+from shest.io.registration import Registration
+from shest.io.store import image_scales
 from shest.run import packages
 from shest.score.domain import Domain
 from shest.systems import base, sources
 from shest.systems.predicting import predict_block
 from shest.tiles.shards import Windows
 
-CELLS, TILES, SEED = 20_000, 32, 42
+CELLS, TILES, FIELD_PX, SEED = 20_000, 32, 1024, 42
 COLOUR_ROWS = 2048
 
 
@@ -45,6 +47,15 @@ def sizes(table, paths):
     return np.sqrt(found["width_um"].to_numpy() * found["height_um"].to_numpy())
 
 
+def field(slide, name):
+    """Pixels around a cell, and their size, µm."""
+    image, mpp = image_scales(slide.store)[0], Registration.read(slide.registration).mpp
+    place = pd.read_parquet(slide.store.parent / "cells.parquet").set_index("cell_id").loc[name, ["y", "x"]]
+    sides = np.minimum(image.shape[1:], FIELD_PX)
+    top, left = np.clip(place.to_numpy(float) - sides / 2, 0, image.shape[1:] - sides).astype(int)
+    return {"field": np.asarray(image[:, top : top + sides[0], left : left + sides[1]]), "mpp": np.array(mpp)}
+
+
 def encoder_facts(record):
     """What is said of the encoder; not where its weights lay on this machine."""
     facts = {key: value for key, value in record.items() if key != "weights"}
@@ -60,25 +71,29 @@ def main(input, output, params, wildcards):
     units = list(zip(table["sample"], table["id"], strict=True))
     source = sources.open_source(params.reads, input.source, units)
     windows = Windows(input.tiles, units)
-    embeddings = (
-        np.asarray(source.take(np.arange(len(units)))) if params.reads == "embeddings" else np.empty((len(units), 0))
-    )
+    looks = params.reads in ("embeddings", "slide")
+    seen = trained.system.embed(source.take(np.arange(len(units)))) if looks else np.empty((len(units), 0), np.float16)
     sample = table["sample"].to_numpy()
-    domain = Domain.of(embeddings, colours(windows, sample), sizes(table, input.cells))
-    own = table[table["sample"] == sample[0]]
-    rows = own.sample(min(TILES, len(own)), random_state=SEED).index.to_numpy()
-    pixels, masks = windows.take(rows)
-    probe = {"windows": pixels, "masks": masks}
-    if params.reads == "embeddings":
-        probe["embeddings"] = embeddings[rows].astype(np.float32)
-    classes, genes = sorted(trained.classes), np.arange(len(trained.genes))
-    keys = base.unit_keys(sample[0], table["id"].to_numpy()[rows])
-    answers = predict_block(trained, source.take(rows), keys, classes, genes)
+    domain = Domain.of(seen, colours(windows, sample), sizes(table, input.cells))
+    own = table[table["sample"] == sample[0]].sample(frac=1, random_state=SEED)
+    rows = np.sort(own.index.to_numpy()[:TILES])
+    if base.spec_of(trained.info["kind"]).outlines:
+        probe = field(source.samples[sample[0]], own["id"].iloc[0])
+        _, x, _ = trained.system.sweep([probe["field"]], tuple(probe["mpp"]), FIELD_PX, 1)
+    else:
+        probe = dict(zip(("windows", "masks"), windows.take(rows), strict=True))
+        x = source.take(rows)
+    if looks:
+        probe["embeddings"] = np.asarray(x, np.float32)
+    keys = np.arange(len(x), dtype=np.uint64)
+    answers = predict_block(trained, x, keys, sorted(trained.classes), np.arange(len(trained.genes)))
     named = {"probabilities": answers.get("probability"), "expression": answers.get("expected")}
     probe |= {name: np.asarray(value, np.float32) for name, value in named.items() if value is not None}
     probe |= {f"{packages.DOMAIN}{name}": value for name, value in domain.tensors().items()}
     encoder = files.read_json(input.encoder[0]) if input.encoder else None
     parts = {packages.MODEL: input.model, packages.CARD: input.card}
+    if input.segmenter:
+        parts[packages.SEGMENTER] = input.segmenter[0]
     if encoder and encoder.get("weights") and params.encoder_weights:
         parts[packages.ENCODER] = encoder["weights"]
     facts = {
@@ -90,9 +105,7 @@ def main(input, output, params, wildcards):
         "cell_types": params.cell_types,
     }
     packages.write(Path(output.checksums).parent, parts, trained.info | {"package": facts}, probe)
-    console.log.info(
-        f"{wildcards.system}: {len(rows)} tiles to probe it by, training cells described by {len(units):,}"
-    )
+    console.log.info(f"{wildcards.system}: {len(x)} cells to probe it by, training cells described by {len(units):,}")
 
 
 with console.session(snakemake.log[0]):

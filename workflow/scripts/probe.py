@@ -11,9 +11,9 @@ from shest.systems import base
 from shest.systems.predicting import predict_block
 
 
-def answers(model, x, n):
-    """Probabilities and expectations of the probe's tiles."""
-    keys = np.arange(n, dtype=np.uint64)
+def answers(model, x):
+    """Probabilities and expectations of the probe's cells, (n, d)."""
+    keys = np.arange(len(x), dtype=np.uint64)
     found = predict_block(model, x, keys, sorted(model.classes), np.arange(len(model.genes)))
     return {"probabilities": found.get("probability"), "expression": found.get("expected")}
 
@@ -22,16 +22,18 @@ def main(input, output, params, threads):
     package = packages.open_package(params.package)
     known, _ = packages.read_probe(package)
     model = base.load(package.path(packages.MODEL), package.path(packages.RECORD))
-    n, own = len(known["windows"]), None
-    if input.encoder:
+    own = None
+    if "field" in known:
+        own = model.system.sweep([known["field"]], tuple(known["mpp"]), max(known["field"].shape), threads)[1]
+    elif input.encoder:
         encoder = runner.load(files.read_json(input.encoder[0]), threads)
         own = runner.encode_cells(encoder, known["windows"], known["masks"], 0, lambda k: None)
-    nothing = np.empty((n, 0), np.float16)
-    here = answers(model, nothing if own is None else own, n)
-    same = answers(model, known["embeddings"].astype(np.float16) if own is not None else nothing, n)
+    nothing = np.empty((len(known.get("windows", [])), 0), np.float16)
+    here = answers(model, nothing if own is None else own)
+    same = answers(model, nothing if own is None else known["embeddings"].astype(np.float16))
     checks = packages.judge(known, own, here, same)
     for check in checks:
-        console.log.info(f"{check['what']}: {check['difference']:.3g} of {check['tolerance']:g}")
+        console.log.info(f"{check['what']}: {check['difference']} of {check['tolerance']:g}")
     trained, now = package.info["versions"], versions()
     others = {name: [old, now.get(name)] for name, old in trained.items() if now.get(name) not in (None, old)}
     refusal = packages.refusal(checks)

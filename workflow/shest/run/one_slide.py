@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 
 from shest.core import console, files
+from shest.core.errors import InputError
 from shest.core.provenance import versions
 from shest.encode import runner
 from shest.io import predictions, slide
-from shest.io.outlines import read_outlines, write_outlines
+from shest.io.outlines import number_ids, read_outlines, write_outlines
 from shest.io.registration import Registration
 from shest.labels.split import ALL
-from shest.run.packages import Package
+from shest.run.packages import SEGMENTER, Package
 from shest.score import composition
 from shest.score.domain import Domain, doubts
 from shest.systems import base
@@ -73,24 +74,64 @@ class Tiled:
     colour: np.ndarray
 
 
+@dataclass
+class Found:
+    """Nuclei of a slide.
+
+    Attributes
+    ----------
+    all_ids
+        Of every cell.
+    ids, polygons
+        Cells that have a nucleus, sorted, and its outline in H&E px.
+    regions
+        What the parts of the slide are.
+    facts
+        Content of ``segment.json``.
+    seen
+        (n, d) float16, what a system that finds nuclei itself saw of each; None of another.
+    """
+
+    all_ids: np.ndarray
+    ids: np.ndarray
+    polygons: np.ndarray
+    regions: Regions
+    facts: dict[str, Any]
+    seen: np.ndarray | None = None
+
+
 def find_nuclei(
-    row: Mapping[str, Any], scales: list, mpp: tuple[float, float], settings: Mapping[str, Any], threads: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Regions, dict]:
-    """Return all ids, ids and polygons (H&E px) of cells with a nucleus, the regions, and what is said of them."""
+    row: Mapping[str, Any],
+    scales: list,
+    mpp: tuple[float, float],
+    package: Package,
+    model: base.Trained,
+    settings: Mapping[str, Any],
+    threads: int,
+) -> Found:
+    """Find the nuclei of a slide: by a file, by the system itself, by the package's segmenter, else by their stain."""
+    finds = base.spec_of(model.info["kind"]).outlines
     if row.get("nuclei"):
+        if finds:
+            problem = f"the package's system ({package.system}) finds nuclei itself"
+            raise InputError(row["nuclei"], problem, "Leave column nuclei of the sheet empty")
         read = slide.read_nuclei(row["nuclei"], scales[0].shape[1:], mpp)
         ids, polygons = cells.nucleus_of_each_cell(read.cell_id, read.outline)
-        return read.cell_id, ids, polygons, find_regions(scales, mpp), {"method": "file", "nuclei": len(ids)}
-    found = classical.segment(scales, mpp, settings["block_px"], threads, settings["stain"])
-    width = len(str(len(found.polygons)))
-    ids = np.array([f"{number:0{width}d}" for number in range(1, len(found.polygons) + 1)], dtype=str)
-    facts = {
-        "method": "classical",
-        "stain": found.stain.asdict(),
-        "nuclei": len(ids),
-        "area_mm2": found.regions.areas(),
-    }
-    return ids, ids, found.polygons, found.regions, facts
+        return Found(read.cell_id, ids, polygons, find_regions(scales, mpp), {"method": "file", "nuclei": len(ids)})
+    seen, facts = None, {"method": "trained"}
+    if finds:
+        polygons, seen, regions = model.system.sweep(scales, mpp, settings["block_px"], threads)
+        facts |= {"system": package.system}
+    elif package.has(SEGMENTER):
+        segmenter = base.load(package.path(SEGMENTER))
+        polygons, regions = segmenter.system.segment(scales, mpp, settings["block_px"], threads)
+        facts |= {"system": segmenter.info["system"]}
+    else:
+        found = classical.segment(scales, mpp, settings["block_px"], threads, settings["stain"])
+        polygons, regions, facts = found.polygons, found.regions, {"method": "classical"} | found.facts()
+    ids = number_ids(len(polygons))
+    facts |= {"nuclei": len(ids), "area_mm2": regions.areas()}
+    return Found(ids, ids, polygons, regions, facts, seen)
 
 
 def encode_tiles(
@@ -187,13 +228,20 @@ def apply(
             registration = Registration.of_alignment(np.diag([*mpp, 1.0]), 1.0)
             registration.write(places.registration)
         with clock("segment"):
-            all_ids, ids, polygons, regions, said = find_nuclei(row, scales, mpp, settings["segment"], threads)
-            write_outlines(places.outlines, ids, polygons)
-            files.write_json(places.segment, said)
+            found = find_nuclei(row, scales, mpp, package, model, settings["segment"], threads)
+            write_outlines(places.outlines, found.ids, found.polygons)
+            files.write_json(places.segment, found.facts)
         with clock("cells"):
             grey = cells.grey_by_block(scales[0], settings["block_px"], threads)
             table = cells.cell_table(
-                all_ids, ids, polygons, scales[0].shape[1:], mpp, facts["cells"], facts["window_um"], grey
+                found.all_ids,
+                found.ids,
+                found.polygons,
+                scales[0].shape[1:],
+                mpp,
+                facts["cells"],
+                facts["window_um"],
+                grey,
             )
             with files.atomic_write(places.cells) as tmp_path:
                 table.to_parquet(tmp_path, index=False)
@@ -212,21 +260,23 @@ def apply(
                 index = shards.index(window, facts["window_um"], mpp, written)
                 files.write_json(places.tiles / "tiles.json", index)
             tiled = encode_tiles(scales[0], kept, outlines, window, settings["block_px"], encoder, threads)
+    if found.seen is not None:  # its rows are in the order of the numbers that are the cells' names
+        tiled.embeddings = found.seen[table["kept"].to_numpy()]
     um = registration.to_um(kept[["x", "y"]].to_numpy())
     kept["x_um"], kept["y_um"], kept["part"], kept["fold"] = um[:, 0], um[:, 1], "predict", ALL
     with clock("predict"):
         provenance = {key: settings[key] for key in ("fingerprint", "model_sha256")}
         predict(model, sample, kept, tiled.embeddings, settings["genes"], provenance, places.predictions)
     with clock("write"):
-        finish(kept, places, regions)
+        finish(kept, places, found.regions)
     return {
         "mpp": list(mpp),
         "shape": [int(n) for n in scales[0].shape[1:]],
-        "tissue_mm2": regions.areas()["tissue"],
-        "segment": said["method"],
+        "tissue_mm2": found.regions.areas()["tissue"],
+        "segment": found.facts["method"],
         "cells": cells.counts(table),
         "seconds": clock.seconds,
-    } | describe(kept, tiled, domain, places.predictions, regions.areas()["tissue"])
+    } | describe(kept, tiled, domain, places.predictions, found.regions.areas()["tissue"])
 
 
 def describe(kept: pd.DataFrame, tiled: Tiled, domain: Domain, path: Path, area_mm2: float) -> dict[str, Any]:

@@ -156,6 +156,23 @@ class System(ABC):
         Who reads the slide passes over it here: the parts are in no order of place.
         """
 
+    def embed(self, x: Any) -> np.ndarray:
+        """Return what it sees of some units, (n, d) float16: what it reads, where that are embeddings."""
+        return np.asarray(x)
+
+    def sweep(
+        self, scales: Sequence[Any], mpp: tuple[float, float], block_px: int, threads: int
+    ) -> tuple[Any, np.ndarray, Any]:
+        """Find the nuclei of a slide and what it sees of each, in one pass; of systems whose spec says ``outlines``.
+
+        Parameters as of :meth:`segment`.
+
+        Returns
+        -------
+        Polygons and regions as of :meth:`segment`; between them (n, d) float16, which :meth:`predict` takes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} finds no nuclei")
+
     def segment(self, scales: Sequence[Any], mpp: tuple[float, float], block_px: int, threads: int) -> tuple[Any, Any]:
         """Find the nuclei of a slide, by block; of systems whose spec says ``outlines``.
 

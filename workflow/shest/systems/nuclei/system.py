@@ -129,12 +129,16 @@ class Nuclei(System):
     def _standardise(self, features: np.ndarray) -> np.ndarray:
         return np.clip((features - self.mean) / self.std, -LIMIT, LIMIT)
 
-    def predict(self, x: Any, expression: bool = True) -> Prediction:
-        """Predict for :class:`shest.systems.sources.Places`; those that were not surveyed are passed over now."""
+    def embed(self, x: Any) -> np.ndarray:
+        """Return what was seen of :class:`shest.systems.sources.Places`; those not yet surveyed are passed over now."""
         known = {path: names for path, (names, _) in self.seen.items()}
         if any(name not in known.get(x.samples[sample].outlines, ()) for sample, name in x.units):
             self.survey(x)
-        return self.of_features(self.features(x.units, x.samples), expression)
+        return self.features(x.units, x.samples)
+
+    def predict(self, x: Any, expression: bool = True) -> Prediction:
+        """Predict for :class:`shest.systems.sources.Places`, or by what :meth:`sweep` or :meth:`embed` gave of them."""
+        return self.of_features(x if isinstance(x, np.ndarray) else self.embed(x), expression)
 
     def of_features(self, features: np.ndarray, expression: bool = True) -> Prediction:
         """Predict for nuclei by their pooled features, (n, d)."""
@@ -143,6 +147,13 @@ class Nuclei(System):
         if not expression:
             return Prediction(logits)
         return Prediction(logits, counts_of(standard @ self.ridge_weight + self.ridge_bias))
+
+    def sweep(
+        self, scales: Sequence[Any], mpp: tuple[float, float], block_px: int, threads: int
+    ) -> tuple[Any, np.ndarray, Any]:
+        found = passes.sweep(self.looking(threads), scales, mpp, block_px, self.settings["mpp"], pool=True)
+        polygons, rows, regions = found
+        return polygons, np.empty((0, self._width()), np.float16) if rows is None else rows, regions
 
     def segment(self, scales: Sequence[Any], mpp: tuple[float, float], block_px: int, threads: int) -> tuple[Any, Any]:
         polygons, _, regions = passes.sweep(
