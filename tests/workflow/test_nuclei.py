@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial import cKDTree
 
 R = "results/tiny"
 SETTINGS = {"steps": 150, "checks": 5, "patch_px": 64, "batch": 8, "learning_rate": 0.005}
@@ -50,6 +51,28 @@ def test_it_outlines_and_types_another_sample(snake, copy_of_tiny, changed, syst
     assert not list(folder.glob("models/nuclei/strict/*/scratch"))
     assert "nuclei" in (folder / "report.html").read_text()
     assert "Nothing to be done" in snake(copy_of_tiny, "-n", config=config).stdout
+    apply_package(snake, copy_of_tiny, folder)
+
+
+def apply_package(snake, run, folder):
+    """Its package takes one pass a slide."""
+    image = next((folder / "simulated/sim_lung").glob("*he_image.ome.tif"))
+    (run / "apply.tsv").write_text(f"sample\trole\tplatform\tpath\nplain\tpredict\tslide\t{image}\n")
+    model = folder / "packages/nuclei"
+    (run / "apply.yaml").write_text(f"results: results/apply\nsamples: apply.tsv\nmodel: {model}\n")
+    snake(run, config=run / "apply.yaml")
+    state = json.loads((run / "results/apply/slides/plain.json").read_text())
+    assert (state["state"], state["segment"]) == ("done", "trained")
+    assert set(state["domain"]) == {"embedding", "red", "green", "blue", "size"}
+    found = ad.read_h5ad(run / "results/apply/predictions/nuclei/strict/plain.cells.h5ad")
+    of_bundle = ad.read_h5ad(folder / "predictions/nuclei/strict/sim_lung.cells.h5ad")
+    distance, partner = cKDTree(found.obsm["pixel"]).query(of_bundle.obsm["pixel"])
+    near = distance < 2  # px: sim_lung's nuclei were found by the same network
+    assert near.mean() > 0.95
+    same = found.obs["cell_type"].to_numpy(str)[partner] == of_bundle.obs["cell_type"].to_numpy(str)
+    assert same[near].mean() > 0.95
+    probe = json.loads((run / "results/apply/check/probe.json").read_text())
+    assert all(check["passed"] for check in probe["checks"])
 
 
 def test_what_it_needs_is_said(snake, tmp_path, changed, systems):
