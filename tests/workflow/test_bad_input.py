@@ -229,7 +229,7 @@ def test_a_dry_run_lists_what_will_run_and_writes_nothing(run, root):
 def test_a_lost_check_is_made_again_where_it_is_asked_for_and_nowhere_else(run, root):
     (run / R / "samples/a/check.json").unlink()
     assert planned(run, root, *TARGETS) == {}
-    assert planned(run, root, "check") == {"check_sample": 1}
+    assert planned(run, root, "check") == {"check_sample": 1, "check_alignment": 1}
 
 
 def test_a_lost_store_is_read_again(run, root):

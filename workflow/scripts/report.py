@@ -127,7 +127,7 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
         report.Block(
             "registration",
             "Registration",
-            "Outlines should lie on nuclei.",
+            "Outlines should lie on nuclei. Blocks that are red, or have an arrow, do not agree with the H&E.",
             [report.table(geometry(registrations))],
             overlays,
         ),

@@ -29,7 +29,8 @@ class Registration:
         ``given`` (an alignment, or the pixel size of a plain slide) or ``estimated`` (from nuclei).
     matched
         Share of nuclei with a partner among those that the H&E shows, its ``null`` (what chance gives), the residual
-        (µm), what there is to ``doubt``, and the same by window; None where there is nothing to hold it against.
+        (µm), what there is to ``doubt``, and the same by block, of which ``torn`` do not agree; None where there is
+        nothing to hold it against.
     """
 
     he_to_um: np.ndarray
