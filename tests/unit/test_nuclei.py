@@ -337,3 +337,15 @@ def test_small_has_as_many_weights_as_is_said():
 def test_no_place_for_patches_is_said(slide, data):
     with pytest.raises(InputError, match="lies on training cells"):
         Nuclei(SETTINGS | {"patch_px": 1024}).fit(data, lambda steps: None)
+
+
+def test_a_nucleus_below_another_is_seen_by_its_centre(fitted, slide, tmp_path):
+    """Drawn over wholly, it would have no pixel."""
+    polygons = slide[2][[10, 10, 30]]
+    polygons[0] = shapely.buffer(polygons[0].centroid, 2)
+    ids = np.array(["a", "b", "c"])
+    painted.write(tmp_path / "s", np.asarray(image_scales(slide[0][0])[0]), ids, polygons)
+    where = Slide(*(tmp_path / "s" / name for name in ("sdata.zarr", "outlines.parquet", "registration.json")))
+    found = passes.features(fitted.looking(1), where, list(ids), 0.5)
+    assert np.abs(found[:, : network.WIDTHS[0]]).sum(axis=1).min() > 0
+    assert len(passes.features(fitted.looking(1), where, [], 0.5)) == 0

@@ -177,10 +177,14 @@ def features(looking: Looking, slide: Any, ids: Sequence[str], working_mpp: floa
         last = np.minimum(np.ceil(high).astype(int), grid.shape)
         rgb = grid.read(image, (first[0], last[0]), (first[1], last[1]))
         labels = targets.draw(points, start, nuclei, (first[0], first[1]), rgb.shape[:2])
+        bare = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(nuclei) + 1)[1:] == 0)
+        rows, columns = (np.floor(centres[nuclei[bare]]).astype(np.int64)[:, ::-1] - first).T
+        labels[rows, columns] = bare + 1  # a sliver, or below another: its centre
         return pooled(looking.maps(rgb), labels, len(nuclei), size).astype(np.float16)
 
     found = np.empty((len(ids), 0), np.float16)
-    for nuclei, part in zip(members, looking.each(members if len(ids) else [], work, "pooled nuclei"), strict=False):
+    members = members if len(ids) else []
+    for part, nuclei in zip(looking.each(members, work, "pooled nuclei"), members, strict=True):
         if not found.shape[1]:
             found = np.empty((len(ids), part.shape[1]), np.float16)
         found[nuclei] = part
