@@ -13,7 +13,7 @@ ANYWHERE = ""
 """Organ of an entry that holds in every organ."""
 CANCERSEA = "Cancer cell (CancerSEA)"
 """Name under which CancerSEA's genes stand: it lists states of cancer cells, no cell types."""
-FETCH = "Fetch the file again, or leave it out of annotate.markers.databases"
+REFETCH = "Fetch the file again, or leave it out of annotate.markers.databases"
 
 
 def read_databases(sources: Sequence[Mapping]) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def _read(path: str | Path, separator: str | None, what: str) -> pd.DataFrame:
         options = {"sep": separator, "dtype": str, "encoding": "utf-8-sig", "comment": None}
         return pd.read_csv(path, **options, **({"engine": "python"} if separator is None else {}))
     except Exception as error:
-        raise InputError(path, f"no table of {what} that can be read ({one_line(error)})", FETCH) from None
+        raise InputError(path, f"no table of {what} that can be read ({one_line(error)})", REFETCH) from None
 
 
 def _need(path: str | Path, table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
@@ -127,5 +127,5 @@ def _long(path: str | Path, organ: pd.Series | str, name: pd.Series, genes: pd.S
         table[column] = table[column].fillna(ANYWHERE).str.split().str.join(" ")
     table = table[table["gene"].fillna("").ne("") & table["cell_type"].ne("")]
     if table.empty:
-        raise InputError(path, "no marker gene of a human cell in it", FETCH)
+        raise InputError(path, "no marker gene of a human cell in it", REFETCH)
     return table[COLUMNS].drop_duplicates(ignore_index=True)
