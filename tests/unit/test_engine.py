@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import morphometrics_reference
 
 from shest.core.errors import InputError
 from shest.encode import cache, morphometrics, runner, spec, timm_encoder
@@ -234,6 +235,36 @@ def test_morphometrics_are_the_same_in_every_view(view):
     base, found = morphometrics.features(windows, masks), morphometrics.features(*turned)
     assert np.allclose(found, base, rtol=1e-4, atol=2e-2 * np.abs(base).max(axis=0))
     assert np.median(np.abs(found - base)) < 1e-5
+
+
+def test_morphometrics_are_those_of_scikit_image_and_scipy():
+    """But for ties of local patterns, which rounding decides there."""
+    windows, masks = blobs(6)
+    noise = np.random.default_rng(1).integers(-40, 40, windows.shape)
+    windows = np.clip(windows + noise, 0, 255).astype(np.uint8)
+    masks[3, 0:40, 100:112] = True  # a second part, at the edge
+    masks[4] = False
+    masks[4, 50:52, 60] = True
+    masks[5] = False
+    known, found = (module.features(windows, masks) for module in (morphometrics_reference, morphometrics))
+    names = np.array(morphometrics.feature_names())
+    pattern = np.char.startswith(names, "lbp")
+    assert np.allclose(found[:, ~pattern], known[:, ~pattern], rtol=2e-6, atol=1e-7), names[
+        ~np.isclose(found, known, rtol=2e-6, atol=1e-7).all(axis=0)
+    ]
+    assert np.abs(found[:, pattern] - known[:, pattern]).max() < 2e-3
+
+
+def test_threads_change_no_measure():
+    rng = np.random.default_rng(3)
+    windows = rng.integers(0, 255, (50, 60, 60, 3), dtype=np.uint8)
+    masks = np.packbits(rng.random((50, 112 * 112)) < 0.3, axis=1)
+    one, three = (morphometrics.Morphometrics(n).encode(windows, masks, 0) for n in (1, 3))
+    assert np.array_equal(one, three)
+    assert morphometrics.Morphometrics(2).encode(windows[:0], masks[:0], 0).shape == (
+        0,
+        len(morphometrics.feature_names()),
+    )
 
 
 def test_morphometrics_measure_what_they_say():

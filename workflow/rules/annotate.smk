@@ -27,7 +27,7 @@ rule annotate:
         mem_mb=from_input_size(3000, reference=6, markers=50, table=20, tables=40),
         runtime=from_input_size(15, reference=0.02, tables=2 if BY_MARKERS else 0.2),
     params:
-        reference={} if BY_MARKERS else config["reference"],
+        reference={} if BY_MARKERS else config.get("reference", {}),
         markers=MARKERS if BY_MARKERS else {},
         organ=lambda w: SAMPLES[w.sample]["organ"] if BY_MARKERS else None,
         types={name: {k: v for k, v in entry.items() if k != "colour"} for name, entry in TYPES.items()},

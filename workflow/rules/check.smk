@@ -141,7 +141,7 @@ rule check_reference:
         mem_mb=from_input_size(2000, reference=0.5),
         runtime=from_input_size(15, reference=0.01),
     params:
-        settings={key: config["reference"].get(key) for key in ("counts", "label_key", "symbol_key", "exclude")},
+        settings={key: config.get("reference", {}).get(key) for key in ("counts", "label_key", "symbol_key", "exclude")},
         types=SUBTYPES,
         prior=config["annotate"]["prior"],
         code=code("check_reference"),

@@ -124,7 +124,7 @@ def check_config(config: dict, where: str, findings: Findings) -> dict:
     elif "cell_types" not in config:
         config = config | {"cell_types": PANNUKE}
     check_schema(config, schema, where, findings)
-    filled = {"reference": {}} | with_defaults(config, schema)
+    filled = with_defaults(config, schema)
     if len(findings.problems) > known:
         return filled  # further checks would stumble over the same keys
     remedy = "Use a known name"
