@@ -39,7 +39,7 @@ def test_an_alignment_of_another_place_is_refused_with_a_picture(snake, copy_of_
     write, own, bundle = with_alignment
     pixel = json.loads((bundle / "experiment.xenium").read_text())["pixel_size"]
     shifted = own.copy()
-    shifted[:2, 2] += 30 / pixel
+    shifted[0, 2] += 30 / pixel
     target = f"{R}/samples/sim_lung/registration.json"
     done = snake(copy_of_tiny, "--", target, config=write(shifted), check=False)
     assert done.returncode != 0

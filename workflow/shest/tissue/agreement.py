@@ -57,7 +57,7 @@ class Agreement:
             return why
         x, y = middle = np.median(shifts, axis=0)
         alike = np.abs(shifts - middle).max() < PARTNER_UM
-        return f"{why}; moved by {x:.0f} and {y:.0f} µm they would fit" if alike else why
+        return f"{why}; moved by {round(x)} and {round(y)} µm they would fit" if alike else why
 
     def summary(self) -> dict[str, Any]:
         """For JSON; ``torn``: how many blocks do not agree, though they have nuclei enough to."""
