@@ -7,7 +7,7 @@ from shest.core import console, files
 from shest.encode.cache import Embeddings
 from shest.labels import training_set
 from shest.score.evaluate import score_types
-from shest.systems.regression import classify
+from shest.systems.linear.system import classify
 
 VARIANTS = ("all", "algorithm_1", "random")
 
