@@ -13,7 +13,7 @@ from shest.encode.spec import GFLOP, MORPHOMETRICS
 from shest.labels.orientations import VIEWS, count_passes
 from shest.systems import base
 
-MORPHOMETRICS_RATE = 130  # tiles/s on one core, as measured
+MORPHOMETRICS_RATE = 600  # tiles/s on one core, as measured
 LARGEST_GFLOP = max(GFLOP.values())
 CPU_GFLOPS, GPU_GFLOPS = 100, 400_000  # sustained by one core in float32, by one data-centre GPU in bfloat16
 GPU_HEAD_GFLOPS = 20_000  # of the heads, whose steps are small

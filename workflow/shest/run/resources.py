@@ -69,7 +69,7 @@ def encoder_mb(entry: Mapping[str, Any], threads: int) -> float:
         Of the config, completed.
     """
     if entry["name"] == MORPHOMETRICS:
-        return 1500 + 350 * threads
+        return 1500 + 150 * threads
     weights = local_weights(entry)
     files = [path for path in (Path(weights), *Path(weights).glob("*")) if path.is_file()] if weights else []
     known = size_mb([str(path) for path in files])
