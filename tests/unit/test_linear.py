@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score
 from support.simulated import simulate
 
@@ -118,7 +118,8 @@ def test_balanced_classes_weigh_alike():
     x, test = data.source.values[train].astype(float), data.source.values[truth.test].astype(float)
     recalls = []
     for weight in (None, "balanced"):
-        slopes, offsets = regression._logistic(x, data.label[train], 4, 0.1, weight, 0)
+        model = LogisticRegression(C=0.1, max_iter=300, class_weight=weight)
+        slopes, offsets = regression._logistic(x, data.label[train], 4, model)
         called = (test @ slopes + offsets).argmax(axis=1)
         recalls.append((called[data.label[truth.test] == 0] == 0).mean())
     assert recalls[1] > recalls[0] + 0.2

@@ -13,6 +13,7 @@ from shest.labels.training_set import TrainingSet
 from shest.systems.uncertainty import softmax
 
 INVERSE_PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # of logistic regression
+SOLVER = {"max_iter": 300, "warm_start": True}  # each penalty goes on from the one before, which is stronger
 WEIGHTS = {"logistic": None, "logistic, balanced": "balanced"}  # of its classes
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of ridge regression, times the number of training units
 MAX_LOG = 12.0  # log1p of counts that ridge may answer: beyond it expm1 would only carry extrapolation further
@@ -47,8 +48,9 @@ def fit_logistic(
         return np.zeros((x.shape[1], classes), np.float32), bias.astype(np.float32), []
     best, rows = -np.inf, []
     trials = itertools.product(WEIGHTS, INVERSE_PENALTIES) if len(x_val) else [("logistic", 0.1)]
+    models = {name: LogisticRegression(**SOLVER, class_weight=w, random_state=seed) for name, w in WEIGHTS.items()}
     for name, inverse in trials:
-        trial_weight, trial_bias = _logistic(x, label, classes, inverse, WEIGHTS[name], seed)
+        trial_weight, trial_bias = _logistic(x, label, classes, models[name].set_params(C=inverse))
         logits = x_val @ trial_weight + trial_bias
         score = selection_score(label_val, logits.argmax(axis=1), classes) if len(x_val) else 0.0
         p = softmax(logits)[np.arange(len(x_val)), label_val]
@@ -59,12 +61,9 @@ def fit_logistic(
     return *chosen, rows
 
 
-def _logistic(
-    x: np.ndarray, label: np.ndarray, classes: int, inverse: float, class_weight: str | None, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit one logistic regression -> (d, c), (c,) float32; a class without training units has no weight."""
+def _logistic(x: np.ndarray, label: np.ndarray, classes: int, model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a logistic regression -> (d, c), (c,) float32; a class without training units has no weight."""
     weight, bias = np.zeros((x.shape[1], classes), np.float32), np.full(classes, -1e9, np.float32)
-    model = LogisticRegression(C=inverse, max_iter=300, random_state=seed, class_weight=class_weight)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x, label)
