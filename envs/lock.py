@@ -65,6 +65,11 @@ FAMILIES = {
         "geopandas",
         "shapely",
         "matplotlib",
+        "dask",
+        "tifffile",
+        "imagecodecs",
+        "openslide-python",
+        "openslide-bin",
     ],
     "analysis": [
         "anndata",

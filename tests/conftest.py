@@ -109,9 +109,8 @@ def changed(root, tmp_path):
     return write
 
 
-@pytest.fixture(scope="session")
-def rules(root, tmp_path_factory):
-    """The rules as Snakemake knows them once config/tiny.yaml is read."""
+def read_rules(root: Path, config: Path, folder: Path) -> list:
+    """The rules as Snakemake knows them once a config is read."""
     from snakemake.api import SnakemakeApi
     from snakemake.settings.types import ConfigSettings, ResourceSettings
 
@@ -120,12 +119,26 @@ def rules(root, tmp_path_factory):
         with SnakemakeApi() as api:
             read = api.workflow(
                 resource_settings=ResourceSettings(cores=1),
-                config_settings=ConfigSettings(configfiles=[root / "config/tiny.yaml"]),
+                config_settings=ConfigSettings(configfiles=[config]),
                 snakefile=root / "Snakefile",
-                workdir=tmp_path_factory.mktemp("rules"),
+                workdir=folder,
             )
             return list(read._workflow.rules)
     finally:
         os.chdir(before)
         os.environ.clear()
         os.environ.update(variables)
+
+
+@pytest.fixture(scope="session")
+def rules(root, tmp_path_factory):
+    """Every rule: those of config/tiny.yaml, and those that only a run with a package has."""
+    from support import package
+
+    folder = tmp_path_factory.mktemp("rules")
+    (folder / "slide.tif").touch()
+    (folder / "apply.tsv").write_text("sample\trole\tplatform\tpath\ns\tpredict\tslide\tslide.tif\n")
+    (folder / "apply.yaml").write_text(f"samples: apply.tsv\nmodel: {package.write(folder)}\n")
+    trained = read_rules(root, root / "config/tiny.yaml", folder)
+    known = {rule.name for rule in trained}
+    return trained + [rule for rule in read_rules(root, folder / "apply.yaml", folder) if rule.name not in known]

@@ -8,6 +8,7 @@ from shest.core.errors import Findings, InputError
 from shest.run import packages
 from shest.score import composition
 from shest.score.domain import Domain, doubts, quantile_of
+from shest.score.neighbourhood import neighbourhood
 
 INFO = {
     "system": "linear",
@@ -139,7 +140,7 @@ def test_neighbours_of_stripes_are_their_own():
     rng = np.random.default_rng(3)
     xy = rng.uniform(0, 100, (600, 2))
     kind = pd.Series(np.where(xy[:, 0] < 50, "left", "right"))
-    z = {(row["type"], row["beside"]): row["z"] for row in composition.neighbourhood(kind, xy)}
+    z = {(row["type"], row["beside"]): row["z"] for row in neighbourhood(kind, xy)}
     assert z["left", "left"] > 10
     assert z["left", "right"] < -10
-    assert composition.neighbourhood(kind[:20], xy[:20]) == []
+    assert neighbourhood(kind[:20], xy[:20]) == []

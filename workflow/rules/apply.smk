@@ -55,7 +55,7 @@ rule probe:
     params:
         package=MODEL,
         insist=config["apply"]["insist"],
-        code=code("probe", PACKAGE["system"]),
+        code=lambda w: code("probe", PACKAGE["system"]),
     message:
         "Probing the package"
     script:
@@ -91,7 +91,7 @@ rule apply_slide:
         block_px=config["tiles"]["block_px"],
         genes=config["predict"]["genes"],
         palette=config["figures"]["palette"],
-        code=code("apply_slide", PACKAGE["system"]),
+        code=lambda w: code("apply_slide", PACKAGE["system"]),
     message:
         "Predicting the slide {wildcards.sample}"
     script:

@@ -4,7 +4,7 @@ import anndata as ad
 import pandas as pd
 
 from shest.core import console, files
-from shest.score import composition
+from shest.score.neighbourhood import neighbourhood
 
 
 def write_csv(path, frame, **options):
@@ -39,7 +39,7 @@ def main(input, output, params):
         for sample, path in done.items():
             found = ad.read_h5ad(path, backed="r")
             if len(found.uns["classes"]):
-                pairs = composition.neighbourhood(found.obs["cell_type"], found.obsm["spatial"])
+                pairs = neighbourhood(found.obs["cell_type"], found.obsm["spatial"])
                 beside += [{"slide": sample, **pair} for pair in pairs]
             expression[sample] = found.var["expected"]
             found.file.close()
