@@ -40,6 +40,7 @@ include: "workflow/rules/fit.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/viewer.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -59,6 +60,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        results("report.html"),
+        report=results("report.html"),
+        viewer=VIEWER,
     message:
         "Done: open {input}"
