@@ -54,6 +54,7 @@ localrules:
     embed,
     model_card,
     compare,
+    viewer_index,
     figures,
 
 
