@@ -43,6 +43,7 @@ include: "workflow/rules/evaluate.smk"
 
 if MODEL:
 
+    include: "workflow/rules/apply_inputs.smk"
     include: "workflow/rules/apply.smk"
 
 else:

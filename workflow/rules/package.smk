@@ -5,11 +5,6 @@ localrules:
     packages,
 
 
-def segmenters(system):
-    """The system that finds nuclei for another, where the config has one."""
-    return [name for name in SYSTEMS if spec(name).outlines and not spec(system).outlines][:1]
-
-
 rule package:
     input:
         model=lambda w: models("model.safetensors", [w.system])[0],

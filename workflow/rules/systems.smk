@@ -55,6 +55,11 @@ def embeddings_viewed(wildcards):
     return expand(results("embeddings/{encoder}/{{sample}}/embeddings.json"), encoder=encoders[:1])
 
 
+def segmenters(system):
+    """The system that finds nuclei for another, where the config has one."""
+    return [name for name in SYSTEMS if spec(name).outlines and not spec(system).outlines][:1]
+
+
 def encoder_of(system):
     """Encoder of a system; the first, for one that reads no embeddings: refinement is by some encoder in any case."""
     return SYSTEMS[system]["encoder"] or ENCODERS[0]
