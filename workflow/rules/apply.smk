@@ -19,7 +19,7 @@ rule probe:
         mem_mb=lambda w, attempt, threads: encoder_mb_of(ENCODERS[0], attempt, threads),
         runtime=from_input_size(20),
     params:
-        package=MODEL,
+        package=lambda w: MODEL,
         insist=config["apply"]["insist"],
         code=lambda w: code("probe", PACKAGE["system"]),
     message:
@@ -50,7 +50,7 @@ rule apply_slide:
         mem_mb=from_input_size(3000, per_thread=BLOCK_MB, nuclei=8, slide=1),
         runtime=from_input_size(30, slide=0.2),
     params:
-        package=MODEL,
+        package=lambda w: MODEL,
         row=lambda w: {key: SAMPLES[w.sample][key] for key in ("path", "nuclei", "mpp")},
         places=lambda w: PLACES[w.sample],
         segment={key: config["segment"][key] for key in ("stain", "block_px")},
@@ -112,7 +112,7 @@ rule slide_report:
         mem_mb=from_input_size(2000, states=1),
         runtime=from_input_size(10),
     params:
-        results=RESULTS,
+        results=lambda w: RESULTS,
         samples=SLIDES,
         record=packed("model.json"),
         card=packed("card.md"),
