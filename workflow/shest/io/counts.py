@@ -5,6 +5,8 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
+import zarr
 from scipy import sparse
 
 from shest.core.errors import InputError
@@ -12,6 +14,7 @@ from shest.io import genes as panels
 from shest.io.store import TABLE
 
 GENE_EXPRESSION = "Gene Expression"
+ROWS = 65_536
 
 
 def read_counts(
@@ -33,16 +36,49 @@ def read_counts(
         A symbol stands there twice: it names a column.
     """
     table = ad.read_zarr(Path(store) / "tables" / TABLE)
-    if "feature_types" in table.var:
-        table = table[:, (table.var["feature_types"].astype(str) == GENE_EXPRESSION).to_numpy()]
-    names = table.var_names.astype(str)
+    columns, genes = _panel(store, table.var, known)
+    table = table if len(columns) == table.n_vars else table[:, columns]
+    return sparse.csr_matrix(table.X, dtype=np.float32), genes, table.obs["cell_id"].to_numpy(dtype=str)
+
+
+def read_counts_of(
+    store: str | Path, wanted: Sequence[str], known: panels.Genes | None = None
+) -> tuple[sparse.csc_matrix, list[str], np.ndarray]:
+    """Read the counts of some genes, cells in blocks: memory grows with what is wanted, not with the panel.
+
+    ``wanted``: names, of which the panel may lack some; ``known`` as in :func:`read_counts`.
+
+    Returns
+    -------
+    counts : (n, g) CSC float32
+    genes : the g names among ``wanted`` that the panel has, in their order
+    cell_id : (n,) str
+    """
+    group = zarr.open_group(Path(store) / "tables" / TABLE, mode="r")
+    columns, genes = _panel(store, ad.io.read_elem(group["var"]), known)
+    place = {name: column for name, column in zip(genes.symbols, columns, strict=True)}
+    names = [name for name in wanted if name in place]
+    chosen, matrix = [place[name] for name in names], ad.io.sparse_dataset(group["X"])
+    cell_id = ad.io.read_elem(group["obs"])["cell_id"].to_numpy(dtype=str)
+    starts = range(0, max(len(cell_id), 1), ROWS)
+    blocks = [sparse.csr_matrix(matrix[row : row + ROWS], dtype=np.float32)[:, chosen] for row in starts]
+    return sparse.csc_matrix(sparse.vstack(blocks)), names, cell_id
+
+
+def _panel(store: str | Path, var: pd.DataFrame, known: panels.Genes | None) -> tuple[np.ndarray, panels.Genes]:
+    """Return the columns that are genes, and the genes."""
+    columns = np.arange(len(var))
+    if "feature_types" in var:
+        columns = np.flatnonzero(var["feature_types"].astype(str) == GENE_EXPRESSION)
+    var = var.iloc[columns]
+    names = var.index.astype(str)
     if not names.is_unique:
         twice = ", ".join(sorted(set(names[names.duplicated()]))[:5])
         raise InputError(store, f"genes with the same name: {twice}", "Give each feature of the bundle its own name")
-    genes = panels.of_var(table.var, names)
+    genes = panels.of_var(var, names)
     if known is not None:
         genes = panels.Genes(panels.named_as(genes, known), genes.ids)
-    return sparse.csr_matrix(table.X, dtype=np.float32), genes, table.obs["cell_id"].to_numpy(dtype=str)
+    return columns, genes
 
 
 def join(

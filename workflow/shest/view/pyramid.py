@@ -57,7 +57,7 @@ def source_of(scales: Sequence[Any], times: int) -> tuple[Any, int]:
 
 
 def build(
-    scales: Sequence[Any], mpp: float, max_mpp: float, add: Callable[[bytes], str], advance: Callable[[int], None]
+    scales: Sequence[Any], mpp: float, max_mpp: float, add: Callable[[str], str], advance: Callable[[int], None]
 ) -> Pyramid:
     """Cut an image into tiles of :data:`TILE` px and hand each, as base64 of a JPEG, to ``add``, which names it.
 
@@ -127,6 +127,6 @@ def jpeg(tile: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def encoded(tile: Image.Image) -> bytes:
+def encoded(tile: Image.Image) -> str:
     """Return a tile as the base64 of its JPEG."""
-    return base64.b64encode(jpeg(tile))
+    return base64.b64encode(jpeg(tile)).decode("ascii")

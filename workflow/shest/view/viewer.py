@@ -1,0 +1,353 @@
+"""The page of a sample: ``index.html`` and what it reads, in one folder that can be sent as it is.
+
+OpenSeadragon shows the H&E (vendored, see THIRD_PARTY.md); cells are drawn by the page's own layer. The viewers that are
+kept elsewhere do not open by double click: Vitessce, Viv and what rests on deck.gl read Zarr or OME-TIFF by ``fetch`` and
+range requests, TissUUmaps reads CSV or HDF5 by ``fetch`` and wants its server; browsers refuse that on ``file://``.
+"""
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from shest.core.files import atomic_write, write_json
+from shest.io.counts import read_counts_of
+from shest.io.genes import Genes
+from shest.io.outlines import read_outlines
+from shest.io.predictions import rounded
+from shest.io.registration import Registration
+from shest.view import cells as layout
+from shest.view import pyramid
+from shest.view.cells import Grid
+from shest.view.site import Site, pack, pack_json, script
+
+HERE = Path(__file__).resolve().parent
+PAGE, VENDOR = HERE / "page", HERE / "vendor"
+MEASURES = ("probability", "entropy", "disagreement", "epistemic")  # of a prediction, that colour the cells
+EXACT_BITS = 10  # of the mantissa, of the numbers that are shown of a single cell
+GENE_TOP = 0.995  # share of the cells that a gene's colours reach to
+SAMPLED_ROWS = 4  # blocks of units that genes are chosen by
+UNITS_A_BLOCK = 4096
+
+
+@dataclass
+class Sample:
+    """What is shown of a sample.
+
+    Attributes
+    ----------
+    name
+        Of the sample.
+    cells
+        Every cell: the columns of ``cells.parquet``.
+    annotation
+        The columns of ``annotation.parquet``, where there are labels.
+    predictions
+        Of each system that is shown, opened.
+    registration
+        Gives µm of a pixel.
+    scales
+        The H&E, full size first.
+    outlines
+        Path of ``outlines.parquet``.
+    store
+        Path of the SpatialData store, whose counts are shown; None where there are none.
+    types
+        Names of the types, in the config's order.
+    palettes
+        By name of the palette: colour of each type, ``#rrggbb``.
+    protocol
+        Of the predictions.
+    window_um
+        Side of the window that an encoder sees, µm.
+    """
+
+    name: str
+    cells: pd.DataFrame
+    annotation: pd.DataFrame | None
+    predictions: Mapping[str, ad.AnnData]
+    registration: Registration
+    scales: Sequence[Any]
+    outlines: str | Path
+    store: str | Path | None
+    types: Sequence[str]
+    palettes: Mapping[str, Mapping[str, str]]
+    protocol: str = ""
+    window_um: float = 16.0
+    rows: dict[str, np.ndarray] = field(default_factory=dict)
+    """By system: the row of each cell in its predictions, -1 where it predicts none."""
+
+    def __post_init__(self) -> None:
+        ids = self.cells["cell_id"].astype(str)
+        self.rows = {name: pd.Index(found.obs_names).get_indexer(ids) for name, found in self.predictions.items()}
+
+
+def build(
+    folder: str | Path,
+    sample: Sample,
+    max_mpp: float,
+    genes: int | str | Sequence[str],
+    neighbours: np.ndarray | None,
+    advance: Callable[[int], None] = lambda number: None,
+) -> dict[str, Any]:
+    """Write the page and everything that it reads; what a former build left and this one does not need is removed.
+
+    Parameters
+    ----------
+    max_mpp
+        As :func:`shest.view.pyramid.build` takes it.
+    genes
+        ``all``, names, or how many of those that tell the types apart.
+    neighbours
+        (n, k) positions of the cells with the nearest embeddings, -1 for none; None where there are no embeddings.
+    advance
+        Called with 1 for each tile of the H&E's finest level.
+
+    Returns
+    -------
+    dict
+        What the index says of the sample: ``sample``, ``thumbnail``, ``cells``, ``kept``, ``labelled``, ``systems``; and
+        what was ``written`` and ``removed``, in files.
+    """
+    site = Site(folder)
+    mpp = sample.registration.mpp
+    image = pyramid.build(
+        sample.scales, float(np.mean(mpp)), max_mpp, lambda text: site.add_tile(script(text)), advance
+    )
+    xy = sample.cells[["x", "y"]].to_numpy(float)
+    grid = layout.grid_of(xy, sample.scales[0].shape[1:], mpp)
+    thumbnail = site.add("thumbnail", image.thumbnail, ".jpg")
+    manifest = {
+        "sample": sample.name,
+        "protocol": sample.protocol,
+        "systems": list(sample.predictions),
+        "image": {
+            "width": image.width,
+            "height": image.height,
+            "factor": image.factor,
+            "tile": pyramid.TILE,
+            "levels": image.levels,
+        },
+        "mpp": list(mpp),
+        "window_um": sample.window_um,
+        "grid": {"origin": grid.origin, "side": grid.side, "columns": grid.columns, "rows": grid.rows},
+        "start": grid.start.tolist(),
+        "n": len(xy),
+        "types": list(sample.types),
+        "palettes": {name: dict(palette) for name, palette in sample.palettes.items()},
+        "outline_steps": layout.OUTLINE_STEPS,
+        "cells": site.add("cells", script(colourings(sample, grid, xy))),
+        "ids": site.add("ids", script(pack_json([str(name) for name in sample.cells["cell_id"].iloc[grid.order]]))),
+        "blocks": blocks(site, sample, grid, xy, neighbours),
+        "genes": gene_files(site, sample, grid, genes),
+    }
+    write_page(site, manifest)
+    labelled = 0 if sample.annotation is None else int(sample.annotation["cell_type"].notna().sum())
+    return {
+        "sample": sample.name,
+        "thumbnail": thumbnail,
+        "cells": len(xy),
+        "kept": int(sample.cells["kept"].sum()),
+        "labelled": labelled,
+        "systems": list(sample.predictions),
+        "written": site.written,
+        "removed": site.sweep(),
+    }
+
+
+def write_page(site: Site, manifest: dict[str, Any]) -> None:
+    """Write ``index.html``, which names scripts and style by their content and holds nothing of the input."""
+    names = {
+        "style": site.add("viewer", (PAGE / "viewer.css").read_bytes(), ".css"),
+        "openseadragon": site.add("openseadragon", (VENDOR / "openseadragon.min.js").read_bytes()),
+        "viewer": site.add("viewer", (PAGE / "viewer.js").read_bytes()),
+        "sample": site.add("sample", script(manifest)),
+    }
+    site.add("openseadragon", (VENDOR / "openseadragon.LICENSE.txt").read_bytes(), ".LICENSE.txt")
+    page = (PAGE / "viewer.html").read_text(encoding="utf-8")
+    for name, path in names.items():
+        page = page.replace(f"{{{name}}}", html.escape(path))
+    with atomic_write(site.folder / "index.html") as tmp_path:
+        tmp_path.write_text(page, encoding="utf-8")
+
+
+def aligned(sample: Sample, system: str, values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return what a system predicts, in an order of all cells; NaN (None of objects) where it predicts nothing."""
+    rows = sample.rows[system][order]
+    values = np.asarray(values)
+    nothing = None if values.dtype == object else np.nan
+    found = np.full((len(rows), *values.shape[1:]), nothing, object if nothing is None else np.float32)
+    found[rows >= 0] = values[rows[rows >= 0]]
+    return found
+
+
+def annotation_of(sample: Sample) -> pd.DataFrame | None:
+    """Return the annotation in the order of the table of cells."""
+    if sample.annotation is None:
+        return None
+    table = sample.annotation.set_index("cell_id").reindex(sample.cells["cell_id"].astype(str))
+    return table.reset_index(drop=True)
+
+
+def reasons(sample: Sample) -> pd.Series:
+    """Say of each cell why it left: by its nucleus, else by its label; ``labelled`` or ``kept`` where it did not."""
+    kept, labels = sample.cells["kept"].to_numpy(bool), annotation_of(sample)
+    cell = sample.cells["reason"].astype(object)
+    return cell if labels is None else cell.where(~kept, labels["reason"].astype(object).fillna("kept"))
+
+
+def colourings(sample: Sample, grid: Grid, xy: np.ndarray) -> dict[str, Any]:
+    """Return what is known of all cells at once: their places, and every colouring but genes."""
+    within = grid.within(xy)
+    labels = annotation_of(sample)
+    categories, numbers = [], []
+    if labels is not None:
+        values = labels["cell_type"].iloc[grid.order]
+        categories.append(layout.categorical("annotated", "annotated type", values, sample.types))
+    for name, found in sample.predictions.items():
+        types = found.obs["cell_type"].astype(object).to_numpy()
+        predicted = pd.Series(aligned(sample, name, types, grid.order))
+        categories.append(
+            layout.categorical(f"predicted.{name}", f"predicted type, {name}", predicted, sample.types) | {"system": name}
+        )
+        for measure in MEASURES:
+            values = found.obs[measure].to_numpy(np.float32)
+            if np.isfinite(values).any():
+                values = aligned(sample, name, values, grid.order)
+                top = 1.0 if measure == "probability" else None
+                numbers.append(
+                    layout.numeric(f"{measure}.{name}", f"{measure}, {name}", values, top) | {"system": name}
+                )
+    categories.append(layout.categorical("reason", "reason for leaving", reasons(sample).iloc[grid.order]))
+    return {"x": pack(within[:, 0]), "y": pack(within[:, 1]), "categories": categories, "numbers": numbers}
+
+
+def details(sample: Sample) -> pd.DataFrame:
+    """Return everything known of every cell, one column each, under the names that the page shows."""
+    table = pd.DataFrame(
+        {
+            "nucleus width (µm)": sample.cells["width_um"],
+            "nucleus height (µm)": sample.cells["height_um"],
+            "mean grey": sample.cells["mean_grey"],
+            "kept": sample.cells["kept"].astype(bool),
+            "filter": sample.cells["reason"],
+        }
+    ).reset_index(drop=True)
+    labels = annotation_of(sample)
+    if labels is not None:
+        table = table.join(labels.rename(columns={"cell_type": "annotated type", "reason": "label"}))
+    whole, columns = np.arange(len(table)), {}
+    for name, found in sample.predictions.items():
+        for column in found.obs:
+            values = found.obs[column]
+            values = values.astype(float if pd.api.types.is_numeric_dtype(values) else object).to_numpy()
+            columns[f"{name}: {column}".replace("cell_type", "type")] = aligned(sample, name, values, whole)
+        for number, cell_type in enumerate(found.uns["classes"]):
+            values = found.obsm["probabilities"][:, number]
+            columns[f"{name}: P({cell_type})"] = aligned(sample, name, values, whole)
+    return pd.concat([table, pd.DataFrame(columns)], axis=1)
+
+
+def blocks(site: Site, sample: Sample, grid: Grid, xy: np.ndarray, neighbours: np.ndarray | None) -> list[str]:
+    """Write outlines and details of each block; return their files, in the order of the blocks, "" of empty ones."""
+    ids, points, start = read_outlines(sample.outlines)
+    outline = pd.Index(ids).get_indexer(sample.cells["cell_id"].astype(str))
+    table = details(sample)
+    for name in table.select_dtypes("number"):
+        table[name] = rounded(table[name].to_numpy(np.float32), EXACT_BITS)
+    rank = np.empty(len(xy), np.int64)
+    rank[grid.order] = np.arange(len(xy))
+    names = []
+    for number in range(len(grid.start) - 1):
+        rows = grid.order[grid.start[number] : grid.start[number + 1]]
+        if not len(rows):
+            names.append("")
+            continue
+        value: dict[str, Any] = layout.outlines_of(outline[rows], xy[rows], points, start)
+        value["details"] = layout.details_of(table.iloc[rows])
+        if neighbours is not None and neighbours.shape[1]:
+            near = np.where(neighbours[rows] >= 0, rank[neighbours[rows]], 2**32 - 1)
+            value |= {"neighbours": pack(near.astype(np.uint32)), "k": neighbours.shape[1]}
+        names.append(site.add(f"block-{number}", script(value)))
+    return names
+
+
+def chosen_genes(sample: Sample, wanted: int | str | Sequence[str]) -> list[str]:
+    """Return the genes that are shown: of the first system that predicts any."""
+    found = next((p for p in sample.predictions.values() if p.n_vars), None)
+    if found is None:
+        return []
+    genes = list(map(str, found.var_names))
+    if wanted == "all" or (isinstance(wanted, int) and wanted >= len(genes)):
+        return genes
+    if not isinstance(wanted, int):
+        return [name for name in wanted if name in set(genes)]
+    # Some whole blocks of units, since the file is read by block: memory is that of so many units, not of all.
+    first = np.arange(0, found.n_obs, UNITS_A_BLOCK)
+    first = first[np.unique(np.linspace(0, len(first) - 1, min(len(first), SAMPLED_ROWS)).round().astype(int))]
+    total: dict[str, np.ndarray] = {}
+    count: dict[str, int] = {}
+    for row in first:
+        values = np.asarray(found.X[row : row + UNITS_A_BLOCK], np.float32)
+        types = found.obs["cell_type"].iloc[row : row + UNITS_A_BLOCK].astype(str).to_numpy()
+        for name in np.unique(types):
+            total[name] = total.get(name, 0) + values[types == name].sum(axis=0, dtype=np.float64)
+            count[name] = count.get(name, 0) + int((types == name).sum())
+    return layout.informative_genes({name: total[name] / count[name] for name in total}, genes, wanted)
+
+
+def gene_files(site: Site, sample: Sample, grid: Grid, wanted: int | str | Sequence[str]) -> list[dict[str, str]]:
+    """Write each gene's expectations by every system, and its counts where it was measured; return name and file."""
+    genes = chosen_genes(sample, wanted)
+    if not genes:
+        return []
+    counts, measured, row_of_count = None, {}, np.empty(0, np.int64)
+    if sample.store is not None:
+        found = next(p for p in sample.predictions.values() if p.n_vars)
+        known = Genes.of(list(map(str, found.var_names)), found.uns["gene_ids"])
+        counts, names, ids = read_counts_of(sample.store, genes, known)
+        measured = {name: column for column, name in enumerate(names)}
+        row_of_count = pd.Index(ids).get_indexer(sample.cells["cell_id"].astype(str))[grid.order]
+    written = []
+    for gene in genes:
+        numbers = []
+        for name, found in sample.predictions.items():
+            column = found.var_names.get_indexer([gene])[0]
+            if column >= 0:
+                values = aligned(sample, name, found.X[:, int(column) : int(column) + 1][:, 0], grid.order)
+                key, title = f"expected.{name}", f"{gene} expected, {name}"
+                numbers.append(layout.numeric(key, title, values, layout.top_of(values, GENE_TOP)))
+        if gene in measured:
+            values = np.zeros(len(row_of_count), np.float32)
+            seen = counts[:, measured[gene]].toarray()[:, 0]
+            values = np.where(row_of_count >= 0, seen[row_of_count], np.nan)
+            top = min(max(layout.top_of(values, GENE_TOP), 1.0), float(layout.STEPS))
+            numbers.append(layout.numeric("measured", f"{gene} counts", values, top))
+        written.append({"gene": gene, "file": site.add("gene", script({"gene": gene, "numbers": numbers}))})
+    return written
+
+
+def write_index(folder: str | Path, samples: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``index.html`` of all samples and what it reads.
+
+    Parameters
+    ----------
+    samples
+        What :func:`build` returned of each, with ``scores``: rows of system, protocol, n, weighted, macro.
+    """
+    folder = Path(folder)
+    content = {name: (PAGE / name).read_bytes() for name in ("index.html", "index.js", "index.css")}
+    content["samples.js"] = script(list(samples))
+    for name, text in content.items():
+        with atomic_write(folder / name) as tmp_path:
+            tmp_path.write_bytes(text)
+
+
+def write_summary(path: str | Path, summary: Mapping[str, Any]) -> None:
+    """Write what the index says of a sample, without what differs between two builds of the same."""
+    write_json(path, {name: value for name, value in summary.items() if name not in ("written", "removed")})
