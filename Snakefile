@@ -49,6 +49,7 @@ else:
 
     include: "workflow/rules/package.smk"
     include: "workflow/rules/figures.smk"
+    include: "workflow/rules/viewer.smk"
     include: "workflow/rules/report.smk"
 
 
@@ -70,5 +71,6 @@ rule all:
     input:
         report=results("report.html"),
         packages=[] if MODEL else [results(f"packages/{system}/checksums.txt") for system in PACKED],
+        viewer=[] if MODEL else VIEWER,
     message:
         "Done: open {input.report}"

@@ -46,6 +46,7 @@ PARTS = {
     "systems": "Systems",
     "score": "Scores",
     "simulate": "The simulator",
+    "view": "The viewer",
     "scripts": "Later stages",
 }
 

@@ -30,6 +30,7 @@ rule report:
         overlays=expand(results("samples/{sample}/registration.png"), sample=SAMPLES),
         segmentations=expand(results("samples/{sample}/segment.png"), sample=SEGMENTED),
         tiles=expand(results("samples/{sample}/tiles/tiles.png"), sample=SAMPLES),
+        viewer=VIEWER,
         figures=expand(results("figures/figure_{number}.png"), number=FIGURES),
         tables=expand(results("tables/table_{number}.csv"), number=TABLES),
     output:
@@ -51,6 +52,7 @@ rule report:
         samples=lambda w: SAMPLES,
         simulated=[sample for sample, row in SAMPLES.items() if row["path"].startswith(SIMULATED)],
         shown=SHOWN,
+        viewed=VIEWED,
         code=code("report"),
         template=sha256(Path(workflow.basedir, "workflow/shest/draw/templates/report.html.j2")),
     message:

@@ -29,6 +29,9 @@ Algorithm 1, before and after, in both spaces. The table puts it on trial: the l
 on all training cells, on those it keeps, and on as many of each type drawn at random."""
 PAPER_FIGURES = """\
 The paper's figures and tables, from this run's results. For print: the .pdf of the same name in figures/."""
+VIEWER = """\
+Every cell of a sample over its H&E, in this browser, offline; the folder viewer can be sent, or put on a web server, as
+it is. The most frequent confusions open at the cells behind them."""
 EXPORTS = """\
 Predicted types of every cell. In QuPath, drop the .geojson onto the open slide; in Xenium Explorer, add the
 .explorer.csv as cell groups."""
@@ -111,6 +114,7 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
     overlays, tiles = pictures(input.overlays, "nuclei on the H&E"), pictures(input.tiles, "random cells of each type")
     nuclei = pictures(input.segmentations, "nuclei found in the H&E")
     refinements, curves = pictures(input.refinements, "before and after"), pictures(input.curves, "losses")
+    views = summary.viewer_links(params.samples, evaluations, params.viewed, params.shown["protocol"])
     texts = [
         ("Configuration", yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True)),
         *((f"Environment {Path(path).stem}", Path(path).read_text()) for path in params.envs),
@@ -134,7 +138,8 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
         report.Block("tiles", "Tiles", "What the encoder sees: window, nucleus; their haematoxylin.", pictures=tiles),
         report.Block("refinement", "Refinement", ABLATION, ablation, refinements),
         report.Block("training", "Training", pictures=curves),
-        report.Block("viewers", "Into the viewers", EXPORTS, links=[str(below(path)) for path in input.exports]),
+        report.Block("viewer", "Cells over the H&E", VIEWER, links=views if input.viewer else []),
+        report.Block("viewers", "Into the viewers", EXPORTS, links=[(str(below(path)),) * 2 for path in input.exports]),
         report.Block("run", "Run", tables=times, texts=texts),
     ]
     return [b for b in blocks if b.tables or b.pictures or b.texts or b.links]

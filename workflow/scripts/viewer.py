@@ -38,8 +38,7 @@ def main(input, output, params, wildcards):
         cells=table,
         annotation=pd.read_parquet(input.annotation[0]) if input.annotation else None,
         predictions={
-            name: ad.read_h5ad(path, backed="r")
-            for name, path in zip(params.systems, input.predictions, strict=True)
+            name: ad.read_h5ad(path, backed="r") for name, path in zip(params.systems, input.predictions, strict=True)
         },
         registration=registration,
         scales=scales,

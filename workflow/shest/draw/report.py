@@ -37,7 +37,7 @@ class Table:
 
 @dataclass
 class Block:
-    """A section of the report; ``links``: files beside the page, by their paths from it."""
+    """A section of the report; ``links``: what is said of files beside the page, and their addresses from it."""
 
     id: str
     name: str
@@ -45,7 +45,7 @@ class Block:
     tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
-    links: list[str] = field(default_factory=list)
+    links: list[tuple[str, str]] = field(default_factory=list)
 
 
 def picture(path: str | Path, caption: str, source: str | None = None, width: int = WIDTH_PX) -> Picture:

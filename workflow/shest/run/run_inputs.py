@@ -103,6 +103,7 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     if len(findings.problems) > known:
         return None
     _check_figures(filled["figures"], samples, list(filled["systems"]), findings)
+    _check_viewer(filled["viewer"], list(filled["systems"]), findings)
     _check_groups(filled["split"]["by"], samples, findings)
     _check_prior(filled["annotate"], samples, findings)
     markers = _markers(filled, paths, findings) if settings.needs_markers(filled) else None
@@ -314,6 +315,13 @@ def _check_figures(figures: dict, samples: dict[str, dict], systems: list[str], 
             findings.problem(
                 f"figures.{key}", f"sample {name} has the role {samples[name]['role']}", f"Name one of role {role}"
             )
+
+
+def _check_viewer(viewer: dict, systems: list[str], findings: Findings) -> None:
+    """Note systems that the viewer should show and that there are not."""
+    for name in viewer.get("systems", []):
+        if name not in systems:
+            findings.problem("viewer.systems", f"no system {name} in systems", did_you_mean(name, systems))
 
 
 def _comparators(entries: dict, samples: dict[str, dict], paths: settings.Paths, findings: Findings) -> dict:

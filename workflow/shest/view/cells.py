@@ -161,7 +161,6 @@ def details_of(table: pd.DataFrame) -> list[dict]:
     return parts
 
 
-
 def nearest(
     take: Callable[[np.ndarray], np.ndarray], n: int, k: int = 5, among: int = 10_000, components: int = 50
 ) -> np.ndarray:

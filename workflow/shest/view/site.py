@@ -1,7 +1,8 @@
 """Files of a page that opens by double click: classic scripts that hold data, named by what is in them.
 
-From ``file://`` a browser runs classic scripts and shows images, and refuses everything else: ``fetch``, workers, modules,
-textures of image files. So data are scripts that call ``shest(value)``; of two builds only what changed is written.
+From ``file://`` a browser runs classic scripts and shows images, and refuses everything else: ``fetch``, workers,
+modules, textures and exports of image files. So data are scripts that call ``shest(value)``, the H&E's tiles too: a
+picture of the view can then be saved. Of two builds, only what changed is written.
 """
 
 import base64

@@ -1,8 +1,9 @@
 """The page of a sample: ``index.html`` and what it reads, in one folder that can be sent as it is.
 
-OpenSeadragon shows the H&E (vendored, see THIRD_PARTY.md); cells are drawn by the page's own layer. The viewers that are
-kept elsewhere do not open by double click: Vitessce, Viv and what rests on deck.gl read Zarr or OME-TIFF by ``fetch`` and
-range requests, TissUUmaps reads CSV or HDF5 by ``fetch`` and wants its server; browsers refuse that on ``file://``.
+OpenSeadragon shows the H&E (vendored, see THIRD_PARTY.md); cells are drawn by the page's own layer. Viewers that are
+kept elsewhere do not open by double click: Vitessce and Viv (on deck.gl) read Zarr or OME-TIFF by ``fetch``, some of it
+by range, and TissUUmaps reads its points by ``fetch`` and its slides from its server; browsers refuse both on
+``file://``.
 """
 
 import html
@@ -15,6 +16,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from shest.core.errors import InputError
 from shest.core.files import atomic_write, write_json
 from shest.io.counts import read_counts_of
 from shest.io.genes import Genes
@@ -111,8 +113,8 @@ def build(
     Returns
     -------
     dict
-        What the index says of the sample: ``sample``, ``thumbnail``, ``cells``, ``kept``, ``labelled``, ``systems``; and
-        what was ``written`` and ``removed``, in files.
+        What the index says of the sample: ``sample``, ``thumbnail``, ``cells``, ``kept``, ``labelled``, ``systems``;
+        and what was ``written`` and ``removed``, in files.
     """
     site = Site(folder)
     mpp = sample.registration.mpp
@@ -213,7 +215,8 @@ def colourings(sample: Sample, grid: Grid, xy: np.ndarray) -> dict[str, Any]:
         types = found.obs["cell_type"].astype(object).to_numpy()
         predicted = pd.Series(aligned(sample, name, types, grid.order))
         categories.append(
-            layout.categorical(f"predicted.{name}", f"predicted type, {name}", predicted, sample.types) | {"system": name}
+            layout.categorical(f"predicted.{name}", f"predicted type, {name}", predicted, sample.types)
+            | {"system": name}
         )
         for measure in MEASURES:
             values = found.obs[measure].to_numpy(np.float32)
@@ -286,7 +289,14 @@ def chosen_genes(sample: Sample, wanted: int | str | Sequence[str]) -> list[str]
     if wanted == "all" or (isinstance(wanted, int) and wanted >= len(genes)):
         return genes
     if not isinstance(wanted, int):
-        return [name for name in wanted if name in set(genes)]
+        unknown = [name for name in wanted if name not in set(genes)]
+        if unknown:
+            raise InputError(
+                "viewer.genes",
+                f"not among the {len(genes):,} genes that are predicted: {', '.join(unknown)}",
+                "Name genes that the model predicts (and predict.genes writes), or give a number",
+            )
+        return list(wanted)
     # Some whole blocks of units, since the file is read by block: memory is that of so many units, not of all.
     first = np.arange(0, found.n_obs, UNITS_A_BLOCK)
     first = first[np.unique(np.linspace(0, len(first) - 1, min(len(first), SAMPLED_ROWS)).round().astype(int))]

@@ -220,6 +220,7 @@ function openSlide() {
       downloadTileAbort: () => {},
     },
   });
+  // The one style that it puts into the page is allowed by its digest in the page's policy.
   slide.canvas.setAttribute("aria-label", "Slide: arrows move, + and − zoom");
   slide.addHandler("update-viewport", draw);
   slide.addHandler("open", () => layer && place && fromHash().then(refresh));

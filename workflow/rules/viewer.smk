@@ -1,0 +1,77 @@
+"""H&E with its cells as pages that open by double click; a list of all samples."""
+
+VIEWED = config["viewer"].get("systems", LOOKING)
+VIEWER = [results("viewer/index.html")] if config["viewer"]["enabled"] else []
+
+
+def embeddings_viewed(wildcards):
+    """Embeddings of the first system that reads any: what the neighbours of a cell are looked for in."""
+    encoders = [SYSTEMS[system]["encoder"] for system in VIEWED if SYSTEMS[system]["encoder"]]
+    return expand(results("embeddings/{encoder}/{{sample}}/embeddings.json"), encoder=encoders[:1])
+
+
+rule viewer:
+    input:
+        ingest=results("samples/{sample}/ingest.json"),
+        store=results("samples/{sample}/sdata.zarr"),
+        cells=results("samples/{sample}/cells.parquet"),
+        outlines=results("samples/{sample}/outlines.parquet"),
+        registration=results("samples/{sample}/registration.json"),
+        annotation=annotation_where_there,
+        predictions=expand(
+            results(f"predictions/{{system}}/{PROTOCOL_SHOWN}/{{{{sample}}}}.{UNIT}.h5ad"), system=VIEWED
+        ),
+        embeddings=embeddings_viewed,
+    output:
+        page=results("viewer/{sample}/index.html"),
+        summary=results("viewer/{sample}/viewer.json"),
+    log:
+        results("logs/viewer/{sample}.log"),
+    benchmark:
+        results("benchmarks/viewer/{sample}.tsv")
+    conda:
+        env("image")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(2000, outlines=20, cells=30, embeddings=30, tables=2),
+        runtime=from_input_size(15, images=0.02, outlines=0.2, predictions=0.02, tables=0.05),
+    params:
+        systems=VIEWED,
+        protocol=PROTOCOL_SHOWN,
+        max_mpp=config["viewer"]["max_mpp"],
+        genes=config["viewer"]["genes"],
+        window_um=config["tiles"]["window_um"],
+        types=TYPES,
+        palette=config["figures"]["palette"],
+        page=[sha256(path) for path in sorted(Path(LIBRARY, "shest/view").glob("*/*")) if path.is_file()],
+        code=code("viewer"),
+    message:
+        "Writing the viewer of {wildcards.sample}"
+    script:
+        "../scripts/viewer.py"
+
+
+rule viewer_index:
+    input:
+        pages=expand(results("viewer/{sample}/index.html"), sample=SAMPLES),
+        summaries=expand(results("viewer/{sample}/viewer.json"), sample=SAMPLES),
+        scores=evaluations(),
+    output:
+        page=results("viewer/index.html"),
+    log:
+        results("logs/viewer/index.log"),
+    benchmark:
+        results("benchmarks/viewer/index.tsv")
+    conda:
+        env("image")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(1000),
+        runtime=from_input_size(5),
+    params:
+        page=[sha256(path) for path in sorted(Path(LIBRARY, "shest/view/page").glob("index.*"))],
+        code=code("viewer_index"),
+    message:
+        "Writing the list of viewers"
+    script:
+        "../scripts/viewer_index.py"
