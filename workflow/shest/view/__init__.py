@@ -1,1 +1,1 @@
-"""Predictions for other programs: QuPath, Xenium Explorer."""
+"""Predictions to look at: files for QuPath and Xenium Explorer, pages for a browser."""

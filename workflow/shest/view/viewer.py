@@ -213,19 +213,14 @@ def colourings(sample: Sample, grid: Grid, xy: np.ndarray) -> dict[str, Any]:
         categories.append(layout.categorical("annotated", "annotated type", values, sample.types))
     for name, found in sample.predictions.items():
         types = found.obs["cell_type"].astype(object).to_numpy()
-        predicted = pd.Series(aligned(sample, name, types, grid.order))
-        categories.append(
-            layout.categorical(f"predicted.{name}", f"predicted type, {name}", predicted, sample.types)
-            | {"system": name}
-        )
+        values = pd.Series(aligned(sample, name, types, grid.order))
+        categories.append(layout.categorical(f"predicted.{name}", f"predicted type, {name}", values, sample.types))
         for measure in MEASURES:
             values = found.obs[measure].to_numpy(np.float32)
             if np.isfinite(values).any():
                 values = aligned(sample, name, values, grid.order)
                 top = 1.0 if measure == "probability" else None
-                numbers.append(
-                    layout.numeric(f"{measure}.{name}", f"{measure}, {name}", values, top) | {"system": name}
-                )
+                numbers.append(layout.numeric(f"{measure}.{name}", f"{measure}, {name}", values, top))
     categories.append(layout.categorical("reason", "reason for leaving", reasons(sample).iloc[grid.order]))
     return {"x": pack(within[:, 0]), "y": pack(within[:, 1]), "categories": categories, "numbers": numbers}
 
