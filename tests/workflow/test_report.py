@@ -1,59 +1,21 @@
 """The report in a real browser: whole, offline, quiet, and usable on a desktop and on a phone."""
 
-import os
-import shutil
-import subprocess
-
 import pytest
+from support import browser
 
 from shest.score.evaluation import Evaluation
 
 pytestmark = pytest.mark.browser
 
 
-def browser_paths() -> tuple[str, str] | None:
-    names = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    return names if all(names) else None
-
-
 @pytest.fixture(scope="module")
 def driver():
-    if not browser_paths():
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
-            pytest.skip("needs Chromium with its driver, and only root on Debian may install it here")
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(["apt-get", "update", "-q"], **quiet)
-        packages = ["chromium", "chromium-driver"]
-        subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], **quiet)
-        if not browser_paths():
-            pytest.skip("Chromium could not be installed")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location, path = browser_paths()
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with webdriver.Chrome(options=options, service=Service(path)) as running:
-        yield running
+    with browser.running() as driver:
+        yield driver
 
 
 def open_at(driver, page, width):
-    driver.set_window_size(width, 900)
-    driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
-    )
+    browser.resize(driver, width)
     driver.get(page.as_uri())
 
 

@@ -129,6 +129,8 @@ def numeric(key: str, name: str, values: np.ndarray, top: float | None = None) -
 def outlines_of(rows: np.ndarray, xy: np.ndarray, points: np.ndarray, start: np.ndarray) -> dict[str, dict]:
     """Return the outlines of a block's cells: number of vertices of each, and their places from its centroid.
 
+    The last vertex of a ring is left out where it is the first again.
+
     Parameters
     ----------
     rows
@@ -138,7 +140,8 @@ def outlines_of(rows: np.ndarray, xy: np.ndarray, points: np.ndarray, start: np.
     points, start
         As :func:`shest.io.outlines.read_outlines` returns them.
     """
-    number = np.where(rows >= 0, start[rows + 1] - start[rows], 0)
+    closed = (points[start[rows]] == points[start[rows + 1] - 1]).all(axis=1)
+    number = np.where(rows >= 0, start[rows + 1] - start[rows] - closed, 0)
     first = np.repeat(start[rows] - (np.cumsum(number) - number), number)
     vertices = points[first + np.arange(number.sum())] - np.repeat(xy, number, axis=0)
     limit = np.iinfo(np.int16).max

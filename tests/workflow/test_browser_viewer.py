@@ -1,0 +1,513 @@
+"""The browser viewer in a real browser, from disk and from a server: what it shows is what the tables say."""
+
+import base64
+import functools
+import io
+import json
+import shutil
+import threading
+import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from support import browser
+from support import viewer as made
+
+from shest.view import viewer
+
+pytestmark = pytest.mark.browser
+R = "results/tiny"
+
+
+class Page:
+    """A viewer that is open, driven by mouse and keys."""
+
+    def __init__(self, driver):
+        self.driver = driver
+
+    def open(self, address, width=1280, height=900, **view):
+        browser.resize(self.driver, width, height)
+        self.driver.get("about:blank")
+        for kind in ("browser", "performance"):
+            self.driver.get_log(kind)
+        self.driver.get(address + (f"#{'&'.join(f'{k}={v}' for k, v in view.items())}" if view else ""))
+        self.wait(lambda: self.run("return document.documentElement.dataset.ready") == "all")
+        self.settle()
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def wait(self, condition, seconds=60):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, (self.status, self.driver.get_log("browser"))
+            time.sleep(0.05)
+
+    def settle(self):
+        """Wait until the tiles are drawn and the link is written."""
+        last = None
+        for _ in range(40):
+            time.sleep(0.4)
+            now = self.hash, self.driver.get_screenshot_as_base64()
+            if now == last:
+                return
+            last = now
+
+    @property
+    def status(self):
+        return self.text("status")
+
+    @property
+    def hash(self):
+        return self.run("return location.hash")
+
+    def text(self, name):
+        return self.run("return document.getElementById(arguments[0]).innerText", name)
+
+    def legend(self, side="left"):
+        """Counts and pressed state by category."""
+        return {
+            name: (int(count.replace(",", "")), pressed == "true")
+            for name, count, pressed in self.run(
+                "return [...document.querySelectorAll(`#legend-${arguments[0]} button`)].map(b =>"
+                "[b.children[1].textContent, b.children[2].textContent, b.getAttribute('aria-pressed')])",
+                side,
+            )
+        }
+
+    def choose(self, name, value):
+        self.run(
+            "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
+            "e.dispatchEvent(new Event('input')); e.dispatchEvent(new Event('change'))",
+            name,
+            value,
+        )
+        self.settle()
+
+    def press(self, selector):
+        self.run("document.querySelector(arguments[0]).click()", selector)
+        self.settle()
+
+    def mouse(self, kind, x, y, pressed=True):
+        place = {"x": x, "y": y, "button": "left" if pressed else "none", "clickCount": 1, "buttons": int(pressed)}
+        self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind} | place)
+
+    def click(self, x, y):
+        self.mouse("mouseMoved", x, y, False)
+        self.mouse("mousePressed", x, y)
+        self.mouse("mouseReleased", x, y)
+        self.settle()
+
+    def drag(self, places):
+        self.mouse("mouseMoved", *places[0], False)
+        self.mouse("mousePressed", *places[0])
+        for place in places[1:]:
+            self.mouse("mouseMoved", *place)
+        self.mouse("mouseReleased", *places[-1])
+        self.settle()
+
+    def key(self, key):
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": key} if len(key) == 1 and kind == "keyDown" else {}
+            self.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": kind, "key": key} | text)
+        self.settle()
+
+    def place(self, x, y):
+        """Where a place of the H&E (px, centres at integers) is on the screen, out of the link of the view."""
+        view = dict(part.split("=") for part in self.hash[1:].split("&") if part[:2] in ("x=", "y=", "z="))
+        box = self.run(
+            "const b = document.getElementById('stage').getBoundingClientRect();"
+            "return [b.left + b.width / 2, b.top + b.height / 2]"
+        )
+        scale = float(view["z"]) * made.MPP
+        return box[0] + (x - float(view["x"])) * scale, box[1] + (y - float(view["y"])) * scale
+
+    def picture(self):
+        png = base64.b64decode(self.driver.get_screenshot_as_base64())
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+    def colour(self, x, y):
+        """Colour of the screen where a place of the H&E is."""
+        column, row = (round(at - 0.5) for at in self.place(x, y))
+        return tuple(self.picture()[row, column])
+
+    def tile(self):
+        """The quadruple tile of the selected cell."""
+        script = "return [...document.querySelector('#tile canvas').getContext('2d').getImageData(0, 0, 224, 224).data]"
+        return np.array(self.run(script)).reshape(224, 224, 4)[:, :, :3]
+
+    def complaints(self):
+        return self.driver.get_log("browser")
+
+    def requests(self):
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                yield message["params"]["request"]["url"]
+
+
+@pytest.fixture(scope="module")
+def page():
+    with browser.running() as driver:
+        yield Page(driver)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """A sample, and the folder with its viewer and the list."""
+    folder = tmp_path_factory.mktemp("viewer")
+    sample = made.sample(folder)
+    summary = made.write(folder / "viewer/s1", sample)
+    viewer.write_index(folder / "viewer", [summary | {"scores": []}])
+    return sample, folder / "viewer"
+
+
+@pytest.fixture(scope="module")
+def address(shown):
+    return (shown[1] / "s1/index.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def served(shown):
+    """The same from a server that knows no ranges."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=shown[1]))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/s1/index.html"
+    server.shutdown()
+    server.server_close()
+
+
+def table(sample):
+    """Everything that is drawn, by cell."""
+    cells = sample.cells.set_index("cell_id")
+    cells["annotated"] = sample.annotation.set_index("cell_id")["cell_type"].reindex(cells.index)
+    for system, found in sample.predictions.items():
+        cells[system] = found.obs["cell_type"].astype(str).reindex(cells.index)
+    return cells
+
+
+def counts(column):
+    return column.fillna("none").value_counts().to_dict()
+
+
+def rgb(colour):
+    return tuple(int(colour[at : at + 2], 16) for at in (1, 3, 5))
+
+
+@pytest.mark.parametrize("source", ["address", "served"])
+def test_it_opens_without_a_word_or_an_outside_request(page, source, request):
+    address = request.getfixturevalue(source)
+    page.open(address)
+    page.press("#theme")
+    page.press("#swipe")
+    page.press("#home")
+    assert page.complaints() == []
+    folder = address.rpartition("/")[0]
+    asked = [url for url in page.requests() if not url.startswith(("data:", "blob:", "about:"))]
+    assert len(asked) > 8
+    assert [url for url in asked if not url.startswith(folder)] == []
+
+
+def test_the_counts_are_those_of_the_tables(page, shown, address):
+    page.open(address)
+    cells = table(shown[0])
+    assert page.status == "180 of 181 cells drawn; 1 have no nucleus and no place"
+    for key, column in (("annotated", "annotated"), ("predicted.one", "one"), ("predicted.two", "two")):
+        page.choose("left", key)
+        assert {k: v[0] for k, v in page.legend().items() if v[0]} == counts(cells[column])
+    page.choose("left", "agree.one")
+    both = cells.dropna(subset=["annotated", "one"])
+    same = int((both["annotated"] == both["one"]).sum())
+    assert {k: v[0] for k, v in page.legend().items()} == {
+        "the same": same,
+        "another type": len(both) - same,
+        "none": 181 - len(both),
+    }
+    page.choose("left", "predicted.one")
+    page.press("#legend-left button")  # the first type is hidden
+    left = 180 - int((cells["one"] == made.TYPES[0]).sum())
+    assert page.status.startswith(f"{left} of 181 cells")
+    page.choose("left", "annotated")  # and stays so under another colouring
+    assert page.status.startswith(f"{left} of 181 cells")
+    page.press("#reset")
+    assert page.status.startswith("180 of 181 cells")
+
+
+def test_a_threshold_leaves_out_what_is_below(page, shown, address):
+    page.open(address)
+    page.run("const e = document.querySelector('#filters input'); e.value = 150; e.dispatchEvent(new Event('input'))")
+    values = shown[0].predictions["one"].obs["probability"]
+    assert page.status.startswith(f"{int((np.round(values * 254) >= 150).sum())} of 181")
+    page.settle()
+    assert "range=probability.one%7E150%7E254" in page.hash
+
+
+@pytest.mark.parametrize(("palette", "zoom"), [("paper", 1.2), ("colourblind", 1.2)])
+def test_points_have_the_colours_of_the_palette_at_their_places(page, shown, address, palette, zoom):
+    page.open(address, x=600, y=330, z=zoom, left="predicted.one", palette=palette)
+    cells = table(shown[0]).dropna(subset=["one"]).query("300 < x < 900 and 150 < y < 500")
+    picture = page.picture()
+    assert set(cells["one"]) == set(made.TYPES)
+    for cell in cells.itertuples():
+        column, row = (round(at - 0.5) for at in page.place(cell.x, cell.y))
+        assert tuple(picture[row, column]) == rgb(made.PALETTES[palette][cell.one]), cell.Index
+
+
+def test_outlines_lie_where_they_are_and_the_picture_beneath_them(page, shown, address):
+    page.open(address, x=602.5, y=302.5, z=6, left="predicted.one")
+    cells = table(shown[0]).dropna(subset=["one"]).query("500 < x < 700 and 240 < y < 360")
+    assert len(cells) >= 3
+    picture = page.picture()
+    for cell in cells.itertuples():
+        colour = rgb(made.PALETTES["paper"][cell.one])
+        for x, y in ((12, 0), (-12, 0), (0, 12)):
+            column, row = (round(at - 0.5) for at in page.place(cell.x + x, cell.y + y))
+            around = picture[row - 2 : row + 3, column - 2 : column + 3].reshape(-1, 3)
+            assert (around == colour).all(axis=1).any(), (cell.Index, x, y)
+        column, row = (round(at - 0.5) for at in page.place(cell.x, cell.y))
+        beneath = shown[0].scales[0][:, int(cell.y), int(cell.x)]
+        assert np.abs(picture[row, column] - beneath).max() < 12
+    edge = page.place(599.5, 295)  # between two squares of the picture
+    row, column = round(edge[1]), round(edge[0])
+    reds = picture[row, column - 12 : column + 12, 0]
+    assert np.abs(reds[:6] - 170).max() < 8
+    assert np.abs(reds[-6:] - 180).max() < 8
+
+
+def test_a_click_on_a_place_selects_its_cell_and_tells_what_is_known(page, shown, address):
+    page.open(address, x=300, y=200, z=3)
+    cells = table(shown[0]).query("100 < x < 400 and 80 < y < 300 and kept")
+    for cell in list(cells.itertuples())[:3]:
+        page.click(*page.place(cell.x + 2, cell.y - 2))
+        page.wait(lambda name=cell.Index: page.text("facts") and page.text("cell-head") == name)
+        facts = dict(line.split("\t") for line in page.text("facts").splitlines())
+        assert facts["one: type"] == cell.one
+        assert float(facts["nucleus width (µm)"]) == pytest.approx(cell.width_um, rel=2e-3)
+        probability = shown[0].predictions["two"].obs.loc[cell.Index, "probability"]
+        assert float(facts["two: probability"]) == pytest.approx(probability, rel=2e-3)
+        assert len(page.run("return [...document.querySelectorAll('#near button')]")) == 2
+    tile = page.tile()
+    beneath = shown[0].scales[0][:, int(cell.y), int(cell.x)]
+    assert np.abs(tile[56, 56] - beneath).max() < 12
+    assert (tile[:112, 112:][[2, 2, 109, 109], [2, 109, 2, 109]] == 0).all(), "outside of the nucleus"
+    assert np.abs(tile[56, 168] - tile[56, 56]).max() < 3
+    page.click(*page.place(cell.x + 35, cell.y + 35))
+    assert page.run("return document.getElementById('cell').hidden"), "there is no cell there"
+
+
+def test_haematoxylin_is_that_of_scikit_image(page, shown, address):
+    from skimage.color import hed2rgb, rgb2hed
+
+    page.open(address, cell="cell003-1")
+    page.wait(lambda: page.run("return document.querySelector('#tile canvas') !== null"))
+    page.settle()
+    tile = page.tile()[:, :112].astype(np.uint8)
+    hed = rgb2hed(tile[:112])
+    hed[:, :, 1:] = 0
+    assert np.abs(hed2rgb(hed) * 255 - tile[112:]).max() < 2
+
+
+def test_the_swipe_shows_a_system_on_each_side(page, shown, address):
+    view = {"x": 600, "y": 330, "z": 1.2, "left": "predicted.one", "right": "predicted.two", "swipe": 0.5}
+    page.open(address, **view)
+    cells = table(shown[0]).dropna(subset=["one"]).query("200 < x < 1000 and 150 < y < 500 and one != two")
+    script = (
+        "const b = document.getElementById('divider').getBoundingClientRect(); return [b.left + b.width / 2, b.top]"
+    )
+    middle, top = page.run(script)
+
+    def sides(middle):
+        picture, seen = page.picture(), {"one": 0, "two": 0}
+        for cell in cells.itertuples():
+            column, row = (round(at - 0.5) for at in page.place(cell.x, cell.y))
+            if abs(column - middle) > 12:
+                side = "one" if column < middle else "two"
+                assert tuple(picture[row, column]) == rgb(made.PALETTES["paper"][getattr(cell, side)])
+                seen[side] += 1
+        return seen
+
+    first = sides(middle)
+    assert min(first.values()) > 3
+    page.drag([(middle - by, top + 200) for by in (0, 90, 180)])
+    assert sides(middle - 180)["two"] > first["two"]
+    before = page.hash
+    page.run("document.getElementById('divider').focus()")
+    page.key("ArrowRight")
+    assert page.hash != before
+
+
+def test_the_lasso_counts_and_saves_what_is_inside(page, shown, address, tmp_path):
+    page.open(address, x=600, y=330, z=1.2, left="predicted.one")
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    page.press("#lasso")
+    corners = [(300, 150), (700, 150), (700, 400), (500, 300), (300, 400)]  # a notch from below
+    page.drag([page.place(*corner) for corner in corners])
+    cells = table(shown[0]).query("300 < x < 700 and 150 < y < 400")
+    notch = (cells["y"] - 300) > np.abs(cells["x"] - 500) / 2
+    inside = cells[~notch]
+    assert 0 < len(inside) < len(cells)
+    assert page.text("selected") == f"{len(inside)} cells"
+    rows = page.run(
+        "return [...document.querySelectorAll('#composition table:nth-of-type(2) tr')].map(r =>"
+        "[r.children[0].textContent, +r.children[1].textContent])"
+    )
+    assert dict(rows) == counts(inside["one"])
+    page.press("#csv")
+    page.wait(lambda: (tmp_path / "s1.csv").is_file())
+    saved = pd.read_csv(tmp_path / "s1.csv").set_index("cell_id")
+    assert set(saved.index) == set(inside.index)
+    assert (saved["predicted type, one"] == inside["one"].fillna("none").loc[saved.index]).all()
+    assert np.abs(saved[["x", "y"]] - inside.loc[saved.index, ["x", "y"]]).to_numpy().max() < 0.05
+
+
+def test_search_goes_to_a_cell_and_shows_a_gene(page, shown, address):
+    page.open(address)
+    page.key("/")
+    page.choose("query", "cell044-1")
+    page.press("#search button")
+    page.wait(lambda: page.text("cell-head") == "cell044-1")
+    page.settle()
+    cell = shown[0].cells.set_index("cell_id").loc["cell044-1"]
+    assert f"x={cell.x:.1f}&y={cell.y:.1f}" in page.hash
+    page.choose("query", "cd3e")
+    page.press("#search button")
+    page.wait(lambda: "left=gene%3ACD3E%7Cexpected.one" in page.hash)
+    assert "CD3E expected, one" in page.text("legend-left")
+    page.choose("query", "nobody")
+    page.press("#search button")
+    assert page.status == "Neither a cell nor a gene shown here is called nobody"
+
+
+def test_a_link_keeps_the_view(page, shown, address):
+    page.open(
+        address, x=500, y=300, z=2, left="annotated", hide="annotated~Tumour", cell="cell003-1", palette="colourblind"
+    )
+    link, first = page.run("return location.href"), page.picture()
+    page.open(link)
+    assert page.run("return location.href") == link
+    assert (np.abs(page.picture() - first).max(axis=-1) > 8).mean() < 0.002
+    assert not page.legend()["Tumour"][1]
+
+
+def test_a_link_of_the_report_shows_the_cells_behind_a_confusion(page, shown, address):
+    page.open(f"{address}#left=predicted.one&only=annotated~Tumour&only=predicted.one~Fibroblast")
+    cells = table(shown[0]).dropna(subset=["x"])
+    number = int(((cells["annotated"] == "Tumour") & (cells["one"] == "Fibroblast")).sum())
+    assert number > 0
+    assert page.status.startswith(f"{number} of 181 cells")
+
+
+def test_a_saved_picture_holds_slide_cells_and_legend(page, shown, address, tmp_path):
+    page.open(address, x=650, y=450, z=2.2, left="predicted.one")
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    on_screen = page.picture()
+    left, top = page.run("const b = document.getElementById('stage').getBoundingClientRect(); return [b.left, b.top]")
+    page.press("#png")
+    page.wait(lambda: (tmp_path / "s1.png").is_file())
+    with Image.open(tmp_path / "s1.png") as image:
+        saved = np.asarray(image.convert("RGB")).astype(int)
+    # The whole view lies within the slide: what is around it is white in the file.
+    same = on_screen[round(top) :, round(left) :][: saved.shape[0], : saved.shape[1]]
+    differs = np.abs(saved - same).max(axis=-1) > 8
+    assert differs[:-220].mean() < 0.01
+    assert (saved[-220:, :300] == rgb(made.PALETTES["paper"]["Tumour"])).all(axis=-1).sum() >= 80, "no legend"
+
+
+def test_a_phone_shows_it_all(page, address):
+    page.open(address, width=390, height=844)
+    assert page.run("return document.documentElement.scrollWidth") <= 390
+    sizes = page.run(
+        "return ['stage', 'query', 'left', 'legend-left'].map(n => document.getElementById(n).getBoundingClientRect())"
+        ".map(b => [b.width, b.height, b.right])"
+    )
+    assert all(width > 60 and height > 15 and right <= 390 for width, height, right in sizes)
+    assert page.status.startswith("180 of 181")
+
+
+def test_everything_can_be_used_by_keys_and_is_named(page, address):
+    page.open(address)
+    before = page.hash
+    page.key("+")
+    assert page.hash != before
+    page.key("s")
+    assert "swipe=0.500" in page.hash
+    nameless = page.run(
+        "return [...document.querySelectorAll('button, input, select, [role=slider]')].filter(e =>"
+        "!e.innerText?.trim() && !e.labels?.length && !e.getAttribute('aria-label')).map(e => e.outerHTML)"
+    )
+    assert nameless == []
+    theme = page.run("return document.documentElement.dataset.theme")
+    page.key("d")
+    assert page.run("return document.documentElement.dataset.theme") != theme
+
+
+def test_hostile_names_do_nothing(page, tmp_path):
+    folder = tmp_path / "v"
+    sample = made.sample(tmp_path, name=made.HOSTILE)
+    summary = made.write(folder / "s1", sample)
+    viewer.write_index(
+        folder,
+        [summary | {"scores": [{"system": made.HOSTILE, "protocol": "x", "n": 1, "weighted": 0.5, "macro": 0.5}]}],
+    )
+    page.open((folder / "s1/index.html").as_uri())
+    assert page.text("title") == f"{made.HOSTILE}, strict"
+    for name in (made.HOSTILE, made.ENDING):
+        cell = sample.cells.set_index("cell_id").loc[name]
+        page.run("location.hash = `#x=${arguments[0]}&y=${arguments[1]}&z=3`", cell.x, cell.y)
+        page.settle()
+        page.mouse("mouseMoved", *page.place(cell.x, cell.y), False)
+        page.wait(lambda name=name: name in page.text("tip"))
+        page.click(*page.place(cell.x, cell.y))
+        page.wait(lambda name=name: page.text("cell-head") == name)
+        page.choose("query", name)  # a gene of that name
+        page.press("#search button")
+        page.wait(lambda name=name: f"{name} expected, one" in page.text("legend-left"))
+    inert = "return [document.querySelectorAll('img, iframe, [onerror]').length, document.scripts.length]"
+    images, scripts = page.run(inert)
+    assert (images, scripts) == (0, 3)
+    assert page.complaints() == []
+    page.driver.get((folder / "index.html").as_uri())
+    page.wait(lambda: page.run("return document.querySelectorAll('article').length") == 1)
+    assert page.run("return document.querySelector('h2').textContent") == made.HOSTILE
+    assert page.run("return document.querySelectorAll('img[src=x], [onerror]').length") == 0
+
+
+def test_a_folder_that_was_not_copied_whole_says_so(page, shown, tmp_path):
+    shutil.copytree(shown[1], tmp_path / "v")
+    next((tmp_path / "v/s1").glob("cells-*.js")).unlink()
+    page.driver.get((tmp_path / "v/s1/index.html").as_uri())
+    page.wait(lambda: "was the folder copied whole?" in page.status)
+
+
+def test_a_run_writes_one_of_each_sample_and_leads_there(page, tiny):
+    results = tiny / R
+    for sample in ("sim_train", "sim_lung"):
+        page.open((results / f"viewer/{sample}/index.html").as_uri())
+        cells = pd.read_parquet(results / f"samples/{sample}/cells.parquet").set_index("cell_id")
+        label = pd.read_parquet(results / f"samples/{sample}/annotation.parquet").set_index("cell_id")["cell_type"]
+        found = ad.read_h5ad(results / f"predictions/shest/strict/{sample}.cells.h5ad", backed="r").obs["cell_type"]
+        assert page.status.startswith(f"{int(cells['x'].notna().sum())} of {len(cells)} cells drawn")
+        for key, column in (("annotated", label), ("predicted.shest", found.astype(str))):
+            page.choose("left", key)
+            assert {k: v[0] for k, v in page.legend().items() if v[0]} == counts(column.reindex(cells.index))
+        assert page.complaints() == []
+    page.driver.get((results / "viewer/index.html").as_uri())
+    page.wait(lambda: page.run("return document.querySelectorAll('article').length") == 2)
+    assert page.run("return [...document.images].every(i => i.complete && i.naturalWidth > 50)")
+    assert page.complaints() == []
+    page.driver.get((results / "report.html").as_uri())
+    links = page.run("return [...document.querySelectorAll('a[href^=\"viewer/\"]')].map(a => a.href)")
+    assert len(links) >= 5
+    confusion = next(link for link in links if "only=" in link)
+    page.open(confusion)
+    assert 0 < int(page.status.split()[0]) < 100
+    assert page.complaints() == []
