@@ -9,7 +9,7 @@ export SHEST_KIT
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo kit package apply check fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate benchmark-segment benchmark-nuclei benchmark-apply test test-unit test-workflow test-cluster test-environments docs lint format lock clean
+.PHONY: help demo kit package apply check fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate benchmark-segment benchmark-nuclei benchmark-apply benchmark-viewer test test-unit test-workflow test-cluster test-environments docs lint format lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -70,6 +70,9 @@ benchmark-nuclei: .venv/installed  ## a slide's nuclei, types and expression in 
 
 benchmark-apply: .venv/installed  ## a package on a slide, start to end, against its parts run bare; memory by slide size
 	cd tests && python -m benchmark.apply
+VIEWER ?= results/benchmark/viewer
+benchmark-viewer: .venv/installed  ## a viewer of a million cells: build, size, first view, frames, memory
+	cd tests && python -m benchmark.viewer $(abspath $(VIEWER))
 
 lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	uv pip compile --system-certs --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt

@@ -63,7 +63,7 @@ function ramp(share) {
 let data, place, ids, slide, layer; // manifest; x, y of placed cells (full px); names; OpenSeadragon; WebGL
 const colourings = new Map(), genes = new Map(), blocks = new Map();
 const state = { left: "", right: "", swipe: null, hidden: new Map(), range: new Map(), palette: "", cell: -1, lasso: null };
-let passing = null, painted = new Map(), resting = 0, moving = false;
+let passing = null, resting = 0, moving = false, running = false;
 
 async function start() {
   data = delivered.get("sample");
@@ -82,6 +82,7 @@ async function start() {
     throw error;
   }
   controls();
+  running = true;
   await fromHash();
   refresh();
   document.documentElement.dataset.ready = "cells";
@@ -223,7 +224,7 @@ function openSlide() {
   // The one style that it puts into the page is allowed by its digest in the page's policy.
   slide.canvas.setAttribute("aria-label", "Slide: arrows move, + and − zoom");
   slide.addHandler("update-viewport", draw);
-  slide.addHandler("open", () => layer && place && fromHash().then(refresh));
+  slide.addHandler("open", () => running && fromHash().then(refresh));
   slide.addHandler("animation", () => {
     moving = true;
     clearTimeout(resting);
@@ -232,7 +233,7 @@ function openSlide() {
   slide.addHandler("resize", () => setTimeout(draw));
   slide.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; });
   slide.addHandler("canvas-click", (event) => {
-    if (!event.quick || !place) return;
+    if (!event.quick || !running) return;
     event.preventDefaultAction = true;
     select(pick(event.position.x, event.position.y, 12));
   });
@@ -423,7 +424,7 @@ function runs({ block, x, y }) {
 }
 
 function draw() {
-  if (!place || !layer || !slide.world.getItemCount()) return;
+  if (!running || !slide.world.getItemCount()) return;
   const view = camera(), perUm = view.scale / data.mpp[0], ratio = layer.begin(view);
   const close = $("outlines").checked && perUm >= OUTLINES_FROM;
   const visible = inView(view, 20 / data.mpp[0]), far = [], near = [];
@@ -448,7 +449,16 @@ function draw() {
 }
 
 function drawOver(view, perUm) {
-  const canvas = $("over"), ratio = Math.min(devicePixelRatio || 1, 2), pen = canvas.getContext("2d");
+  const bar = scaleBar(perUm), divider = $("divider"), canvas = $("over");
+  $("scale").style.width = `${bar.px}px`;
+  if ($("scale-text").textContent !== bar.text) $("scale-text").textContent = bar.text;
+  divider.hidden = state.swipe === null;
+  divider.style.left = `${(state.swipe ?? 0) * view.width}px`;
+  divider.setAttribute("aria-valuenow", Math.round((state.swipe ?? 0) * 100));
+  const empty = state.cell < 0 && !state.lasso;
+  canvas.classList.toggle("empty", empty);
+  if (empty) return;
+  const ratio = Math.min(devicePixelRatio || 1, 2), pen = canvas.getContext("2d");
   const [width, height] = [view.width * ratio, view.height * ratio].map(Math.round);
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -469,13 +479,6 @@ function drawOver(view, perUm) {
     if (state.lasso.closed) path.closePath();
     stroke(path);
   }
-  const bar = scaleBar(perUm);
-  $("scale").style.width = `${bar.px}px`;
-  $("scale-text").textContent = bar.text;
-  const divider = $("divider");
-  divider.hidden = state.swipe === null;
-  divider.style.left = `${(state.swipe ?? 0) * view.width}px`;
-  divider.setAttribute("aria-valuenow", Math.round((state.swipe ?? 0) * 100));
 }
 
 function scaleBar(perUm) {
@@ -586,7 +589,7 @@ const valueOf = (entry, cell) => {
 
 function tip(event) {
   const box = $("stage").getBoundingClientRect(), [x, y] = [event.clientX - box.left, event.clientY - box.top];
-  const cell = place && event.buttons === 0 && !event.target.closest("#divider") ? pick(x, y, 8) : -1;
+  const cell = running && event.buttons === 0 && !event.target.closest("#divider") ? pick(x, y, 8) : -1;
   $("tip").hidden = cell < 0;
   if (cell < 0) return;
   const lines = [ids ? ids[cell] : "…"];
@@ -741,14 +744,16 @@ function filters() {
   const keys = [...colourings.keys()].filter((key) => key.startsWith("probability."));
   for (const key of [state.left, state.swipe === null ? "" : state.right, ...state.range.keys()])
     if (colourings.has(key) && !colourings.get(key).categories && !keys.includes(key)) keys.push(key);
-  if ($("filters").dataset.keys === JSON.stringify(keys)) return;
-  $("filters").dataset.keys = JSON.stringify(keys);
+  const now = JSON.stringify([keys, state.left, state.right]);
+  if ($("filters").dataset.keys === now) return;
+  $("filters").dataset.keys = now;
   $("filters").replaceChildren();
   for (const key of keys) {
     const entry = colourings.get(key);
-    ["at least", "at most"].forEach((words, end) => {
-      const now = (state.range.get(key) ?? [0, 254])[end];
-      const label = make("label"), text = make("span"), slider = make("input", "", { type: "range", min: 0, max: 254, value: now });
+    const ends = key.startsWith("probability.") && ![state.left, state.right].includes(key) ? ["at least"] : ["at least", "at most"];
+    ends.forEach((words, end) => {
+      const label = make("label"), text = make("span"), value = (state.range.get(key) ?? [0, 254])[end];
+      const slider = make("input", "", { type: "range", min: 0, max: 254, value });
       const told = () => { text.textContent = `${entry.name} ${words} ${+((slider.value / 254) * entry.top).toPrecision(3)}`; };
       slider.oninput = () => {
         const range = state.range.get(key) ?? [0, 254];
@@ -979,7 +984,7 @@ function savePicture() {
   const he = slide.drawer.canvas;
   if ($("he").checked) pen.drawImage(he, 0, 0, he.width, he.height, 0, 0, canvas.width, canvas.height);
   draw(); // the layer's pixels last only as long as this task
-  for (const part of [cells, $("over")]) pen.drawImage(part, 0, 0);
+  for (const part of state.cell < 0 && !state.lasso ? [cells] : [cells, $("over")]) pen.drawImage(part, 0, 0);
   pen.scale(ratio, ratio);
   pen.font = "13px system-ui, sans-serif";
   const texts = [bar.text, ...legendText()], wide = Math.max(bar.px, ...texts.map((text) => pen.measureText(text[0] === "#" ? text.slice(8) : text).width + 18));
@@ -1011,7 +1016,7 @@ let written = "", writing = 0;
 function toHash() {
   clearTimeout(writing);
   writing = setTimeout(() => {
-    if (!place || !slide.world.getItemCount()) return;
+    if (!running || !slide.world.getItemCount()) return;
     const view = camera(), parts = new URLSearchParams();
     parts.set("x", (view.left + view.width / 2 / view.scale).toFixed(1));
     parts.set("y", (view.top + view.height / 2 / view.scale).toFixed(1));
