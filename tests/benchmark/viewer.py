@@ -199,7 +199,7 @@ def look(folder: Path, side: int) -> dict:
             time.sleep(0.2)
         first = driver.execute_script("return [seen.cells, seen.all]")
         found = {"first_view_s": round(first[0] / 1e3, 2), "names_s": round(first[1] / 1e3, 2)}
-        for name, zoom in (("far", None), ("middle", 0.4), ("outlines", 1.7)):
+        for name, zoom in (("far", None), ("middle", 0.4), ("outlines", 2.1)):
             if zoom:
                 driver.execute_script(f"location.hash = '#x={side // 2}&y={side // 2}&z={zoom}'")
             time.sleep(4)

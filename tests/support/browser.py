@@ -11,8 +11,8 @@ import pytest
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
-    "--use-angle=swiftshader",  # WebGL without a GPU
-    "--enable-unsafe-swiftshader",
+    "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # WebGL all the same
     "--disable-dev-shm-usage",
     "--no-first-run",
     "--disable-background-networking",

@@ -7,8 +7,9 @@ const AGREE = { same: "#0072b2", other: "#d55e00" };
 const CYCLE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000"];
 const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
 const CELL_UM = 5; // diameter of a point once the view is close
-const OUTLINES_FROM = 1.6; // screen px per µm from which outlines are drawn
-const MOVING_POINTS = 150000; // drawn while the view moves; all of them once it rests
+const OUTLINES_FROM = 2; // screen px per µm from which outlines are drawn
+const MOVING_POINTS = 60000; // drawn while the view moves, all of them once it rests: so it moves without a GPU too
+const MOVING_SIDES = 15000; // of outlines, from which they are hairlines while the view moves
 const KEPT_BLOCKS = 24;
 const $ = (id) => document.getElementById(id);
 const make = (tag, text = "", set = {}) => Object.assign(document.createElement(tag), { textContent: text }, set);
@@ -276,15 +277,20 @@ void main() {
   if (round && dot(from, from) > 0.25) discard;
   colour = vec4(tint.rgb, 1.0) * opacity;
 }`];
+// Two triangles a side of an outline, its ends read from a texture: instances would be slower by far where there is no GPU.
 const LINES = [`#version 300 es
-in vec2 a; in vec2 b; in float owner; in float next; uniform vec2 screen; uniform float width; out vec4 tint; ${COLOUR_OF}
+uniform highp sampler2D rings; uniform vec2 screen; uniform float width; uniform bool hairline; out vec4 tint; ${COLOUR_OF}
+vec3 corner(int at) { return texelFetch(rings, ivec2(at & 4095, at >> 12), 0).xyz; } // x, y, the cell that it is of
 void main() {
-  tint = colourOf(uint(owner));
-  vec2 from = (a - centre) * scale * screen, to = (b - centre) * scale * screen, along = to - from;
+  int each = hairline ? 2 : 6, which = hairline ? gl_VertexID % 2 : int[6](0, 1, 2, 2, 1, 3)[gl_VertexID % 6];
+  vec3 a = corner(gl_VertexID / each), b = corner(gl_VertexID / each + 1);
+  tint = colourOf(uint(a.z));
+  vec2 from = (a.xy - centre) * scale * screen, to = (b.xy - centre) * scale * screen, along = to - from;
   along = dot(along, along) > 0.0 ? normalize(along) : vec2(1.0, 0.0);
-  vec2 side = vec2(-along.y, along.x) * (gl_VertexID < 2 ? -0.5 : 0.5);
-  vec2 end = (gl_VertexID & 1) == 0 ? from - 0.5 * width * along : to + 0.5 * width * along;
-  gl_Position = tint.a == 0.0 || owner != next ? vec4(2.0, 2.0, 2.0, 1.0) : vec4((end + side * width) / screen, 0.0, 1.0);
+  vec2 side = vec2(-along.y, along.x) * (which < 2 ? -0.5 : 0.5);
+  if (hairline) side = vec2(0.0);
+  vec2 end = (which & 1) == 0 ? from - 0.5 * width * along : to + 0.5 * width * along;
+  gl_Position = tint.a == 0.0 || a.z != b.z ? vec4(2.0, 2.0, 2.0, 1.0) : vec4((end + side * width) / screen, 0.0, 1.0);
 }`, `#version 300 es
 precision mediump float; in vec4 tint; uniform float opacity; out vec4 colour;
 void main() { colour = vec4(tint.rgb, 1.0) * opacity; }`];
@@ -303,12 +309,17 @@ function makeLayer(canvas) {
     });
     attributes.forEach((name, k) => gl.bindAttribLocation(made, k, name));
     gl.linkProgram(made);
-    return { made, at: new Proxy({}, { get: (_, name) => gl.getUniformLocation(made, name) }) };
+    const known = Array.from({ length: gl.getProgramParameter(made, gl.ACTIVE_UNIFORMS) }, (_, k) => gl.getActiveUniform(made, k).name);
+    return { made, at: Object.fromEntries(known.map((name) => [name, gl.getUniformLocation(made, name)])) };
   };
-  const points = program(POINTS, ["place"]), lines = program(LINES, ["a", "b", "owner", "next"]);
+  const points = program(POINTS, ["place"]), lines = program(LINES, []);
   const placed = gl.createBuffer(), textures = new Map();
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+
+  function nearest() {
+    for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
+  }
 
   function common(use, view, texture, opacity) {
     gl.useProgram(use.made);
@@ -329,7 +340,7 @@ function makeLayer(canvas) {
       whole.set(rgba);
       gl.bindTexture(gl.TEXTURE_2D, textures.get(side));
       gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, 4096, rows, 0, gl.RGBA, gl.UNSIGNED_BYTE, whole);
-      for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
+      nearest();
     },
     begin(view) {
       const ratio = Math.min(devicePixelRatio || 1, 2), [width, height] = [view.width * ratio, view.height * ratio].map(Math.round);
@@ -351,39 +362,37 @@ function makeLayer(canvas) {
       gl.uniform1ui(points.at.step, step);
       gl.bindBuffer(gl.ARRAY_BUFFER, placed);
       gl.enableVertexAttribArray(0);
-      gl.vertexAttribDivisor(0, 0);
-      for (const at of [1, 2, 3]) gl.disableVertexAttribArray(at);
       for (const [from, to] of ranges) {
         gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 8 * step, 8 * from);
         gl.uniform1ui(points.at.first, from);
         gl.drawArrays(gl.POINTS, 0, Math.ceil((to - from) / step));
       }
     },
-    outlines(side, view, block, ranges, width, opacity) {
+    outlines(side, view, block, ranges, width, opacity, hairline) {
       common(lines, view, textures.get(side), opacity);
       gl.uniform2f(lines.at.screen, view.width / 2, view.height / 2);
       gl.uniform1f(lines.at.width, width);
-      if (!block.buffer) {
-        block.buffer = gl.createBuffer();
-        gl.bindBuffer(gl.ARRAY_BUFFER, block.buffer);
-        gl.bufferData(gl.ARRAY_BUFFER, block.rings, gl.STATIC_DRAW);
+      gl.uniform1i(lines.at.hairline, hairline ? 1 : 0);
+      gl.uniform1i(lines.at.rings, 1);
+      gl.activeTexture(gl.TEXTURE1);
+      if (!block.texture) {
+        block.texture = gl.createTexture();
+        gl.bindTexture(gl.TEXTURE_2D, block.texture);
+        gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, 4096, block.rings.length / 16384, 0, gl.RGBA, gl.FLOAT, block.rings);
+        nearest();
         block.rings = null;
       }
-      gl.bindBuffer(gl.ARRAY_BUFFER, block.buffer);
-      for (const at of [0, 1, 2, 3]) {
-        gl.enableVertexAttribArray(at);
-        gl.vertexAttribDivisor(at, 1);
-      }
+      gl.bindTexture(gl.TEXTURE_2D, block.texture);
+      gl.activeTexture(gl.TEXTURE0);
+      gl.disableVertexAttribArray(0);
       for (const [from, to] of ranges) {
         const [first, last] = [block.ring[from - block.first], block.ring[to - block.first]];
-        if (last - first < 2) continue;
-        [[2, 0], [2, 12], [1, 8], [1, 20]].forEach(([parts, offset], at) =>
-          gl.vertexAttribPointer(at, parts, gl.FLOAT, false, 12, 12 * first + offset));
-        gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, last - first - 1);
+        const [kind, each] = hairline ? [gl.LINES, 2] : [gl.TRIANGLES, 6];
+        if (last - first > 1) gl.drawArrays(kind, each * first, each * (last - first - 1));
       }
     },
     free(block) {
-      if (block.buffer) gl.deleteBuffer(block.buffer);
+      if (block.texture) gl.deleteTexture(block.texture);
     },
   };
 }
@@ -437,13 +446,14 @@ function draw() {
   }
   const total = far.reduce((sum, [from, to]) => sum + to - from, 0);
   const step = moving ? Math.min(Math.max(1, Math.ceil(total / MOVING_POINTS)), 31) : 1;
+  const sides = near.reduce((sum, [block, ranges]) => ranges.reduce((all, [from, to]) => all + block.ring[to - block.first] - block.ring[from - block.first], sum), 0);
   const size = Math.max(2, CELL_UM * perUm) * ratio * $("size").value, opacity = +$("opacity").value;
   const cut = state.swipe === null ? view.width : state.swipe * view.width;
   for (const [side, from, to] of [["left", 0, cut], ["right", cut, view.width]]) {
     if (to <= from || (side === "right" && state.swipe === null)) continue;
     layer.half(from, to, ratio);
     layer.points(side, view, far, step, size, opacity);
-    for (const [block, ranges] of near) layer.outlines(side, view, block, ranges, 2 * ratio * $("size").value, opacity, ratio);
+    for (const [block, ranges] of near) layer.outlines(side, view, block, ranges, 2 * ratio * $("size").value, opacity, moving && sides > MOVING_SIDES);
   }
   drawOver(view, perUm);
 }
@@ -535,7 +545,7 @@ async function fillBlock(block, at) {
   block.vertices = vertices;
   block.ring = new Uint32Array(vertices.length + 1); // where each cell's closed ring begins
   for (let k = 0; k < vertices.length; k++) block.ring[k + 1] = block.ring[k] + (vertices[k] ? vertices[k] + 1 : 0);
-  block.rings = new Float32Array(3 * block.ring[vertices.length] + 3);
+  block.rings = new Float32Array(16384 * Math.ceil((block.ring[vertices.length] + 1) / 4096)); // rows of 4,096 x RGBA
   let vertex = 0, out = 0;
   for (let k = 0; k < vertices.length; k++) {
     const cell = block.first + k;
@@ -543,7 +553,8 @@ async function fillBlock(block, at) {
       const from = vertex + (v % vertices[k]);
       block.rings[out++] = place[2 * cell] + dx[from] / data.outline_steps;
       block.rings[out++] = place[2 * cell + 1] + dy[from] / data.outline_steps;
-      block.rings[out++] = cell;
+      block.rings[out] = cell;
+      out += 2;
     }
     vertex += vertices[k];
   }
