@@ -118,11 +118,13 @@ def test_a_second_build_writes_only_what_changed(tmp_path):
     first = made.write(tmp_path / "v", shown)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "v").rglob("*.js")}
     assert made.write(tmp_path / "v", shown)["written"] == 0
+    (tmp_path / "v/my-notes.txt").write_text("a file of somebody else")
     shown.predictions["two"].obs["entropy"] *= 0.5
     again = made.write(tmp_path / "v", shown)
     assert 0 < again["written"] == again["removed"] < first["written"] / 4
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "v").rglob("*.js") if path in before}
     assert all(before[path] == time for path, time in kept.items())
+    assert (tmp_path / "v/my-notes.txt").is_file()
 
 
 def tile_of(folder, level, column, row):

@@ -96,6 +96,10 @@ def test_results_of_an_earlier_version_are_not_mixed_with_new_ones(folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (
+            {"viewer": {"systems": ["shest", "liner"]}},
+            "viewer.systems: no system liner in systems. Did you mean linear?",
+        ),
         ({"figures": {"system": "shst"}}, "figures.system: no system shst in systems. Did you mean shest?"),
         ({"split": {"by": "sample"}}, "there is one sample to train on, and none is left where it is held out"),
         ({"split": {"by": "patient"}}, "there is one patient to train on"),

@@ -43,6 +43,7 @@ def test_every_file_of_the_contract_is_there(results, samples):
         ):
             assert (results / "samples" / sample / name).is_file(), name
         assert (results / f"embeddings/{ENCODER}/{sample}/embeddings.json").is_file()
+        assert (results / f"viewer/{sample}/index.html").is_file()
         for protocol in ("strict", "paper"):
             assert (results / f"predictions/{SYSTEM}/{protocol}/{sample}.cells.h5ad").is_file()
             assert (results / f"evaluation/{SYSTEM}/{protocol}/{sample}.cells.json").is_file()

@@ -140,8 +140,9 @@ def outlines_of(rows: np.ndarray, xy: np.ndarray, points: np.ndarray, start: np.
     points, start
         As :func:`shest.io.outlines.read_outlines` returns them.
     """
-    closed = (points[start[rows]] == points[start[rows + 1] - 1]).all(axis=1)
-    number = np.where(rows >= 0, start[rows + 1] - start[rows] - closed, 0)
+    number = np.where(rows >= 0, start[rows + 1] - start[rows], 0)
+    has = np.flatnonzero(number)
+    number[has] -= (points[start[rows[has]]] == points[start[rows[has] + 1] - 1]).all(axis=1)
     first = np.repeat(start[rows] - (np.cumsum(number) - number), number)
     vertices = points[first + np.arange(number.sum())] - np.repeat(xy, number, axis=0)
     limit = np.iinfo(np.int16).max

@@ -8,6 +8,7 @@ picture of the view can then be saved. Of two builds, only what changed is writt
 import base64
 import hashlib
 import json
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,12 @@ class Site:
         return relative
 
     def sweep(self) -> int:
-        """Remove what an earlier build left and this one did not add, pages and records aside; return how many."""
-        left = [path for path in self.folder.rglob("*-*.*") if path.is_file()]
-        left += [path for path in self.folder.glob("tiles/*/*.js") if path.is_file()]
-        gone = set(left) - self._kept
-        for path in gone:
+        """Remove what an earlier build left and this one did not add; return how many files."""
+        named = re.compile(rf"(^|-)[0-9a-f]{{{DIGITS}}}\.")
+        found = {path for path in self.folder.rglob("*.*") if named.search(path.name) and path.is_file()}
+        for path in found - self._kept:
             path.unlink()
-        return len(gone)
+        return len(found - self._kept)
 
 
 def script(value: Any) -> bytes:

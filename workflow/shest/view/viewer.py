@@ -271,7 +271,7 @@ def blocks(site: Site, sample: Sample, grid: Grid, xy: np.ndarray, neighbours: n
         if neighbours is not None and neighbours.shape[1]:
             near = np.where(neighbours[rows] >= 0, rank[neighbours[rows]], 2**32 - 1)
             value |= {"neighbours": pack(near.astype(np.uint32)), "k": neighbours.shape[1]}
-        names.append(site.add(f"block-{number}", script(value)))
+        names.append(site.add(f"blocks/{number}", script(value)))
     return names
 
 
@@ -333,7 +333,7 @@ def gene_files(site: Site, sample: Sample, grid: Grid, wanted: int | str | Seque
             values = np.where(row_of_count >= 0, seen[row_of_count], np.nan)
             top = min(max(layout.top_of(values, GENE_TOP), 1.0), float(layout.STEPS))
             numbers.append(layout.numeric("measured", f"{gene} counts", values, top))
-        written.append({"gene": gene, "file": site.add("gene", script({"gene": gene, "numbers": numbers}))})
+        written.append({"gene": gene, "file": site.add("genes/gene", script({"gene": gene, "numbers": numbers}))})
     return written
 
 
