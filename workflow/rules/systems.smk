@@ -45,6 +45,16 @@ def segment_code(wildcards):
     return code_digest(Path(workflow.basedir, "workflow/scripts/segment.py"), *modules)
 
 
+# Systems that the viewer shows.
+VIEWED = config["viewer"].get("systems", LOOKING)
+
+
+def embeddings_viewed(wildcards):
+    """Embeddings of the first shown system that reads any: what the neighbours of a cell are looked for in."""
+    encoders = [SYSTEMS[system]["encoder"] for system in VIEWED if SYSTEMS[system]["encoder"]]
+    return expand(results("embeddings/{encoder}/{{sample}}/embeddings.json"), encoder=encoders[:1])
+
+
 def encoder_of(system):
     """Encoder of a system; the first, for one that reads no embeddings: refinement is by some encoder in any case."""
     return SYSTEMS[system]["encoder"] or ENCODERS[0]

@@ -1,13 +1,8 @@
 """H&E with its cells as pages that open by double click; a list of all samples."""
 
-VIEWED = config["viewer"].get("systems", LOOKING)
 VIEWER = [results("viewer/index.html")] if config["viewer"]["enabled"] else []
-
-
-def embeddings_viewed(wildcards):
-    """Embeddings of the first system that reads any: what the neighbours of a cell are looked for in."""
-    encoders = [SYSTEMS[system]["encoder"] for system in VIEWED if SYSTEMS[system]["encoder"]]
-    return expand(results("embeddings/{encoder}/{{sample}}/embeddings.json"), encoder=encoders[:1])
+# What pages are made of, beside the code.
+PARTS = sorted(path for part in ("page", "vendor") for path in Path(LIBRARY, "shest/view", part).iterdir())
 
 
 rule viewer:
@@ -43,7 +38,7 @@ rule viewer:
         window_um=config["tiles"]["window_um"],
         types=TYPES,
         palette=config["figures"]["palette"],
-        page=[sha256(path) for path in sorted(Path(LIBRARY, "shest/view").glob("*/*")) if path.is_file()],
+        page=[sha256(path) for path in PARTS],
         code=code("viewer"),
     message:
         "Writing the viewer of {wildcards.sample}"
@@ -69,7 +64,7 @@ rule viewer_index:
         mem_mb=from_input_size(1000),
         runtime=from_input_size(5),
     params:
-        page=[sha256(path) for path in sorted(Path(LIBRARY, "shest/view/page").glob("index.*"))],
+        page=[sha256(path) for path in PARTS],
         code=code("viewer_index"),
     message:
         "Writing the list of viewers"
