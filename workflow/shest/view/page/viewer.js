@@ -998,7 +998,7 @@ function savePicture() {
   for (const part of state.cell < 0 && !state.lasso ? [cells] : [cells, $("over")]) pen.drawImage(part, 0, 0);
   pen.scale(ratio, ratio);
   pen.font = "13px system-ui, sans-serif";
-  const texts = [bar.text, ...legendText()], wide = Math.max(bar.px, ...texts.map((text) => pen.measureText(text[0] === "#" ? text.slice(8) : text).width + 18));
+  const texts = [...legendText(), bar.text], wide = Math.max(bar.px, ...texts.map((text) => pen.measureText(text[0] === "#" ? text.slice(8) : text).width + 18));
   pen.fillStyle = "#ffffffe0";
   pen.fillRect(8, view.height - 24 - 18 * texts.length, wide + 14, 16 + 18 * texts.length);
   texts.reverse().forEach((text, k) => {
@@ -1017,7 +1017,8 @@ function legendText() {
     ? [...entry.categories.keys()].filter((code) => !hiddenOf(entry.key).has(code)).map((code) => `${colourOf(entry, code)} ${entry.categories[code]}`)
     : [`${entry.name}: 0 to ${+entry.top.toPrecision(3)}`];
   const sides = state.swipe === null ? ["left"] : ["left", "right"];
-  return sides.flatMap((side) => [colourings.get(state[side]).name, ...of(colourings.get(state[side]))]).reverse();
+  const head = (side) => `${sides.length > 1 ? `${side}: ` : ""}${colourings.get(state[side]).name}`;
+  return sides.flatMap((side) => [head(side), ...of(colourings.get(state[side]))]);
 }
 
 // --- the view as a link -------------------------------------------------------------------------------------------------------
