@@ -166,7 +166,7 @@ def details_of(table: pd.DataFrame) -> list[dict]:
 
 
 def nearest(
-    take: Callable[[np.ndarray], np.ndarray], n: int, k: int = 5, among: int = 10_000, components: int = 50
+    take: Callable[[np.ndarray], np.ndarray], n: int, k: int = 5, among: int = 5_000, components: int = 50
 ) -> np.ndarray:
     """Find cells whose embeddings are nearest, in the principal components of standardised embeddings.
 
@@ -197,8 +197,8 @@ def nearest(
     place = np.full(n, -1)
     place[chosen] = np.arange(len(chosen))
     found = np.empty((n, k), np.int64)
-    for first in range(0, n, 1024):
-        rows = np.arange(first, min(first + 1024, n))
+    for first in range(0, n, 256):
+        rows = np.arange(first, min(first + 256, n))
         own = (take(rows).astype(np.float32) - mean) @ axes
         distance = length - 2 * own @ target.T  # and the cell's own length, which orders nothing
         itself = place[rows] >= 0

@@ -225,39 +225,41 @@ def colourings(sample: Sample, grid: Grid, xy: np.ndarray) -> dict[str, Any]:
     return {"x": pack(within[:, 0]), "y": pack(within[:, 1]), "categories": categories, "numbers": numbers}
 
 
-def details(sample: Sample) -> pd.DataFrame:
-    """Return everything known of every cell, one column each, under the names that the page shows."""
-    table = pd.DataFrame(
-        {
-            "nucleus width (µm)": sample.cells["width_um"],
-            "nucleus height (µm)": sample.cells["height_um"],
-            "mean grey": sample.cells["mean_grey"],
-            "kept": sample.cells["kept"].astype(bool),
-            "filter": sample.cells["reason"],
-        }
-    ).reset_index(drop=True)
-    labels = annotation_of(sample)
+def details(sample: Sample, labels: pd.DataFrame | None, rows: np.ndarray) -> pd.DataFrame:
+    """Return everything known of some cells, one column each, under the names that the page shows.
+
+    ``labels``: as :func:`annotation_of` returns them; ``rows``: positions in the table of cells.
+    """
+    cells = sample.cells.iloc[rows]
+    columns = {
+        "nucleus width (µm)": cells["width_um"].to_numpy(),
+        "nucleus height (µm)": cells["height_um"].to_numpy(),
+        "mean grey": cells["mean_grey"].to_numpy(),
+        "kept": cells["kept"].to_numpy(bool),
+        "filter": cells["reason"].to_numpy(object),
+    }
     if labels is not None:
-        table = table.join(labels.rename(columns={"cell_type": "annotated type", "reason": "label"}))
-    whole, columns = np.arange(len(table)), {}
-    for name, found in sample.predictions.items():
-        for column in found.obs:
-            values = found.obs[column]
-            values = values.astype(float if pd.api.types.is_numeric_dtype(values) else object).to_numpy()
-            columns[f"{name}: {column}".replace("cell_type", "type")] = aligned(sample, name, values, whole)
-        for number, cell_type in enumerate(found.uns["classes"]):
-            values = found.obsm["probabilities"][:, number]
-            columns[f"{name}: P({cell_type})"] = aligned(sample, name, values, whole)
-    return pd.concat([table, pd.DataFrame(columns)], axis=1)
+        shown = {"cell_type": "annotated type", "reason": "label"}
+        columns |= {shown.get(name, name): labels[name].iloc[rows].to_numpy() for name in labels}
+    for system, found in sample.predictions.items():
+        row = sample.rows[system][rows]
+        has = row >= 0
+        obs, probability = found.obs.iloc[row[has]], found.obsm["probabilities"][row[has]]
+        known = {name.replace("cell_type", "type"): obs[name] for name in obs}
+        known |= {f"P({name})": pd.Series(probability[:, k]) for k, name in enumerate(found.uns["classes"])}
+        for name, values in known.items():
+            number = pd.api.types.is_numeric_dtype(values)
+            whole = np.full(len(rows), np.nan if number else None, np.float32 if number else object)
+            whole[has] = values.astype(np.float32 if number else object)
+            columns[f"{system}: {name}"] = whole
+    return pd.DataFrame(columns)
 
 
 def blocks(site: Site, sample: Sample, grid: Grid, xy: np.ndarray, neighbours: np.ndarray | None) -> list[str]:
     """Write outlines and details of each block; return their files, in the order of the blocks, "" of empty ones."""
     ids, points, start = read_outlines(sample.outlines)
     outline = pd.Index(ids).get_indexer(sample.cells["cell_id"].astype(str))
-    table = details(sample)
-    for name in table.select_dtypes("number"):
-        table[name] = rounded(table[name].to_numpy(np.float32), EXACT_BITS)
+    labels = annotation_of(sample)
     rank = np.empty(len(xy), np.int64)
     rank[grid.order] = np.arange(len(xy))
     names = []
@@ -267,7 +269,10 @@ def blocks(site: Site, sample: Sample, grid: Grid, xy: np.ndarray, neighbours: n
             names.append("")
             continue
         value: dict[str, Any] = layout.outlines_of(outline[rows], xy[rows], points, start)
-        value["details"] = layout.details_of(table.iloc[rows])
+        table = details(sample, labels, rows)  # of this block alone: memory is that of a block
+        for name in table.select_dtypes("number"):
+            table[name] = rounded(table[name].to_numpy(np.float32), EXACT_BITS)
+        value["details"] = layout.details_of(table)
         if neighbours is not None and neighbours.shape[1]:
             near = np.where(neighbours[rows] >= 0, rank[neighbours[rows]], 2**32 - 1)
             value |= {"neighbours": pack(near.astype(np.uint32)), "k": neighbours.shape[1]}
