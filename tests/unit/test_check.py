@@ -653,6 +653,15 @@ def test_the_estimate_follows_the_formulas():
     )
     values = len(config["systems"]) * 1500 * (50 - 2)
     assert whole["predictions"] - few["predictions"] == pytest.approx(values * estimate.VALUE_BYTES, abs=2)
+    fine, coarse, none = (
+        estimate.disk_bytes(sizes, [], run_config(viewer=viewer | {"genes": 2}))
+        for viewer in ({"max_mpp": 0.3}, {"max_mpp": 0.5}, {"enabled": False})
+    )
+    assert fine["viewers"] - coarse["viewers"] == pytest.approx(0.75 * estimate.VIEWER_PIXEL * 2e6, abs=2), (
+        "halved once"
+    )
+    assert fine["viewers"] > 0.4 * 2e6 + 1500 * 60
+    assert "viewers" not in none
     cpu, gpu = (estimate.run_seconds(sizes, [vit, own], config, 2, device) for device in (False, True))
     assert cpu > 7100 * 608 / 100 / 2 > gpu
     one = run_config(train={"views": 8}, protocols=["strict"], encoders=entries[1:])

@@ -4,6 +4,7 @@ Upper bounds where the files' headers do not say better: every cell with a nucle
 """
 
 import itertools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ GPU_HEAD_GFLOPS = 20_000  # of the heads, whose steps are small
 STORE_RATIO = 0.8  # bytes of a stored image, pyramid included, over its pixels' (as measured on 40x H&E)
 PACKED_MASK = 1568
 VALUE_BYTES = 1.3  # of an expectation and a drawn count, rounded and compressed
+VIEWER_PIXEL = 0.4  # bytes of a pixel of the viewer's finest level, of the whole pyramid (as measured on 40x H&E)
+VIEWER_CELL = 60, 55  # bytes of a cell in the viewer, and for each system
+VIEWER_VALUE = 0.9  # of an expectation or a count in the viewer
 CELL_BYTES = 600  # of a cell in the tables of a run: outlines, annotation, split, refinement
 
 
@@ -140,7 +144,7 @@ def _all_passes(samples: Mapping[str, SampleSize], encoder: EncoderCost, config:
 def disk_bytes(
     samples: Mapping[str, SampleSize], encoders: Sequence[EncoderCost], config: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Estimate what a run writes, in bytes: stores, tiles, embeddings and predictions."""
+    """Estimate what a run writes, in bytes: stores, tiles, embeddings, predictions and viewers."""
     side = {name: config["tiles"]["window_um"] / size.mpp for name, size in samples.items()}
     runs, chosen = len(config["systems"]) * len(config["protocols"]), config["predict"]["genes"]
     genes = _genes(samples) if chosen == "all" else len(chosen)
@@ -150,7 +154,21 @@ def disk_bytes(
         "embeddings": sum(2 * encoder.dim * _all_passes(samples, encoder, config) for encoder in encoders),
         "predictions": runs * sum(s.cells * (VALUE_BYTES * genes + CELL_BYTES) for s in samples.values()),
     }
+    if config["viewer"]["enabled"]:
+        written["viewers"] = sum(
+            _viewer_bytes(size, config["viewer"], len(config["systems"])) for size in samples.values()
+        )
     return {name: int(value) for name, value in written.items()}
+
+
+def _viewer_bytes(size: SampleSize, viewer: Mapping[str, Any], systems: int) -> float:
+    """Estimate the size of a sample's viewer, in bytes; ``systems``: how many there are."""
+    systems = len(viewer.get("systems", range(systems)))
+    wanted = viewer["genes"]
+    genes = size.genes if wanted == "all" else wanted if isinstance(wanted, int) else len(wanted)
+    halved = max(int(math.log2(viewer["max_mpp"] / size.mpp)), 0)
+    a_cell = VIEWER_CELL[0] + VIEWER_CELL[1] * systems + VIEWER_VALUE * min(genes, size.genes) * (systems + 1)
+    return VIEWER_PIXEL * size.he_shape[0] * size.he_shape[1] / 4**halved + size.cells * a_cell
 
 
 def memory_bytes(
