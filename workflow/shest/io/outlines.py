@@ -1,6 +1,6 @@
 """``outlines.parquet``: outlines of nuclei in H&E px, one row a unit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,16 @@ def read_outlines(path: str | Path, ids: Sequence[str] | None = None) -> tuple[n
         if (rows < 0).any():
             raise ValueError(f"{path} has no outlines of {int((rows < 0).sum()):,} cells that are wanted")
         table = table.take(rows)
+    return _arrays(table)
+
+
+def iter_outlines(path: str | Path, rows: int = 65_536) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield some cells after the other, as :func:`read_outlines` returns all: memory does not grow with the file."""
+    for batch in pq.ParquetFile(path).iter_batches(rows):
+        yield _arrays(pa.Table.from_batches([batch]))
+
+
+def _arrays(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     table = table.combine_chunks()
     x, y = (table[name].combine_chunks() for name in ("x", "y"))
     start = np.asarray(x.offsets, dtype=np.int64)

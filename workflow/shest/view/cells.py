@@ -4,8 +4,9 @@ A cell's place is that of its block and 16 bits within it; what colours all cell
 known of single cells (outlines, exact values) lies in one file a block.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -126,28 +127,51 @@ def numeric(key: str, name: str, values: np.ndarray, top: float | None = None) -
     return {"key": key, "name": name, "top": top, "codes": pack(scaled(values, top))}
 
 
-def outlines_of(rows: np.ndarray, xy: np.ndarray, points: np.ndarray, start: np.ndarray) -> dict[str, dict]:
-    """Return the outlines of a block's cells: number of vertices of each, and their places from its centroid.
+@dataclass(frozen=True)
+class Outlines:
+    """Outlines of all cells, in few bytes.
 
-    The last vertex of a ring is left out where it is the first again.
-
-    Parameters
+    Attributes
     ----------
-    rows
-        (k,) row of each cell's outline in ``start``; -1 where it has none.
-    xy
-        (k, 2) centroids, H&E px.
-    points, start
-        As :func:`shest.io.outlines.read_outlines` returns them.
+    row
+        (n,) where a cell stands in ``start``; -1 of one without an outline.
+    start
+        (m + 1,) where each outline begins.
+    vertices
+        int16 (v, 2), places from the cell's centroid in steps of 1/:data:`OUTLINE_STEPS` px.
     """
-    number = np.where(rows >= 0, start[rows + 1] - start[rows], 0)
-    has = np.flatnonzero(number)
-    number[has] -= (points[start[rows[has]]] == points[start[rows[has] + 1] - 1]).all(axis=1)
-    first = np.repeat(start[rows] - (np.cumsum(number) - number), number)
-    vertices = points[first + np.arange(number.sum())] - np.repeat(xy, number, axis=0)
-    limit = np.iinfo(np.int16).max
-    rounded = np.clip(np.round(vertices * OUTLINE_STEPS), -limit, limit).astype(np.int16)
-    return {"vertices": pack(number.astype(np.uint16)), "dx": pack(rounded[:, 0]), "dy": pack(rounded[:, 1])}
+
+    row: np.ndarray
+    start: np.ndarray
+    vertices: np.ndarray
+
+    @classmethod
+    def gather(cls, parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], ids: pd.Index, xy: np.ndarray) -> Self:
+        """Round the outlines of :func:`shest.io.outlines.iter_outlines` part by part.
+
+        ``ids``, ``xy``: of all cells, and their centroids, (n, 2) H&E px.
+        """
+        row, number, vertices, known = np.full(len(ids), -1), [np.zeros(1, np.int64)], [], 0
+        limit = np.iinfo(np.int16).max
+        for names, points, start in parts:
+            cell, count = ids.get_indexer(names), np.diff(start)
+            row[cell] = known + np.arange(len(cell))
+            known += len(cell)
+            steps = np.round((points - np.repeat(xy[cell], count, axis=0)) * OUTLINE_STEPS)
+            vertices.append(np.clip(steps, -limit, limit).astype(np.int16))
+            number.append(count)
+        return cls(row, np.cumsum(np.concatenate(number)), np.concatenate([np.empty((0, 2), np.int16), *vertices]))
+
+    def of(self, cells: np.ndarray) -> dict[str, dict]:
+        """Return number and places of the vertices of some cells; a last one that is the first again is left out."""
+        row = self.row[cells]
+        number = np.where(row >= 0, self.start[row + 1] - self.start[row], 0)
+        has = np.flatnonzero(number)
+        ends = self.vertices[self.start[row[has]]], self.vertices[self.start[row[has] + 1] - 1]
+        number[has] -= (ends[0] == ends[1]).all(axis=1)
+        first = np.repeat(self.start[row] - (np.cumsum(number) - number), number)
+        found = self.vertices[first + np.arange(number.sum())]
+        return {"vertices": pack(number.astype(np.uint16)), "dx": pack(found[:, 0]), "dy": pack(found[:, 1])}
 
 
 def details_of(table: pd.DataFrame) -> list[dict]:

@@ -20,7 +20,7 @@ from shest.core.errors import InputError
 from shest.core.files import atomic_write, write_json
 from shest.io.counts import read_counts_of
 from shest.io.genes import Genes
-from shest.io.outlines import read_outlines
+from shest.io.outlines import iter_outlines
 from shest.io.predictions import rounded
 from shest.io.registration import Registration
 from shest.view import cells as layout
@@ -257,8 +257,8 @@ def details(sample: Sample, labels: pd.DataFrame | None, rows: np.ndarray) -> pd
 
 def blocks(site: Site, sample: Sample, grid: Grid, xy: np.ndarray, neighbours: np.ndarray | None) -> list[str]:
     """Write outlines and details of each block; return their files, in the order of the blocks, "" of empty ones."""
-    ids, points, start = read_outlines(sample.outlines)
-    outline = pd.Index(ids).get_indexer(sample.cells["cell_id"].astype(str))
+    ids = pd.Index(sample.cells["cell_id"].astype(str))
+    outlines = layout.Outlines.gather(iter_outlines(sample.outlines), ids, xy)
     labels = annotation_of(sample)
     rank = np.empty(len(xy), np.int64)
     rank[grid.order] = np.arange(len(xy))
@@ -268,7 +268,7 @@ def blocks(site: Site, sample: Sample, grid: Grid, xy: np.ndarray, neighbours: n
         if not len(rows):
             names.append("")
             continue
-        value: dict[str, Any] = layout.outlines_of(outline[rows], xy[rows], points, start)
+        value: dict[str, Any] = outlines.of(rows)
         table = details(sample, labels, rows)  # of this block alone: memory is that of a block
         for name in table.select_dtypes("number"):
             table[name] = rounded(table[name].to_numpy(np.float32), EXACT_BITS)
