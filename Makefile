@@ -70,6 +70,7 @@ benchmark-nuclei: .venv/installed  ## a slide's nuclei, types and expression in 
 
 benchmark-apply: .venv/installed  ## a package on a slide, start to end, against its parts run bare; memory by slide size
 	cd tests && python -m benchmark.apply
+
 VIEWER ?= results/benchmark/viewer
 benchmark-viewer: .venv/installed  ## a viewer of a million cells: build, size, first view, frames, memory
 	cd tests && python -m benchmark.viewer $(abspath $(VIEWER))
