@@ -5,6 +5,10 @@ VIEWER = [results("viewer/index.html")] if config["viewer"]["enabled"] else []
 PARTS = sorted(path for part in ("page", "vendor") for path in Path(LIBRARY, "shest/view", part).iterdir())
 
 
+localrules:
+    viewer_index,
+
+
 rule viewer:
     input:
         ingest=results("samples/{sample}/ingest.json"),
