@@ -68,7 +68,10 @@ def main(input, output, params):
     states = {sample: files.read_json(path) for sample, path in zip(params.samples, input.states, strict=True)}
     info, probe = files.read_json(params.record), files.read_json(input.probe)
     evaluations = [Evaluation.read(path) for path in input.scores]
-    folder = Path(params.results)
+
+    def below(paths):
+        return [str(Path(path).relative_to(params.results)) for path in paths if Path(path).is_file()]
+
     doubts = [f"{name}: {state['reason']}" for name, state in states.items() if state["state"] == "failed"]
     doubts += [f"{name}: {doubt}" for name, state in states.items() for doubt in state.get("doubts", [])]
     doubts += [f"The package was used although {probe['insisted']}"] if probe["insisted"] else []
@@ -98,12 +101,7 @@ def main(input, output, params):
             "This machine's answers to the package's own tiles.",
             [report.table(pd.DataFrame(probe["checks"]).drop(columns="why"), digits=6)],
         ),
-        report.Block(
-            "viewers",
-            "Into the viewers",
-            EXPORTS,
-            links=[str(Path(p).relative_to(folder)) for p in params.exports if Path(p).is_file()],
-        ),
+        report.Block("viewers", "Into the viewers", EXPORTS, links=[(path, path) for path in below(params.exports)]),
         report.Block(
             "run",
             "Run",
