@@ -10,7 +10,7 @@ import yaml
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST = ("test_kit.py", "test_slurm.py", "test_conda.py", "test_slide.py")
+LONGEST = ("test_kit.py", "test_slurm.py", "test_conda.py", "test_slide.py", "test_nuclei.py", "test_apply.py")
 
 
 def kit_folder() -> Path:

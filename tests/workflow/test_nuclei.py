@@ -23,7 +23,8 @@ def scores(folder, system, sample):
 
 def test_it_outlines_and_types_another_sample(snake, copy_of_tiny, changed, systems):
     trained = {"method": "trained", "weights": "{results}/models/nuclei/strict/all"}
-    config = changed(systems=systems, protocols=["strict"], segment=trained)
+    packed = {"systems": ["nuclei"]}
+    config = changed(systems=systems, protocols=["strict"], segment=trained, package=packed)
     output = snake(copy_of_tiny, config=config).stdout
     for job in ("Fitting nuclei (strict, fold 0)", "Outlining the nuclei of sim_lung", "Scoring sim_train (nuclei"):
         assert job in output, job
