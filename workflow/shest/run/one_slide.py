@@ -36,6 +36,9 @@ from shest.tissue.segment import classical
 from shest.tissue.segment.regions import Regions, find_regions
 
 
+IN_MEMORY = 500_000_000  # bytes of a scale that is decoded once; of larger ones blocks are read as they are needed
+
+
 @dataclass(frozen=True)
 class Places:
     """Where what is made of a slide is written."""
@@ -225,6 +228,7 @@ def apply(
     with dask.config.set(scheduler="synchronous"):  # the blocks' own threads read, and no more than they
         with clock("open"):
             scales, mpp = slide.read_scales(row["path"]), slide.read_mpp(row["path"], row.get("mpp"))
+            scales = [np.asarray(scale) if scale.nbytes <= IN_MEMORY else scale for scale in scales]
             registration = Registration.of_alignment(np.diag([*mpp, 1.0]), 1.0)
             registration.write(places.registration)
         with clock("segment"):
