@@ -16,6 +16,7 @@ FENCE = re.compile(r"(?:<!-- needs: (?P<needs>[^>]*?) -->\n)?[ ]*```(?:bash|sh)\
 ELSEWHERE = {
     "make kit": "tests/workflow/test_kit.py::test_scores_on_tissue_apart",
     "make apply": "tests/workflow/test_apply.py::test_the_config_for_the_demos_package_works",
+    "CONFIG=config/apply.yaml": "tests/workflow/test_apply.py::test_the_config_for_the_demos_package_works",
     "config/apply.yaml": "tests/workflow/test_apply.py::test_the_config_for_the_demos_package_works",
     "make figures": "tests/workflow/test_figures.py::test_make_figures_draws_all_again_and_touches_no_model",
     "snakemake --sdm conda": "tests/workflow/test_conda.py::test_the_whole_run_inside_them_gives_the_same_results",

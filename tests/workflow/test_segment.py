@@ -115,7 +115,7 @@ def test_methods_that_a_sample_cannot_have_are_refused(run, snake):
         ({"method": "file"}, "file, and sample plain has no outlines of nuclei"),
         ({"method": "torchscript"}, "segment.weights is missing"),
         ({"method": "torchscript", "weights": "nowhere.pt"}, "the network is not there"),
-        ({"method": "trained"}, "'trained' is not one of"),
+        ({"method": "magic"}, "'magic' is not one of"),
     ):
         other.write_text(yaml.safe_dump(config | {"segment": settings}, sort_keys=False))
         done = snake(folder, "--dry-run", config=other, check=False)
