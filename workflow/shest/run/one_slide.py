@@ -35,7 +35,6 @@ from shest.tissue import cells
 from shest.tissue.segment import classical
 from shest.tissue.segment.regions import Regions, find_regions
 
-
 IN_MEMORY = 500_000_000  # bytes of a scale that is decoded once; of larger ones blocks are read as they are needed
 
 
