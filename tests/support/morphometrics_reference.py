@@ -6,9 +6,9 @@ from skimage.color import hed_from_rgb
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 from skimage.measure import regionprops
 
+from shest.encode.morphometrics import feature_names
 from shest.tiles.raster import SIDE
 
-VERSION = 1  # raise it whenever a feature changes its value: it names the cached embeddings
 RING = 14  # tile px: 2 µm in a window of 16 µm
 SHELLS = ((0, 7), (7, 14), (14, 28))
 GLCM_LEVELS = 16
@@ -17,28 +17,8 @@ GLCM_PROPERTIES = ("contrast", "homogeneity", "energy", "correlation")
 H_RANGE = (0.0, 0.25)  # optical density of haematoxylin that the grey levels span
 H_RICH = 0.09
 LBP_POINTS, LBP_RADIUS = 8, 3
-CHANNELS = ("r", "g", "b", "h", "e")
-SHAPES = ("area", "perimeter", "major", "minor", "eccentricity", "solidity", "extent", "circularity")
 
 _DENSITY = -np.log(np.maximum(np.arange(256) / 255, 1e-6)) / -np.log(1e-6)  # rgb2hed's optical density
-
-
-def feature_names() -> list[str]:
-    """Return the names of the features, in the order of the columns."""
-    names = [f"shape_{name}" for name in SHAPES]
-    for region in ("nucleus", "ring", "window"):
-        names += [f"{region}_{statistic}_{c}" for statistic in ("mean", "std") for c in CHANNELS]
-    names += [f"nucleus_p{q}_h" for q in (10, 50, 90)] + ["window_rich_h", "window_white"]
-    names += ["radial_inner", "radial_outer"] + [f"radial_{low}_{high}" for low, high in SHELLS]
-    names += ["edge_nucleus", "edge_outline", "edge_window"]
-    names += [
-        f"glcm_{region}_{prop}_{d}"
-        for region in ("nucleus", "window")
-        for prop in GLCM_PROPERTIES
-        for d in GLCM_DISTANCES
-    ]
-    names += [f"lbp_{region}_{k}" for region in ("nucleus", "window") for k in range(LBP_POINTS + 2)]
-    return names
 
 
 def features(windows: np.ndarray, masks: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@
 the training cells lie (:class:`shest.score.domain.Domain`); ``checksums.txt`` is what ``sha256sum -c`` reads.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,7 @@ def write(
     with files.atomic_write(folder) as tmp_path:
         tmp_path.mkdir(parents=True)
         for name, path in parts.items():
-            (tmp_path / name).write_bytes(Path(path).read_bytes())
+            shutil.copyfile(path, tmp_path / name)
         files.write_json(tmp_path / RECORD, dict(info))
         save_file({name: np.ascontiguousarray(value) for name, value in probe.items()}, tmp_path / PROBE)
         names = sorted(path.name for path in tmp_path.iterdir())
