@@ -48,7 +48,7 @@ def fitted(models: Iterable[Mapping[str, Any]]) -> str:
         cells = sum(m["cells"]["train"].values())
         learnt = [f"{len(m['classes'])} types"] * bool(m["classes"]) + [f"{len(m['genes']):,} genes"] * bool(m["genes"])
         name = f"{m['system']} on {m['encoder']}" if m["encoder"] else m["system"]
-        facts = f"fitted on {cells:,} cells of {', '.join(m['samples'])}; {', '.join(learnt)}"
+        facts = f"fitted on {cells:,} {m.get('unit', 'cells')} of {', '.join(m['samples'])}; {', '.join(learnt)}"
         sentences.append((name, m["protocol"], facts))
     return " ".join(_grouped(sentences))
 
@@ -164,6 +164,7 @@ def difference_table(comparisons: Mapping[str, Mapping[str, Any]]) -> pd.DataFra
         {
             "protocol": protocol,
             "sample": d["sample"],
+            "unit": d["unit"],
             "system": d["system"],
             "score": names[d["score"]],
             f"above {d['reference']}": d["difference"],
@@ -173,7 +174,8 @@ def difference_table(comparisons: Mapping[str, Mapping[str, Any]]) -> pd.DataFra
         for protocol, found in comparisons.items()
         for d in found["differences"]
     ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table if len(table) and table["unit"].nunique() > 1 else table.drop(columns="unit", errors="ignore")
 
 
 def label_table(labels: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -97,10 +97,10 @@ class Evaluation:
     types
         Scores of types; None where the system predicts none.
     pearson, spearman
-        ``median`` over all measured genes, ``share_above_0.3``, ``within_type`` and ``csv``, the file with every gene;
-        of simulated tissue also ``ceiling`` and ``ceiling_within_type``, what the true expectation reaches; None where
-        no expression is scored. So with ``genes`` (scored, unmeasured, not_in_model, not_chosen, constant) and
-        ``moran``.
+        ``median`` over all measured genes, ``share_above_0.3``, ``within_type`` (None of spots) and ``csv``, the file
+        with every gene; of simulated tissue also ``ceiling`` and ``ceiling_within_type``, what the true expectation
+        reaches; None where no expression is scored. So with ``genes`` (scored, unmeasured, not_in_model, not_chosen,
+        constant) and ``moran``.
     distances
         Between types, annotated against predicted.
     calibration
@@ -152,6 +152,13 @@ class Evaluation:
         """Return the interval of a score, None where there is none."""
         found = self.intervals.get(score)
         return tuple(found) if found else None
+
+    def without_types(self) -> None:
+        """Leave out what is said within types: these units have none."""
+        self.intervals.pop("pearson_within_type", None)
+        self.intervals.get("without", {}).pop("pearson_within_type", None)
+        if self.pearson:
+            self.pearson["within_type"] = None
 
     def write(self, path: str | Path) -> None:
         """Write it as JSON, by the keys of the contract."""
