@@ -17,9 +17,7 @@ rule viewer:
         outlines=results("samples/{sample}/outlines.parquet"),
         registration=results("samples/{sample}/registration.json"),
         annotation=annotation_where_there,
-        predictions=expand(
-            results(f"predictions/{{system}}/{PROTOCOL_SHOWN}/{{{{sample}}}}.cells.h5ad"), system=VIEWED
-        ),
+        predictions=expand(results(f"predictions/{{system}}/{PROTOCOL_SHOWN}/{{{{sample}}}}.cells.h5ad"), system=VIEWED),
         embeddings=embeddings_viewed,
     output:
         page=results("viewer/{sample}/index.html"),
