@@ -307,7 +307,7 @@ def _check_groups(config: dict, samples: dict[str, dict], findings: Findings) ->
     if by != "block" and few:
         findings.problem(
             "split.by",
-            f"there is one {by} of {few[0]} to train on, and none is left where it is held out",
+            f"there is one {by}{' with spots' if few[0] == 'spots' else ''} to train on, and none is left where it is held out",
             "Add training samples, or set split.by to block",
         )
 
