@@ -304,10 +304,11 @@ def _check_groups(config: dict, samples: dict[str, dict], findings: Findings) ->
     }
     wanted = {entry["unit"] for entry in config["systems"].values()}
     few = [u for u in of_unit if u in wanted and len({group_of(n, rows[n], by) for n in of_unit[u]}) < 2]
+    what = f"{by} with spots" if few == ["spots"] else by
     if by != "block" and few:
         findings.problem(
             "split.by",
-            f"there is one {by}{' with spots' if few[0] == 'spots' else ''} to train on, and none is left where it is held out",
+            f"there is one {what} to train on, and none is left where it is held out",
             "Add training samples, or set split.by to block",
         )
 
