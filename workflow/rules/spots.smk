@@ -102,6 +102,7 @@ rule embed_spots:
         runtime=from_input_size(60),
     params:
         cache=CACHE,
+        code=code("embed_spots"),
     message:
         "Embedding the spots of {wildcards.sample} with {wildcards.encoder}"
     script:
