@@ -14,7 +14,7 @@ import torch
 from scipy import sparse
 
 from shest.core import files
-from shest.io.expression import LOG1P_MEDIAN, LOG10_CP10K, normalise
+from shest.io.expression import COMMON, LOG1P_MEDIAN, LOG10_CP10K, normalise, to_common
 from shest.labels.training_set import TrainingSet
 from shest.systems import base
 from shest.systems.augment import augment
@@ -151,14 +151,26 @@ def test_as_published_is_the_rule_of_the_families():
 
 
 def test_targets_are_logs_at_one_depth():
-    counts = np.array([[0, 3, 1], [2, 0, 0], [0, 0, 0]])
-    logs = normalise(counts, counts.sum(axis=1), LOG10_CP10K)
+    hand = np.array([[0, 3, 1], [2, 0, 0], [0, 0, 0]])
+    counts, sums = sparse.csr_matrix(hand), hand.sum(axis=1)
+    logs = normalise(counts, sums, LOG10_CP10K).toarray()
     assert np.allclose(logs[0], [0, np.log10(7501), np.log10(2501)])
     assert np.allclose(logs[1], [np.log10(10001), 0, 0])
     assert (logs[2] == 0).all()
-    medians = normalise(counts, counts.sum(axis=1), LOG1P_MEDIAN, 3.0)
+    medians = normalise(counts, sums, LOG1P_MEDIAN, 3.0).toarray()
     assert np.allclose(medians[:2], np.log1p([[0, 2.25, 0.75], [3, 0, 0]]))
-    assert (normalise(counts, counts.sum(axis=1), "expected counts per cell") == counts).all()
+    each = normalise(counts, sums, LOG1P_MEDIAN, np.array([8.0, 3.0, 1.0])).toarray()
+    assert np.allclose(each[:2], np.log1p([[0, 6, 2], [3, 0, 0]]))
+    assert (normalise(counts, sums, "expected counts per cell").toarray() == hand).all()
+
+
+def test_predictions_of_any_unit_come_to_one_scale():
+    hand = np.array([[0, 3, 1], [2, 0, 6]])
+    counts, sums = sparse.csr_matrix(hand), hand.sum(axis=1)
+    common = normalise(counts, sums, COMMON).toarray()
+    for unit, median in ((LOG10_CP10K, None), (LOG1P_MEDIAN, np.array([5.0, 7.0])), ("expected counts per cell", None)):
+        given = normalise(counts, sums, unit, median).toarray()
+        assert np.allclose(to_common(given, unit, given.sum(axis=1), median), common, atol=1e-5), unit
 
 
 def test_the_median_depth_is_of_the_training_units(data):
@@ -342,8 +354,9 @@ def test_a_system_that_was_saved_predicts_the_same(kind, own, data, tmp_path):
 def correlations(system, data):
     """r across units, median over the genes that follow the image; r across genes, mean over units; scored on val."""
     found = system.predict(data.source.take(data.val)).expected
-    counts = data.counts[data.val].toarray()
-    true = normalise(counts, counts.sum(axis=1), system.expression_unit, system.median)
+    counts = data.counts[data.val]
+    sums = np.asarray(counts.sum(axis=1)).ravel()
+    true = normalise(counts, sums, system.expression_unit, system.median).toarray()
     by_gene = [np.corrcoef(found[:, k], true[:, k])[0, 1] for k in range(0, GENES, 2)]
     by_unit = [np.corrcoef(a, b)[0, 1] for a, b in zip(found, true, strict=True)]
     return np.nan_to_num(np.median(by_gene)), np.mean(by_unit)

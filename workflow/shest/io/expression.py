@@ -5,6 +5,7 @@ was trained on. Sums are over the genes that are given.
 """
 
 import numpy as np
+from scipy import sparse
 
 LOG10_CP10K = "log10(1+CP10K)"
 LOG1P_MEDIAN = "log1p CPmedian"
@@ -12,33 +13,35 @@ COMMON = LOG10_CP10K
 """The scale that predictions of any unit are brought to, to stand beside each other."""
 
 
-def is_log(unit: str) -> bool:
-    """Tell whether values are logarithms of counts at one depth; else they are counts."""
-    return unit in (LOG10_CP10K, LOG1P_MEDIAN)
+def scale_of(unit: str) -> str:
+    """Return the name of the scale of a unit: its own, of logarithms, else ``counts``."""
+    return unit if unit in (LOG10_CP10K, LOG1P_MEDIAN) else "counts"
 
 
-def depth_of(unit: str, median: float | np.ndarray | None) -> float | np.ndarray:
-    """Return the sum that counts are brought to, on a scale of logarithms; ``median``: of the training units' sums."""
-    return 1e4 if unit == LOG10_CP10K else np.asarray(median)
+def to_depth(counts: sparse.csr_matrix, total: np.ndarray, depth: float | np.ndarray) -> sparse.csr_matrix:
+    """Scale units' counts so that sums of ``total`` (n,) become ``depth``; a unit without counts keeps none."""
+    factor = np.where(np.asarray(total) > 0, depth / np.maximum(total, 1e-12), 0)
+    return sparse.csr_matrix(sparse.diags(factor) @ counts)
 
 
-def normalise(counts: np.ndarray, total: np.ndarray, unit: str, median: float | np.ndarray | None = None) -> np.ndarray:
-    """Bring counts (n, g) to a scale, float32 (n, g); counts stay what they are.
+def normalise(
+    counts: sparse.csr_matrix, total: np.ndarray, unit: str, median: float | np.ndarray | None = None
+) -> sparse.csr_matrix:
+    """Bring counts (n, g) to the scale of a unit, CSR float32; counts stay what they are.
 
     Parameters
     ----------
     total
-        (n,) sums of the units' counts over all genes; where it is 0, so is what is returned.
+        (n,) sums of the units' counts over all genes, of which ``counts`` may hold some.
     unit
         One of the names above, or any other for counts.
     median
         Of the training units' sums; one number, or one a unit.
     """
-    if not is_log(unit):
-        return np.asarray(counts, np.float32)
-    factor = np.broadcast_to(depth_of(unit, median), np.shape(total)) / np.maximum(total, 1e-12)
-    scaled = np.asarray(counts, np.float64) * np.where(np.asarray(total) > 0, factor, 0)[:, None]
-    return (np.log10(1 + scaled) if unit == LOG10_CP10K else np.log1p(scaled)).astype(np.float32)
+    if scale_of(unit) == "counts":
+        return sparse.csr_matrix(counts, dtype=np.float32)
+    scaled = to_depth(counts, total, 1e4 if unit == LOG10_CP10K else median)
+    return (scaled.log1p() / (np.log(10) if unit == LOG10_CP10K else 1)).astype(np.float32)
 
 
 def to_common(values: np.ndarray, unit: str, total: np.ndarray, median: float | np.ndarray | None = None) -> np.ndarray:
@@ -47,10 +50,9 @@ def to_common(values: np.ndarray, unit: str, total: np.ndarray, median: float | 
     ``total``: (n,) sums of the predictions over all genes, for those that are counts; ``median`` as in
     :func:`normalise`. What is below 0 counts as 0.
     """
-    values = np.maximum(values, 0)
+    values = np.maximum(values, 0).astype(np.float64)
     if unit == LOG10_CP10K:
         return values.astype(np.float32)
-    if unit == LOG1P_MEDIAN:
-        scaled = np.expm1(values.astype(np.float64)) * (1e4 / np.broadcast_to(median, len(values)))[:, None]
-        return np.log10(1 + scaled).astype(np.float32)
-    return normalise(values, total, COMMON)
+    factor = 1e4 / np.maximum(total if scale_of(unit) == "counts" else np.broadcast_to(median, len(values)), 1e-12)
+    scaled = values if scale_of(unit) == "counts" else np.expm1(values)
+    return np.log10(1 + scaled * np.asarray(factor)[:, None]).astype(np.float32)

@@ -105,8 +105,7 @@ class Targets:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return the targets of some units, (k, genes) float32."""
-        counts = self.data.counts[rows].toarray()
-        return normalise(counts, self.total[rows], self.unit, self.median)
+        return normalise(self.data.counts[rows], self.total[rows], self.unit, self.median).toarray()
 
     def place(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Return targets on the device, and which of them were measured; None: all."""

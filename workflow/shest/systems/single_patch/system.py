@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 
 from shest.core import console
-from shest.io.expression import LOG1P_MEDIAN, depth_of
+from shest.io.expression import LOG1P_MEDIAN, to_depth
 from shest.labels.training_set import TrainingSet
 from shest.systems.patch_system import PatchSystem
 from shest.systems.patch_training import (
@@ -80,8 +79,7 @@ class SinglePatch(PatchSystem):
         x, x_val = self._features(data.source, data.train), self._features(data.source, data.val)
         self.mean, std = x.mean(axis=0), x.std(axis=0)
         self.std = np.where(std > 1e-6, std, 1).astype(np.float32)
-        factor = depth_of(LOG1P_MEDIAN, self.median) / np.maximum(targets.total, 1)
-        scaled = sparse.csr_matrix(sparse.diags(factor) @ data.counts)
+        scaled = to_depth(data.counts, targets.total, self.median)
         standard = ((part - self.mean) / self.std for part in (x, x_val))
         self.weight, self.bias, rows = fit_ridge(*standard, replace(data, counts=scaled))
         advance(self.steps())
