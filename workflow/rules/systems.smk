@@ -151,7 +151,7 @@ def fit_minutes(wildcards, input, attempt, threads):
 
 
 # Systems that are packed where that is asked for.
-PACKED = config["package"].get("systems", list(SYSTEMS)[:1])
+PACKED = config["package"].get("systems", [s for s in SYSTEMS if spec(s).reads != "patches"][:1])
 
 
 def models(name, systems=SYSTEMS):
