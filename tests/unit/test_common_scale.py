@@ -33,7 +33,7 @@ def logs(values):
 def test_scores_are_the_correlations_of_logs_at_one_depth(tissue, monkeypatch):
     counts, expected, kind, block = tissue
     true, found = logs(counts.toarray()), logs(expected)
-    scores, interval, without = scored(expected, COUNTS, tissue)
+    scores, intervals, without = scored(expected, COUNTS, tissue)
     by_gene = [np.corrcoef(true[:, k], found[:, k])[0, 1] for k in range(9)]
     assert scores["pearson"] == pytest.approx(np.median(by_gene), abs=1e-5)
     assert scores["by_unit"] == pytest.approx(
@@ -45,7 +45,10 @@ def test_scores_are_the_correlations_of_logs_at_one_depth(tissue, monkeypatch):
     first = block != 0
     left = np.median([np.corrcoef(true[first, k], found[first, k])[0, 1] for k in range(9)])
     assert without[0] == pytest.approx(left, abs=1e-5)
-    assert interval[0] < scores["pearson"] < interval[1]
+    low, high = intervals["pearson_common"]
+    assert low < scores["pearson"] < high
+    assert scores["genes_above"] == sum(r > 0.3 for r in by_gene) > 0
+    assert scores["genes_above_null"] == 0
     monkeypatch.setattr(common_scale, "ROWS", 64)
     assert scored(expected, COUNTS, tissue)[0] == pytest.approx(scores)
 
@@ -68,7 +71,7 @@ def test_means_without_an_image_score_across_genes_and_in_no_gene(tissue):
 
 
 def test_medians_of_other_scales_have_no_difference_and_those_of_one_scale_have():
-    common = {"pearson": 0.3, "within_type": 0.1, "by_unit": 0.6}
+    common = {"pearson": 0.3, "within_type": 0.1, "by_unit": 0.6, "genes_above": 4, "genes_above_null": 0}
     lower = common | {"pearson": 0.2}
     base = evaluation("base", "linear", expression_unit=COUNTS, common=lower, intervals=with_blocks(0.2))
     net = evaluation("net", "net", expression_unit=COMMON, common=common, intervals=with_blocks(0.3))

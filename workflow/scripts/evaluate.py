@@ -131,8 +131,8 @@ def add_common(result, scored, counts, total, predicted, rows, depth, sets, gene
         return x[wanted[0] : wanted[-1] + 1][wanted - wanted[0]][:, columns]
 
     found = common_scale.score(read, counts, total, unit, median, scored.cell_type, scored.block)
-    result.common, interval, without = found
-    result.intervals["pearson_common"] = interval
+    result.common, intervals, without = found
+    result.intervals |= intervals
     result.intervals["without"]["pearson_common"] = without
     for name, members in sets.items():
         own = genes.loc[genes["gene"].isin(members), "pearson"]

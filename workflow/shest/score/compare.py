@@ -40,7 +40,7 @@ def rows(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
             low, high = e.interval(score) or (None, None)
             row |= {score: value(e, score), f"{score}_low": low, f"{score}_high": high}
         row["pearson_within_type"] = e.pearson["within_type"] if e.pearson else None
-        for name in ("within_type", "by_unit"):
+        for name in ("within_type", "by_unit", "genes_above", "genes_above_null"):
             row[f"pearson_common_{name}"] = e.common[name] if e.common else None
         row["expression_unit"] = e.expression_unit
         row["ece"] = e.calibration["ece_after"] if e.calibration else None

@@ -104,7 +104,8 @@ class Evaluation:
     expression_unit, common
         What the predicted expression is given in, which ``pearson``, ``spearman`` and ``moran`` are of: counts are
         brought to it. And scores of it brought to a scale that all units share (:mod:`shest.score.common_scale`):
-        ``unit``, ``pearson``, ``within_type``, ``by_unit``; None where no expression is scored.
+        ``unit``, ``pearson``, ``within_type``, ``by_unit``, ``genes_above``, ``genes_above_null``; None where no
+        expression is scored.
     gene_sets
         Of a model that names sets of genes: for each its number of scored genes, and their mean ``pearson``.
     distances
@@ -113,7 +114,8 @@ class Evaluation:
         Of the predicted type's probability: temperature, ece_before, ece_after, reliability, coverage.
     intervals
         95 % intervals of weighted, macro, balanced_accuracy, pearson_median, spearman_median, pearson_within_type,
-        pearson_common;
+        pearson_common,
+        share_above_common;
         ``n_blocks`` behind them; ``without``:
         each of these scores without each block, in the order of the blocks, for differences between systems.
     folds
