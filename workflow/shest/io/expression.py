@@ -1,4 +1,4 @@
-"""Scales that expression is given on, by name: counts, or logarithms of counts that were brought to one depth.
+"""Scales that expression is given on, by name: counts, their logarithms, or those of counts brought to one depth.
 
 ``CP10K``: counts of a unit, over their sum, times 10,000. ``CPmedian``: times the median sum of the units that a system
 was trained on. Sums are over the genes that are given.
@@ -9,13 +9,14 @@ from scipy import sparse
 
 LOG10_CP10K = "log10(1+CP10K)"
 LOG1P_MEDIAN = "log1p CPmedian"
+LOG1P = "log1p counts"
 COMMON = LOG10_CP10K
 """The scale that predictions of any unit are brought to, to stand beside each other."""
 
 
 def scale_of(unit: str) -> str:
     """Return the name of the scale of a unit: its own, of logarithms, else ``counts``."""
-    return unit if unit in (LOG10_CP10K, LOG1P_MEDIAN) else "counts"
+    return unit if unit in (LOG10_CP10K, LOG1P_MEDIAN, LOG1P) else "counts"
 
 
 def to_depth(counts: sparse.csr_matrix, total: np.ndarray, depth: float | np.ndarray) -> sparse.csr_matrix:
@@ -40,19 +41,21 @@ def normalise(
     """
     if scale_of(unit) == "counts":
         return sparse.csr_matrix(counts, dtype=np.float32)
+    if unit == LOG1P:
+        return sparse.csr_matrix(counts, dtype=np.float32).log1p()
     scaled = to_depth(counts, total, 1e4 if unit == LOG10_CP10K else median)
     return (scaled.log1p() / (np.log(10) if unit == LOG10_CP10K else 1)).astype(np.float32)
 
 
-def to_common(values: np.ndarray, unit: str, total: np.ndarray, median: float | np.ndarray | None = None) -> np.ndarray:
+def to_common(values: np.ndarray, unit: str, median: float | np.ndarray | None = None) -> np.ndarray:
     """Bring predictions (n, g) of any unit to :data:`COMMON`, float32.
 
-    ``total``: (n,) sums of the predictions over all genes, for those that are counts; ``median`` as in
-    :func:`normalise`. What is below 0 counts as 0.
+    Those that were not brought to a depth are brought to it by their sums over the genes that are given. ``median`` as
+    in :func:`normalise`. What is below 0 counts as 0.
     """
     values = np.maximum(values, 0).astype(np.float64)
     if unit == LOG10_CP10K:
         return values.astype(np.float32)
-    factor = 1e4 / np.maximum(total if scale_of(unit) == "counts" else np.broadcast_to(median, len(values)), 1e-12)
-    scaled = values if scale_of(unit) == "counts" else np.expm1(values)
-    return np.log10(1 + scaled * np.asarray(factor)[:, None]).astype(np.float32)
+    counts = values if scale_of(unit) == "counts" else np.expm1(values)
+    total = np.broadcast_to(median, len(counts)) if unit == LOG1P_MEDIAN else counts.sum(axis=1)
+    return np.log10(1 + counts * (1e4 / np.maximum(total, 1e-12))[:, None]).astype(np.float32)

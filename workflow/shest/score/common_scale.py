@@ -63,7 +63,7 @@ def score(
         part = slice(start, start + ROWS)
         found = np.asarray(read(part), np.float64)
         depth = None if median is None else median[part]
-        found = to_common(found, unit, found.sum(axis=1), depth).astype(np.float64)
+        found = to_common(found, unit, depth).astype(np.float64)
         actual = normalise(counts[part], total[part], COMMON).toarray().astype(np.float64)
         add(by_type, types[part], actual, found)
         add(by_block, block[part], actual, found)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from shest.systems.base import Prediction, System
-from shest.systems.patch_training import autocast, device_of, to_device
+from shest.systems.numerics import autocast
+from shest.systems.patch_training import device_of, to_device
 
 
 class PatchSystem(System):

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from shest.io.expression import normalise
 from shest.labels.training_set import TrainingSet
 from shest.systems.augment import augment
 from shest.systems.base import Diverged
+from shest.systems.numerics import autocast
 
 Loss = Callable[[nn.Module, Tensor, np.ndarray], Tensor]
 """Of a module on patches, (k, 3, px, px) of 0 to 1 on the device, of the units at some positions: their mean loss."""
@@ -59,12 +59,6 @@ class Plan:
 def device_of() -> torch.device:
     """Return the first GPU, else the CPU."""
     return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Mixed precision on a GPU, where it is not refused."""
-    mixed = device.type == "cuda" and precision == "auto"
-    return torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext()
 
 
 def to_device(patches: Any, device: torch.device) -> Tensor:

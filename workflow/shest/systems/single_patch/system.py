@@ -11,18 +11,9 @@ from torch import Tensor, nn
 from shest.core import console
 from shest.io.expression import LOG1P_MEDIAN, to_depth
 from shest.labels.training_set import TrainingSet
+from shest.systems.numerics import autocast
 from shest.systems.patch_system import PatchSystem
-from shest.systems.patch_training import (
-    Plan,
-    Targets,
-    Work,
-    autocast,
-    digest,
-    measured_mean,
-    parameters,
-    read_ahead,
-    train,
-)
+from shest.systems.patch_training import Plan, Targets, Work, digest, measured_mean, parameters, read_ahead, train
 from shest.systems.regression import fit_ridge
 from shest.systems.single_patch.network import PUBLISHED_BLOCKS, build
 
