@@ -6,16 +6,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shest.io.expression import scale_of
 from shest.score import metrics
 from shest.score.evaluation import Evaluation
 
-SCORES = ("weighted", "macro", "pearson_median")
+SCORES = ("weighted", "macro", "pearson_median", "pearson_common")
 
 
 def value(evaluation: Evaluation, score: str) -> float | None:
     """Return one of :data:`SCORES`; None where the system does not predict what it is of."""
     if score == "pearson_median":
         return evaluation.pearson["median"] if evaluation.pearson else None
+    if score == "pearson_common":
+        return evaluation.common["pearson"] if evaluation.common else None
     return getattr(evaluation.types, score) if evaluation.types else None
 
 
@@ -37,6 +40,9 @@ def rows(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
             low, high = e.interval(score) or (None, None)
             row |= {score: value(e, score), f"{score}_low": low, f"{score}_high": high}
         row["pearson_within_type"] = e.pearson["within_type"] if e.pearson else None
+        for name in ("within_type", "by_unit", "genes_above", "genes_above_null"):
+            row[f"pearson_common_{name}"] = e.common[name] if e.common else None
+        row["expression_unit"] = e.expression_unit
         row["ece"] = e.calibration["ece_after"] if e.calibration else None
         table.append(row)
     return pd.DataFrame(table)
@@ -51,10 +57,12 @@ def difference(one: Evaluation, other: Evaluation, score: str) -> dict[str, Any]
     Returns
     -------
     dict
-        difference, low, high (None where there is no interval); None where either has no such score.
+        difference, low, high (None where there is no interval); None where either has no such score, or theirs are of
+        expression on different scales.
     """
     values = value(one, score), value(other, score)
-    if None in values:
+    apart = scale_of(one.expression_unit) != scale_of(other.expression_unit)
+    if None in values or (score == "pearson_median" and apart):
         return None
     without = [np.array(e.intervals["without"].get(score, [])) for e in (one, other)]
     gap, interval = values[0] - values[1], None

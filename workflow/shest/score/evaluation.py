@@ -101,12 +101,21 @@ class Evaluation:
         of simulated tissue also ``ceiling`` and ``ceiling_within_type``, what the true expectation reaches; None where
         no expression is scored. So with ``genes`` (scored, unmeasured, not_in_model, not_chosen, constant) and
         ``moran``.
+    expression_unit, common
+        What the predicted expression is given in, which ``pearson``, ``spearman`` and ``moran`` are of: counts are
+        brought to it. And scores of it brought to a scale that all units share (:mod:`shest.score.common_scale`):
+        ``unit``, ``pearson``, ``within_type``, ``by_unit``, ``genes_above``, ``genes_above_null``; None where no
+        expression is scored.
+    gene_sets
+        Of a model that names sets of genes: for each its number of scored genes, and their mean ``pearson``.
     distances
         Between types, annotated against predicted.
     calibration
         Of the predicted type's probability: temperature, ece_before, ece_after, reliability, coverage.
     intervals
-        95 % intervals of weighted, macro, balanced_accuracy, pearson_median, spearman_median, pearson_within_type;
+        95 % intervals of weighted, macro, balanced_accuracy, pearson_median, spearman_median, pearson_within_type,
+        pearson_common,
+        share_above_common;
         ``n_blocks`` behind them; ``without``:
         each of these scores without each block, in the order of the blocks, for differences between systems.
     folds
@@ -136,6 +145,9 @@ class Evaluation:
     spearman: dict[str, Any] | None = None
     genes: dict[str, Any] | None = None
     moran: dict[str, Any] | None = None
+    expression_unit: str = ""
+    common: dict[str, Any] | None = None
+    gene_sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     distances: list[dict[str, Any]] = field(default_factory=list)
     calibration: dict[str, Any] | None = None
     intervals: dict[str, Any] = field(default_factory=dict)
