@@ -1,5 +1,7 @@
 """Scores a system's predictions of a sample against its labels and counts."""
 
+from hashlib import blake2b
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -46,7 +48,7 @@ def reasons(input):
     }
 
 
-def read_scored(input, sample, label, xy, block, ids, predicted, known):
+def read_scored(input, sample, label, xy, block, fold, ids, predicted, known):
     """Return the scored units with their counts of the genes that are predicted, and what became of the others."""
     counts, panel, cell_ids = read_counts(input.store, known)
     genes, overlap = evaluate.gene_overlap(panel.symbols, predicted, known.symbols)
@@ -57,7 +59,12 @@ def read_scored(input, sample, label, xy, block, ids, predicted, known):
             "Check that both name genes alike, or give the sample the role predict",
         )
     rows, columns = rows_of(ids, cell_ids, input.store), rows_of(genes, panel.symbols, input.store)
-    return evaluate.Scored(label, xy, block, counts[rows][:, columns].tocsc(), genes), overlap
+    return evaluate.Scored(label, xy, block, counts[rows][:, columns].tocsc(), genes, fold), overlap
+
+
+def digest(names):
+    """Digest of names in any order."""
+    return blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()
 
 
 def add_types(result, scored, predicted, rows, kept, types, classes, temperatures):
@@ -69,8 +76,11 @@ def add_types(result, scored, predicted, rows, kept, types, classes, temperature
     probability, before = predicted.obsm["probabilities"][rows], predicted.obs["uncalibrated"].to_numpy()[rows]
     result.calibration = evaluate.calibration(before, probability, label, float(np.mean(temperatures)))
     intervals, without = evaluate.type_intervals(scored.cell_type, called, types, scored.block)
-    result.intervals |= intervals
-    result.intervals["without"] |= without
+    ece, ece_without = evaluate.calibration_intervals(
+        probability.max(axis=1), probability.argmax(axis=1) == label, scored.block
+    )
+    result.intervals |= intervals | {"ece": ece}
+    result.intervals["without"] |= without | {"ece": ece_without}
     if kept["fold"].nunique() > 1:
         result.folds = evaluate.score_folds(kept, types)
         result.spread = {name: float(np.std([f[name] for f in result.folds], ddof=1)) for name in ("weighted", "macro")}
@@ -99,7 +109,7 @@ def add_expression(result, scored, predicted, rows, overlap, name, truth, thread
     genes, summary = evaluate.score_expression(scored, read, threads, drawn, truth)
     result.genes = overlap | {"constant": int((genes["pearson"] == 0).sum())}
     result.pearson, result.spearman = (summary[score] | {"csv": name} for score in ("pearson", "spearman"))
-    result.moran = summary["moran"]
+    result.moran, result.iou, result.unitwise = (summary[score] for score in ("moran", "iou", "unitwise"))
     result.intervals |= summary["intervals"]
     result.intervals["without"] |= summary["without"]
     return genes
@@ -132,7 +142,8 @@ def main(input, output, params, wildcards, threads):
     xy = predicted.obsm["spatial"][rows]
     block = blocks_of(kept.index, input, wildcards.sample, xy, params.block_um)
     names = list(predicted.var_names)
-    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, names, known)
+    fold = kept["fold"].to_numpy(str)
+    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, fold, kept.index, names, known)
     result = Evaluation(
         system=wildcards.system,
         kind=models[0]["kind"],
@@ -145,6 +156,9 @@ def main(input, output, params, wildcards, threads):
         n=len(rows),
         intervals={"n_blocks": int(block.max()) + 1, "without": {}},
         reasons=reasons(input),
+        expression_unit=models[0]["expression_unit"] if names else None,
+        units_digest=digest(kept.index),
+        genes_digest=digest(scored.genes),
         model_sha256=", ".join(files.sha256(path) for path in input.models),
         versions=versions(),
     )

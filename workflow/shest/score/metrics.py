@@ -86,12 +86,23 @@ def within_from_sums(sums: np.ndarray) -> np.ndarray:
 
     0 where a side is constant in every group.
     """
-    n, x, y, xx, yy, xy = sums
-    n = np.maximum(n, 1)
-    spread_x, spread_y, both = (v.sum(axis=-1) for v in (xx - x * x / n, yy - y * y / n, xy - x * y / n))
+    n, x, y, _, _, xy = sums
+    both = (xy - x * y / np.maximum(n, 1)).sum(axis=-1)
+    spread_x, spread_y = spreads(sums)
     with np.errstate(invalid="ignore", divide="ignore"):
         r = both / np.sqrt(spread_x * spread_y)
-    return np.where((spread_x > 1e-12 * xx.sum(axis=-1)) & (spread_y > 1e-12 * yy.sum(axis=-1)), r, 0.0)
+    return np.where((spread_x > 0) & (spread_y > 0), r, 0.0)
+
+
+def spreads(sums: np.ndarray) -> np.ndarray:
+    """Sums of squares about the means of groups, of both sides, out of sums (6, ..., groups) -> (2, ...).
+
+    0 where a side is constant in every group.
+    """
+    n, x, y, xx, yy, _ = sums
+    n = np.maximum(n, 1)
+    found = [((square - v * v / n).sum(axis=-1), square.sum(axis=-1)) for v, square in ((x, xx), (y, yy))]
+    return np.stack([np.where(spread > 1e-12 * square, spread, 0.0) for spread, square in found])
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
