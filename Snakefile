@@ -65,6 +65,7 @@ localrules:
     embed,
     model_card,
     compare,
+    comparison_figure,
 
 
 rule all:

@@ -95,9 +95,11 @@ rule model_card:
 rule compare:
     input:
         scores=lambda w: evaluations(protocols=[w.protocol]),
+        models=lambda w: models("model.safetensors", protocols=[w.protocol]),
     output:
         table=results("comparison/{protocol}.csv"),
         record=results("comparison/{protocol}.json"),
+        costs=results("comparison/{protocol}.costs.csv"),
     log:
         results("logs/compare/{protocol}.log"),
     benchmark:
@@ -109,8 +111,36 @@ rule compare:
         mem_mb=from_input_size(1500),
         runtime=from_input_size(5),
     params:
+        systems=list(SYSTEMS),
+        benchmarks=results("benchmarks"),
         code=code("compare"),
     message:
         "Comparing the systems ({wildcards.protocol})"
     script:
         "../scripts/compare.py"
+
+
+rule comparison_figure:
+    input:
+        record=results("comparison/{protocol}.json"),
+        costs=results("comparison/{protocol}.costs.csv"),
+    output:
+        png=report(results("comparison/{protocol}.png"), caption="../report/comparison.rst", category="Figures"),
+        pdf=results("comparison/{protocol}.pdf"),
+        data=directory(results("comparison/{protocol}.source_data")),
+    log:
+        results("logs/comparison_figure/{protocol}.log"),
+    benchmark:
+        results("benchmarks/comparison_figure/{protocol}.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(1500),
+        runtime=from_input_size(5),
+    params:
+        code=code("comparison_figure"),
+    message:
+        "Drawing the comparison of the systems ({wildcards.protocol})"
+    script:
+        "../scripts/comparison_figure.py"

@@ -152,6 +152,6 @@ def fit_minutes(wildcards, input, attempt, threads):
 PACKED = config["package"].get("systems", list(SYSTEMS)[:1])
 
 
-def models(name, systems=SYSTEMS):
-    """A file of the deployed model of each of some systems, in each protocol."""
-    return [results(f"models/{s}/{p}/{DEPLOYED[p]}/{name}") for s in systems for p in config["protocols"]]
+def models(name, systems=SYSTEMS, protocols=config["protocols"]):
+    """A file of the deployed model of each of some systems, in each of some protocols."""
+    return [results(f"models/{s}/{p}/{DEPLOYED[p]}/{name}") for s in systems for p in protocols]

@@ -126,6 +126,8 @@ class Evaluation:
         Where refinement decided what is scored: the number of all units of the test part, and scores over them.
     reasons
         Units by why they are kept or labelled, or not.
+    ground
+        ``all``: every unit and gene that there is; ``shared``: those that other programs have too.
     units_digest, genes_digest
         Of the scored units and genes: scores of the same are compared.
     apart
@@ -158,6 +160,7 @@ class Evaluation:
     folds: list[dict[str, Any]] = field(default_factory=list)
     spread: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, dict[str, int]] = field(default_factory=dict)
+    ground: str = "all"
     units_digest: str = ""
     genes_digest: str = ""
     apart: str | None = None
