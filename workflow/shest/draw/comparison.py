@@ -12,7 +12,7 @@ from shest.draw.style import COLOURBLIND, plt
 from shest.score.compare import SCORES
 
 COLUMNS = 4
-WIDTH_MM, ROW_MM = 180, 38
+WIDTH_MM, ROW_MM, KEY_MM = 180, 30, 12
 CHANCE = {"iou_high": "iou_chance", "genes_above": "share_above_by_chance"}
 COSTS = {"fit_seconds": "seconds to fit", "units_per_second": "units predicted a second"}
 MARKERS = "osD^vP*X"
@@ -44,8 +44,8 @@ def draw(rows: Sequence[dict], costs: pd.DataFrame) -> tuple[Figure, dict[str, p
     table = shown(rows)
     names = [name for name in SCORES if table[name].notna().any()]
     pairs = [(cost, score) for score in ("weighted", "pearson_median") for cost in COSTS if score in names]
-    lines = -(-(len(names) + len(pairs) + 1) // COLUMNS)
-    size = (WIDTH_MM / 25.4, (lines * ROW_MM + 4 * table["system"].nunique()) / 25.4)
+    lines = -(-(len(names) + len(pairs)) // COLUMNS)
+    size = (WIDTH_MM / 25.4, (lines * (ROW_MM + 3 * table["system"].nunique()) + KEY_MM) / 25.4)
     with plt.rc_context({"font.size": 6, "axes.titlesize": 7}):
         figure, axes = plt.subplots(lines, COLUMNS, figsize=size, squeeze=False)
         free, data = iter(axes.flat), {}
@@ -58,9 +58,9 @@ def draw(rows: Sequence[dict], costs: pd.DataFrame) -> tuple[Figure, dict[str, p
             letter, axis = next(letters), next(free)
             data[letter] = against_cost(axis, table.merge(costs, on="system", how="left"), cost, score)
             axis.set_title(letter, loc="left", fontweight="bold", fontsize=8)
-        key(next(free), table)
         for axis in free:
             axis.set_axis_off()
+        key(figure, axes.flat[0], table)
     return figure, data
 
 
@@ -85,14 +85,15 @@ def points(axis: Axes, table: pd.DataFrame, name: str, labels: bool = True) -> p
         axis.plot(row.value, y, "o", ms=3, color=colours[row.sample])
         if np.isfinite(row.chance):
             axis.plot([row.chance] * 2, [y - 0.12, y + 0.12], color="0.6", lw=1)
-    low, high = (np.nanmin(part[["value", "low"]].to_numpy()), np.nanmax(part[["value", "high"]].to_numpy()))
+    low, high = (f(part[["value", "low", "high", "chance"]].to_numpy()) for f in (np.nanmin, np.nanmax))
     room = 0.06 * max(high - low, 0.02)
     axis.set(xlim=(low - room, high + room), ylim=(len(systems) - 0.5, -0.5), title=SCORES[name].label)
     axis.set_yticks(range(len(systems)), systems if labels else [""] * len(systems))
     axis.grid(axis="x", color="0.92", lw=0.5)
     axis.set_axisbelow(True)
-    if SCORES[name].sign < 0:
-        axis.set_xlabel("less is better")
+    axis.set_xlabel(
+        "less is better" if SCORES[name].sign < 0 else "share of the genes" if name == "genes_above" else ""
+    )
     return part
 
 
@@ -113,9 +114,8 @@ def against_cost(axis: Axes, table: pd.DataFrame, cost: str, score: str) -> pd.D
     return part
 
 
-def key(axis: Axes, table: pd.DataFrame) -> None:
-    """Name the colours of samples and the markers of systems."""
-    axis.set_axis_off()
+def key(figure: Figure, axis: Axes, table: pd.DataFrame) -> None:
+    """Name the colours of samples and the markers of systems below the panels; ``axis``: any that draws the handles."""
     shared = set(table.loc[table["ground"] == "shared", "sample"])
     handles = [
         axis.plot([], [], "o", ms=3, color=colour, label=f"{name} (what all share)" if name in shared else name)[0]
@@ -123,5 +123,5 @@ def key(axis: Axes, table: pd.DataFrame) -> None:
     ]
     for k, name in enumerate(dict.fromkeys(table["system"])):
         handles += axis.plot([], [], MARKERS[k % len(MARKERS)], ms=4, color="0.4", label=name)
-    handles += axis.plot([], [], color="0.6", lw=1, label="by chance (| grey)")
-    axis.legend(handles=handles, loc="center", frameon=False, fontsize=6)
+    handles += axis.plot([], [], "|", color="0.6", ms=6, label="by chance")
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=6)

@@ -62,7 +62,7 @@ SCORES = {
     "pearson_within_type": Score("R within type", "expression", _of("pearson", "within_type")),
     "spearman_median": Score("Spearman's rho", "expression", _of("spearman", "median")),
     "genes_above": Score("genes with R ≥ 0.30", "expression", _share_above),
-    "unit_r": Score("R across genes of a unit", "expression", _of("unitwise", "median")),
+    "unit_r": Score("R across genes", "expression", _of("unitwise", "median")),
     "bivariate_moran": Score("bivariate Moran's I", "expression", _of("moran", "bivariate")),
     "iou_high": Score("IoU of high places", "expression", _of("iou", "high")),
 }
