@@ -30,6 +30,14 @@ def read_table(input):
     return predicted, table.assign(**{name: labels[c].reindex(table.index) for name, c in LABELS.items()})
 
 
+def shared_ground(paths):
+    """Return the ids and the genes that every one of some predictions has; a program that stands apart has no cells."""
+    opened = [found for found in (ad.read_h5ad(path, backed="r") for path in paths) if found.n_obs]
+    ids = set.intersection(*(set(found.obs_names) for found in opened))
+    genes = [set(found.var_names) for found in opened if found.n_vars]
+    return ids, set.intersection(*genes) if genes else set()
+
+
 def blocks_of(ids, input, sample, xy, block_um):
     """Number the spatial blocks that intervals are over: the split's, else squares."""
     if input.splits:
@@ -74,13 +82,14 @@ def add_types(result, scored, predicted, rows, kept, types, classes, temperature
     result.distances = evaluate.score_distances(scored.xy, scored.cell_type, called, types)
     label = pd.Categorical(scored.cell_type, classes).codes.astype(int)
     probability, before = predicted.obsm["probabilities"][rows], predicted.obs["uncalibrated"].to_numpy()[rows]
-    result.calibration = evaluate.calibration(before, probability, label, float(np.mean(temperatures)))
     intervals, without = evaluate.type_intervals(scored.cell_type, called, types, scored.block)
-    ece, ece_without = evaluate.calibration_intervals(
-        probability.max(axis=1), probability.argmax(axis=1) == label, scored.block
-    )
-    result.intervals |= intervals | {"ece": ece}
-    result.intervals["without"] |= without | {"ece": ece_without}
+    if None not in temperatures:  # another program's types come without probabilities
+        result.calibration = evaluate.calibration(before, probability, label, float(np.mean(temperatures)))
+        right = probability.argmax(axis=1) == label
+        ece, ece_without = evaluate.calibration_intervals(probability.max(axis=1), right, scored.block)
+        intervals, without = intervals | {"ece": ece}, without | {"ece": ece_without}
+    result.intervals |= intervals
+    result.intervals["without"] |= without
     if kept["fold"].nunique() > 1:
         result.folds = evaluate.score_folds(kept, types)
         result.spread = {name: float(np.std([f[name] for f in result.folds], ddof=1)) for name in ("weighted", "macro")}
@@ -130,6 +139,15 @@ def main(input, output, params, wildcards, threads):
     refined = training_set.read_fold([wildcards.sample], input.refinement, models[0]["fold"])
     kept_by_refinement = refined and refined[wildcards.sample].set_index("cell_id")["kept"]
     chosen, scored_on = evaluate.scored_rows(table, params.role, wildcards.protocol, kept_by_refinement)
+    names, ground = list(predicted.var_names), "all"
+    if input.get("shared"):
+        ids, genes = shared_ground(input.shared)
+        names, ground = [name for name in names if name in genes], "shared"
+        chosen &= table.index.isin(list(ids))
+    apart = models[0].get("apart") or (ground == "shared" and not chosen.any() and "has no cell that is scored")
+    if apart:
+        write_apart(output, wildcards, params.role, scored_on, models[0], apart)
+        return
     if not chosen.any():
         raise InputError(
             wildcards.sample,
@@ -157,6 +175,7 @@ def main(input, output, params, wildcards, threads):
         intervals={"n_blocks": int(block.max()) + 1, "without": {}},
         reasons=reasons(input),
         expression_unit=models[0]["expression_unit"] if names else None,
+        ground=ground,
         units_digest=digest(kept.index),
         genes_digest=digest(scored.genes),
         model_sha256=", ".join(files.sha256(path) for path in input.models),
@@ -184,6 +203,20 @@ def main(input, output, params, wildcards, threads):
         if table["table_label"].notna().any():
             result.table = scores_of(unseen_of_table(table, params.role, wildcards.protocol), "table_label", types)
     write(output, result, genes, scored, kept, predicted.obsm["pixel"][rows], programs)
+
+
+def write_apart(output, wildcards, role, scored_on, record, apart):
+    """Say that another program cannot be compared, and nothing else."""
+    names = {key: getattr(wildcards, key) for key in ("system", "protocol", "sample", "unit")}
+    result = Evaluation(
+        **names, kind=record["kind"], encoder=None, role=role, scored_on=scored_on, n=0, ground="shared", apart=apart
+    )
+    result.write(output.scores)
+    with files.atomic_write(output.genes) as tmp_path:
+        pd.DataFrame(columns=["gene"]).to_csv(tmp_path, index=False)
+    with files.atomic_write(output.scored) as tmp_path:
+        pd.DataFrame(columns=["cell_id"]).to_parquet(tmp_path, index=False)
+    console.log.info(f"{wildcards.system} is not compared: it {apart}")
 
 
 def unseen_of_table(table, role, protocol):

@@ -331,7 +331,9 @@ def _comparators(entries: dict, samples: dict[str, dict], paths: settings.Paths,
     for name, entry in entries.items():
         filled = settings.with_defaults(entry, parts["additionalProperties"])
         common = {key: filled[key] for key in ("format", "radius_um", "scale")}
-        common["types"] = {str(group): cell_type for group, cell_type in entry["types"].items()}
+        common["types"] = {str(group): cell_type for group, cell_type in entry.get("types", {}).items()}
+        if entry["format"] == "h5ad":
+            common |= {key: entry.get(key) for key in ("unit", "trained_on")}
         who = f"evaluate.comparators.{name}.files"
         for sample, text in entry["files"].items():
             if sample not in samples:
