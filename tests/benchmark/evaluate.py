@@ -2,7 +2,7 @@
 
     cd tests && python -m benchmark.evaluate                  # both in turn: times, ratio, peak memory, differences
     cd tests && python -m benchmark.evaluate CELLS GENES      # the project's alone, as 1000000 1000
-    cd tests && BEFORE=CHECKOUT python -m benchmark.evaluate  # another checkout of the project as a third
+    cd tests && BEFORE=CHECKOUT python -m benchmark.evaluate  # another checkout of the project as a third, or second
 
 The reference is what one writes with SciPy and pandas: gene by gene, a Spearman and a Pearson, Moran's I by the
 formula that squidpy has, R within type by a grouped mean; it leaves out the medians without each spatial block, which
@@ -173,14 +173,19 @@ def compare(folder: Path) -> dict[str, object]:
 
 
 def alone(cells: int, genes: int, folder: Path) -> dict[str, object]:
-    """Time the project's evaluation at some size."""
+    """Time the project's evaluation at some size, and that of ``BEFORE`` after it."""
     begin = time.perf_counter()
     make(cells, genes, folder)
     took, size = time.perf_counter() - begin, (folder / "p.h5ad").stat().st_size
     print(f"{cells:,} cells, {genes:,} genes: predictions of {size / 1e9:.2f} GB made in {took:.0f} s", flush=True)
     cost, table = run(folder, "project")
-    print(f"evaluated in {cost['seconds']:.0f} s, peak memory {cost['peak_gb']:.2f} GB")
-    return {
+    print(f"evaluated in {cost['seconds']:.0f} s, peak memory {cost['peak_gb']:.2f} GB", flush=True)
+    before = {}
+    if checkout := os.environ.get("BEFORE"):
+        old, _ = run(folder, "before", checkout)
+        print(f"by {checkout} in {old['seconds']:.0f} s, peak memory {old['peak_gb']:.2f} GB")
+        before = {"before_minutes": round(old["seconds"] / 60, 2), "before_peak_gb": round(old["peak_gb"], 2)}
+    return before | {
         "cells": cells,
         "genes": genes,
         "minutes": round(cost["seconds"] / 60, 2),

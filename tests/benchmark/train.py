@@ -1,7 +1,8 @@
-"""Training steps of both heads against a direct transcription of the published training, alternating in one run.
+"""Training steps against direct transcriptions of the published training, alternating in one run.
 
-The transcription holds the data as a dense float32 tensor behind a DataLoader, runs every layer in float32 and
-writes the zero-inflated negative binomial with torch.distributions. Ends with one line of JSON.
+The transcriptions hold the data as a dense float32 tensor, run every layer in float32 and write the distributions of
+counts with torch.distributions: both heads of SHEST, its loss alone, and the linear layer of STImage with its negative
+binomial (in float32 and in bfloat16). Ends with one line of JSON.
 """
 
 import argparse
@@ -17,9 +18,11 @@ from torch.distributions import NegativeBinomial
 from torch.nn.functional import cross_entropy, softplus
 from torch.utils.data import DataLoader, TensorDataset
 
-from shest.systems import zinb
+from shest.labels.training_set import TrainingSet, moments
+from shest.systems import nb, zinb
+from shest.systems.numerics import autocast, deterministic
 from shest.systems.shest import training
-from shest.systems.shest.heads import Classifier, Reconstructor
+from shest.systems.shest.heads import Classifier, Reconstructor, Settings
 
 DIM, CLASSES, BATCH = 1536, 6, 1024
 DETECTED = 0.06  # share of a cell's genes with a count, as in 5,001-gene bundles
@@ -44,8 +47,16 @@ def simulate(cells, genes, seed=0):
     label = rng.integers(0, CLASSES, cells)
     embeddings = Memory(rng.normal(size=(cells, DIM)).astype(np.float16))
     everything = np.arange(cells)
-    return training.Data(
-        embeddings, counts, np.ones((1, genes), bool), np.zeros(cells, np.int64), label, everything, everything[:0]
+    return TrainingSet(
+        embeddings,
+        counts,
+        np.ones((1, genes), bool),
+        np.zeros(cells, np.int64),
+        label,
+        everything,
+        everything[:0],
+        [f"t{k}" for k in range(CLASSES)],
+        [f"G{k}" for k in range(genes)],
     )
 
 
@@ -61,7 +72,7 @@ def direct_steps(data, device):
     """Yield after each step of the transcription."""
     heads = [Classifier(DIM, CLASSES).to(device), Reconstructor(DIM, data.counts.shape[1]).to(device)]
     optimiser = torch.optim.AdamW([p for head in heads for p in head.parameters()], lr=0.01)
-    tensors = [torch.from_numpy(x) for x in (data.embeddings.values.astype(np.float32), data.label)]
+    tensors = [torch.from_numpy(x) for x in (data.source.values.astype(np.float32), data.label)]
     dataset = TensorDataset(*tensors, torch.from_numpy(data.counts.toarray()))
     while True:
         for x, label, counts in DataLoader(dataset, BATCH, shuffle=True):
@@ -75,11 +86,11 @@ def direct_steps(data, device):
 
 def own_steps(data, device):
     """Yield after each step of the project."""
-    settings = training.Settings()
+    settings = Settings()
     heads = {"classifier": Classifier(DIM, CLASSES), "reconstructor": Reconstructor(DIM, data.counts.shape[1])}
     trainers = [training.Trainer(name, head, settings, device) for name, head in heads.items()]
-    loader = training.Loader(data, *training.moments(data.embeddings, data.train), device)
-    with training.deterministic():
+    loader = training.Loader(data, *moments(data.source, data.train), device)
+    with deterministic():
         while True:
             order = np.random.default_rng(0).permutation(data.train)
             for batch in loader.batches(order, np.zeros_like(order), BATCH):
@@ -122,6 +133,33 @@ def loss_calls(genes, device):
     return direct, own
 
 
+def layer_steps(genes, device, precision):
+    """One step of STImage's layer: the transcription's, and ours with its logits in some precision."""
+    data = simulate(BATCH, genes)
+    x = torch.from_numpy(data.source.values.astype(np.float32)).to(device)
+    dense = torch.from_numpy(data.counts.toarray()).to(device)
+    layers = [nn.Linear(DIM, 2 * genes).to(device) for _ in range(2)]
+    optimisers = [torch.optim.Adam(layer.parameters(), lr=1e-3) for layer in layers]
+
+    def step(k, loss):
+        optimisers[k].zero_grad()
+        loss.backward()
+        optimisers[k].step()
+
+    def direct():
+        a, b = layers[0](x).chunk(2, dim=1)
+        # torch counts the failures of what the paper calls p
+        distribution = NegativeBinomial(softplus(a) + 1e-6, probs=1 - torch.sigmoid(b), validate_args=False)
+        step(0, -distribution.log_prob(dense).mean())
+
+    def own():
+        with autocast(device, precision):
+            a, b = layers[1](x).chunk(2, dim=1)
+        step(1, nb.nll(a.contiguous(), b.contiguous(), zinb.nonzero(data.counts).to(device)))
+
+    return direct, own
+
+
 def main():
     """Run, print a table, end with JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -131,7 +169,6 @@ def main():
     torch.set_num_threads(chosen.threads)
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {chosen.threads} threads"
-    name += ", bf16" if training.has_bf16(device) else ", no bf16"
     result = {}
     print(f"{'':24}{'direct':>10}{'ours':>10}{'ratio':>8}   seconds a step, {name}")
     for genes in (377, 5_001):
@@ -143,6 +180,11 @@ def main():
     seconds = alternate(*loss_calls(5_001, device), chosen.steps)
     result["zinb_ratio"] = round(seconds[0] / seconds[1], 2)
     print(f"{'ZINB, 5,001 genes':24}{seconds[0]:10.4f}{seconds[1]:10.4f}{seconds[0] / seconds[1]:8.2f}")
+    for precision in ("fp32", "bf16"):
+        seconds = alternate(*layer_steps(5_001, device, precision), chosen.steps)
+        result[f"nb_layer_{precision}_ratio"] = round(seconds[0] / seconds[1], 2)
+        title = f"NB layer, {precision}"
+        print(f"{title:24}{seconds[0]:10.4f}{seconds[1]:10.4f}{seconds[0] / seconds[1]:8.2f}")
     print(json.dumps(result | {"device": name}))
 
 

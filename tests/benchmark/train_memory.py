@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from shest.labels.training_set import TrainingSet, moments
 from shest.systems.shest import training
+from shest.systems.shest.heads import Settings, build_heads
 
 LIMIT_GB = 8
 VIEWS = 4
@@ -91,7 +93,7 @@ def main() -> None:
         path = Path(folder) / "embeddings.npy"
         write_embeddings(path, chosen.cells, chosen.dim)
         watch.largest = 0.0
-        data = training.Data(
+        data = TrainingSet(
             Mapped(path),
             counts_of(chosen.cells, chosen.genes, chosen.genes // 10),
             np.ones((1, chosen.genes), bool),
@@ -99,11 +101,13 @@ def main() -> None:
             np.arange(chosen.cells) % 6,
             np.arange(chosen.cells),
             np.arange(0),
+            [f"t{k}" for k in range(6)],
+            [f"G{k}" for k in range(chosen.genes)],
         )
-        settings = training.Settings(views=8)
+        settings = Settings(views=8)
         device = torch.device("cpu")
-        loader = training.Loader(data, *training.moments(data.embeddings, data.train), device)
-        heads = training.build_heads(chosen.dim, data.classes, chosen.genes, settings)
+        loader = training.Loader(data, *moments(data.source, data.train), device)
+        heads = build_heads(chosen.dim, len(data.classes), chosen.genes, settings)
         trainers = [training.Trainer(name, head, settings, device) for name, head in heads.items()]
         drawn, views = training.epoch_draws(data.label[data.train], settings.views, settings.seed, 0)
         done = 0

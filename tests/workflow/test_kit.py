@@ -91,25 +91,28 @@ def test_nuclei_lie_on_tissue(run):
     assert list(mirrored.values()) == [False, True, False]
 
 
-def within_class_medians(run, kit, sample, permutations=1000):
-    """Median Pearson R over genes within each class of the experts, and the same with cells permuted within it."""
+def within_class_medians(run, kit, sample, level=0.01, permutations=4000):
+    """Median Pearson R over genes within each class of the experts, and its range with cells permuted within it.
+
+    The range holds all classes at once but for a share ``level`` of such runs (Bonferroni).
+    """
     found = ad.read_h5ad(run / f"predictions/shest/strict/{sample}.cells.h5ad")
     counts = ad.read_zarr(run / "samples" / sample / "sdata.zarr/tables/table")
     counts.obs_names = counts.obs["cell_id"].astype(str)
     experts = pd.read_csv(kit / sample / "he_annotation.csv").set_index("cell_id")["group"]
     test = found.obs_names[(found.obs["part"] == "test") & found.obs_names.isin(experts.index)]
+    classes = {name: cells for name, cells in experts.reindex(test).groupby(experts.reindex(test)) if len(cells) >= 200}
+    tail = level / 2 / len(classes)
     rng, medians = np.random.default_rng(0), {}
-    for name, cells in experts.reindex(test).groupby(experts.reindex(test)):
-        if len(cells) < 200:
-            continue
+    for name, cells in classes.items():
         genes = [g for g in found.var_names if g in counts.var_names]
         predicted = np.asarray(found[cells.index, genes].X, float)
         actual = counts[cells.index, genes].X.toarray().astype(float)
         varies = (actual.std(axis=0) > 0) & (predicted.std(axis=0) > 0)
-        x, y = (v[:, varies] for v in (predicted, actual))
+        x, y = (v[:, varies].astype(np.float32) for v in (predicted, actual))
         x, y = ((v - v.mean(axis=0)) / v.std(axis=0) for v in (x, y))
         shuffled = [np.median((x[rng.permutation(len(x))] * y).mean(axis=0)) for _ in range(permutations)]
-        medians[name] = np.median((x * y).mean(axis=0)), np.quantile(shuffled, [0.005, 0.995])
+        medians[name] = np.median((x * y).mean(axis=0)), np.quantile(shuffled, [tail, 1 - tail])
     return medians
 
 

@@ -17,7 +17,7 @@ EXACT = {"contract", "nnan", "ninf", "nsz"}  # the order of operations is kept: 
 
 
 @numba.njit(inline="always")
-def _exp_negative(x):
+def exp_negative(x):
     """exp(x) for x <= 0; exp(-87) below."""
     x = max(x, F(-87.0))
     n = np.rint(x * F(1.4426950408889634))
@@ -33,7 +33,7 @@ def _exp_negative(x):
 
 
 @numba.njit(inline="always")
-def _log1p(x):
+def log1p(x):
     """log(1 + x) for x >= 0, with a small relative error also for small x."""
     bits = np.float32(F(1.0) + x).view(np.int32)
     exponent = (bits - np.int32(0x3F3504F3)) >> np.int32(23)  # of 1 + x, with a mantissa of 0.71 to 1.41
@@ -56,15 +56,15 @@ def _log1p(x):
 @numba.njit(inline="always")
 def _terms(a, b, c):
     """-log P(0) and its derivatives by the three logits; the formulas are those of ``zinb._zero_terms``."""
-    small_a, small_b, small_c = _exp_negative(-abs(a)), _exp_negative(-abs(b)), _exp_negative(-abs(c))
-    mu = max(max(a, F(0)) + _log1p(small_a), FLOOR)
-    theta = max(max(b, F(0)) + _log1p(small_b), FLOOR)
-    log_ratio = _log1p(mu / theta)
+    small_a, small_b, small_c = exp_negative(-abs(a)), exp_negative(-abs(b)), exp_negative(-abs(c))
+    mu = max(max(a, F(0)) + log1p(small_a), FLOOR)
+    theta = max(max(b, F(0)) + log1p(small_b), FLOOR)
+    log_ratio = log1p(mu / theta)
     log_zero = -theta * log_ratio
     odds = log_zero - c
-    small = _exp_negative(-abs(odds))
+    small = exp_negative(-abs(odds))
     from_nb = (F(1) if odds >= 0 else small) / (F(1) + small)
-    value = max(c, F(0)) - max(c, log_zero) + _log1p(small_c) - _log1p(small)
+    value = max(c, F(0)) - max(c, log_zero) + log1p(small_c) - log1p(small)
     share = F(1) / (mu + theta)
     by_a = theta * share * from_nb * (F(1) if a >= 0 else small_a) / (F(1) + small_a)
     by_b = (log_ratio - mu * share) * from_nb * (F(1) if b >= 0 else small_b) / (F(1) + small_b)
@@ -73,19 +73,19 @@ def _terms(a, b, c):
 
 
 @numba.njit(inline="always")
-def _read_bf16(bits):
+def read_bf16(bits):
     return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
 @numba.njit(inline="always")
-def _write_bf16(x):
+def write_bf16(x):
     """Round to the nearest bfloat16, ties to even."""
     bits = np.float32(x).view(np.uint32)
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
 @numba.njit(fastmath=True, cache=True)
-def _sum(values):
+def add_up(values):
     total = F(0)
     for i in range(values.size):
         total += values[i]
@@ -104,10 +104,10 @@ def _block_f32(a, b, c, mask, scale, by_a, by_b, by_c, value):
 @numba.njit(fastmath=EXACT, error_model="numpy", cache=True)
 def _block_bf16(a, b, c, mask, scale, by_a, by_b, by_c, value):
     for i in range(a.size):
-        v, x, y, z = _terms(_read_bf16(a[i]), _read_bf16(b[i]), _read_bf16(c[i]))
+        v, x, y, z = _terms(read_bf16(a[i]), read_bf16(b[i]), read_bf16(c[i]))
         weight = F(mask[i]) * scale
         value[i] = v * F(mask[i])
-        by_a[i], by_b[i], by_c[i] = _write_bf16(x * weight), _write_bf16(y * weight), _write_bf16(z * weight)
+        by_a[i], by_b[i], by_c[i] = write_bf16(x * weight), write_bf16(y * weight), write_bf16(z * weight)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -117,7 +117,7 @@ def _run_f32(a, b, c, mask, scale, by_a, by_b, by_c):
         s = slice(start, min(start + BLOCK, a.size))
         held = mask[s] if mask.size else everything
         _block_f32(a[s], b[s], c[s], held, scale, by_a[s], by_b[s], by_c[s], value)
-        total += _sum(value[: s.stop - s.start])
+        total += add_up(value[: s.stop - s.start])
     return total
 
 
@@ -128,7 +128,7 @@ def _run_bf16(a, b, c, mask, scale, by_a, by_b, by_c):
         s = slice(start, min(start + BLOCK, a.size))
         held = mask[s] if mask.size else everything
         _block_bf16(a[s], b[s], c[s], held, scale, by_a[s], by_b[s], by_c[s], value)
-        total += _sum(value[: s.stop - s.start])
+        total += add_up(value[: s.stop - s.start])
     return total
 
 

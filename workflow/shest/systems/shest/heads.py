@@ -101,12 +101,3 @@ def build_heads(dim: int, classes: int, genes: int, settings: Settings) -> dict[
         "classifier": Classifier(dim, classes, settings.classifier_hidden, settings.dropout),
         "reconstructor": Reconstructor(dim, genes, settings.reconstructor_hidden, settings.dropout),
     }
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Context for the layers: bfloat16 if asked for, or if ``auto`` and a GPU multiplies it in hardware.
-
-    On a CPU ``auto`` is float32: whether a CPU has instructions for bfloat16 would change expected counts by up to 2 %.
-    """
-    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)

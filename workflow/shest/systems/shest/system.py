@@ -1,6 +1,6 @@
 """An ensemble of head pairs: fitted, kept as safetensors, and at work."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ from shest.core import console
 from shest.labels.training_set import TrainingSet
 from shest.systems import zinb
 from shest.systems.base import Prediction, System
-from shest.systems.shest.heads import HEADS, Settings, autocast, build_heads
+from shest.systems.numerics import autocast, ensemble_moments
+from shest.systems.shest.heads import HEADS, Settings, build_heads
 from shest.systems.shest.training import Fit, fit
 
 
@@ -93,19 +94,16 @@ class Shest(System):
         return (torch.from_numpy(np.ascontiguousarray(x)).to(self.device).float() - self.mean) / self.std
 
     def _expression(self, x: torch.Tensor) -> list[np.ndarray]:
-        """Expected counts and both variances, (n, genes) float32, one member at a time (Welford's update)."""
-        mean = spread = noise = torch.zeros(1, device=self.device)
-        with torch.inference_mode():
-            for k, heads in enumerate(self.members, start=1):
+        """Expected counts and both variances, (n, genes) float32."""
+
+        def by_member() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            for heads in self.members:
                 with autocast(self.device, self.config.precision):
                     logits = heads["reconstructor"](x)
-                member_mean, member_variance = zinb.mean_variance(*logits)
-                step = member_mean - mean
-                mean = mean + step / k
-                spread = spread + step * (member_mean - mean)
-                noise = noise + (member_variance - noise) / k
-        epistemic = spread / (k - 1) if k > 1 else torch.full_like(mean, torch.nan)
-        return [value.cpu().numpy() for value in (mean, noise, epistemic)]
+                yield zinb.mean_variance(*logits)
+
+        with torch.inference_mode():
+            return ensemble_moments(by_member())
 
 
 def _below(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, torch.Tensor]:

@@ -9,10 +9,8 @@ come (``draws: natural``), by the loss of validation cells (docs/reproduction.md
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,7 +22,8 @@ from shest.labels.orientations import epoch_draws, hash_seed
 from shest.labels.training_set import TrainingSet, moments
 from shest.systems import zinb
 from shest.systems.base import Diverged
-from shest.systems.shest.heads import HEADS, Settings, autocast, build_heads, parameter_ranges
+from shest.systems.numerics import autocast, deterministic
+from shest.systems.shest.heads import HEADS, Settings, build_heads, parameter_ranges
 
 CHECK_STEPS = 20  # on a GPU the losses are looked at this often, so that it need not wait in every step
 
@@ -46,23 +45,6 @@ class Fit:
     std: np.ndarray
     members: list[dict[str, dict[str, Tensor]]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    """Only deterministic algorithms inside."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    fill = torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a safety net that costs a pass over every buffer
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        torch.backends.cudnn.benchmark = benchmark
-        torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 class Loader:
