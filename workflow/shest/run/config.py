@@ -145,16 +145,12 @@ def _cross_check(config: dict, where: str, findings: Findings) -> None:
     _check_types(config, where, findings)
     for name, entry in config["evaluate"]["comparators"].items():
         if entry["format"] != "h5ad":
-            lacking = [key for key in ("types",) if key not in entry]
-            needless = [key for key in ("unit", "trained_on") if key in entry]
-            for key, what in [*((k, "is missing") for k in lacking), *((k, "is for h5ad only") for k in needless)]:
-                findings.problem(
-                    where,
-                    f"evaluate.comparators.{name}.{key} {what}",
-                    "Name every class in its files" if key == "types" else "Leave it out",
-                )
-        elif name in config["systems"]:
-            findings.problem(where, f"evaluate.comparators.{name}: a system has this name", "Give it another")
+            if "types" not in entry:
+                remedy = "Name every class in its files"
+                findings.problem(where, f"evaluate.comparators.{name}.types is missing", remedy)
+            for key in ("unit", "trained_on"):
+                if key in entry:
+                    findings.problem(where, f"evaluate.comparators.{name}.{key} is for h5ad alone", "Leave it out")
         for group, cell_type in entry.get("types", {}).items():
             if cell_type is not None and cell_type not in config["cell_types"]:
                 findings.problem(

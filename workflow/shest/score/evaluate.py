@@ -332,19 +332,22 @@ def _top_genes(scored: Scored, sums: np.ndarray) -> tuple[float, np.ndarray] | N
     pairs = pd.DataFrame({"block": scored.block, "fold": scored.fold}).drop_duplicates().sort_values("block")
     if pairs["fold"].nunique() < 2 or pairs["block"].duplicated().any():
         return None
-    fold = pairs["fold"].to_numpy()
+    fold = pd.factorize(pairs["fold"])[0]
+    by_fold = np.stack([sums[:, fold == k].sum(axis=1) for k in range(fold.max() + 1)])
 
-    def median(chosen: np.ndarray) -> float:
+    def median(parts: np.ndarray) -> float:
         values = []
-        for name in np.unique(fold):
-            other, own = (
-                metrics.pearson_from_sums(sums[:, chosen & side].sum(axis=1)) for side in (fold != name, fold == name)
-            )
-            values.append(own[np.argsort(-other, kind="stable")[:TOP]])
+        for own in parts:
+            r, elsewhere = metrics.pearson_from_sums(own), metrics.pearson_from_sums(parts.sum(axis=0) - own)
+            values.append(r[np.argsort(-elsewhere, kind="stable")[:TOP]])
         return float(np.median(np.concatenate(values)))
 
-    blocks = np.arange(len(fold))
-    return median(blocks >= 0), np.array([median(blocks != b) for b in blocks])
+    def without(block: int) -> float:
+        rest = by_fold.copy()
+        rest[fold[block]] -= sums[:, block]
+        return median(rest)
+
+    return median(by_fold), np.array([without(block) for block in range(len(fold))])
 
 
 def _moran_summary(genes: pd.DataFrame) -> dict[str, Any]:
