@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from shest.draw import panels
 from shest.draw.style import COLOURBLIND, plt
@@ -109,8 +110,11 @@ def against_cost(axis: Axes, table: pd.DataFrame, cost: str, score: str) -> pd.D
     for row in part.itertuples(index=False):
         marker = MARKERS[systems.index(row.system) % len(MARKERS)]
         axis.plot(row[2], row[3], marker, ms=4, color=colours[row.sample], mec="white", mew=0.3)
-    axis.set(xscale="log", xlabel=COSTS[cost], ylabel=SCORES[score].label)
-    axis.margins(0.15)
+    axis.margins(y=0.15)
+    decades = np.log10(part[cost].to_numpy())
+    limits = 10 ** np.floor(decades.min() - 0.05), 10 ** np.ceil(decades.max() + 0.05)
+    axis.set(xscale="log", xlim=limits, xlabel=COSTS[cost], ylabel=SCORES[score].label)
+    axis.xaxis.set_minor_formatter(NullFormatter())
     return part
 
 
