@@ -66,6 +66,7 @@ localrules:
     embed,
     model_card,
     compare,
+    comparison_figure,
 
 
 rule all:

@@ -1,5 +1,7 @@
 """Scores a system's predictions of a sample against its labels and counts."""
 
+from hashlib import blake2b
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -30,6 +32,14 @@ def read_table(input):
     return predicted, table.assign(**{name: labels[c].reindex(table.index) for name, c in LABELS.items()})
 
 
+def shared_ground(paths):
+    """Return the ids and the genes that every one of some predictions has; a program that stands apart has no cells."""
+    opened = [found for found in (ad.read_h5ad(path, backed="r") for path in paths) if found.n_obs]
+    ids = set.intersection(*(set(found.obs_names) for found in opened))
+    genes = [set(found.var_names) for found in opened if found.n_vars]
+    return ids, set.intersection(*genes) if genes else set()
+
+
 def blocks_of(ids, input, sample, xy, block_um):
     """Number the spatial blocks that intervals are over: the split's, else squares."""
     if input.splits:
@@ -48,7 +58,7 @@ def reasons(input):
     }
 
 
-def read_scored(input, sample, label, xy, block, ids, predicted, known, depth):
+def read_scored(input, sample, label, xy, block, fold, ids, predicted, known, depth):
     """Return the scored units with their counts of the genes that are predicted, and what became of the others."""
     counts, panel, cell_ids = read_counts(input.store, known)
     genes, overlap = evaluate.gene_overlap(panel.symbols, predicted, known.symbols)
@@ -63,7 +73,12 @@ def read_scored(input, sample, label, xy, block, ids, predicted, known, depth):
     total = np.asarray(counts[rows][:, of_model].sum(axis=1), float).ravel()
     chosen = counts[rows][:, columns]
     in_unit = expression.normalise(chosen, total, *depth).tocsc()
-    return evaluate.Scored(label, xy, block, in_unit, genes), chosen, total, overlap
+    return evaluate.Scored(label, xy, block, in_unit, genes, fold), chosen, total, overlap
+
+
+def digest(names):
+    """Digest of names in any order."""
+    return blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()
 
 
 def add_types(result, scored, predicted, rows, kept, types, classes, temperatures):
@@ -73,8 +88,12 @@ def add_types(result, scored, predicted, rows, kept, types, classes, temperature
     result.distances = evaluate.score_distances(scored.xy, scored.cell_type, called, types)
     label = pd.Categorical(scored.cell_type, classes).codes.astype(int)
     probability, before = predicted.obsm["probabilities"][rows], predicted.obs["uncalibrated"].to_numpy()[rows]
-    result.calibration = evaluate.calibration(before, probability, label, float(np.mean(temperatures)))
     intervals, without = evaluate.type_intervals(scored.cell_type, called, types, scored.block)
+    if None not in temperatures:  # another program's types come without probabilities
+        result.calibration = evaluate.calibration(before, probability, label, float(np.mean(temperatures)))
+        right = probability.argmax(axis=1) == label
+        ece, ece_without = evaluate.calibration_intervals(probability.max(axis=1), right, scored.block)
+        intervals, without = intervals | {"ece": ece}, without | {"ece": ece_without}
     result.intervals |= intervals
     result.intervals["without"] |= without
     if kept["fold"].nunique() > 1:
@@ -115,7 +134,7 @@ def add_expression(result, scored, predicted, rows, overlap, name, truth, thread
     genes, summary = evaluate.score_expression(scored, read, threads, drawn, truth)
     result.genes = overlap | {"constant": int((genes["pearson"] == 0).sum())}
     result.pearson, result.spearman = (summary[score] | {"csv": name} for score in ("pearson", "spearman"))
-    result.moran = summary["moran"]
+    result.moran, result.iou, result.unitwise = (summary[score] for score in ("moran", "iou", "unitwise"))
     result.intervals |= summary["intervals"]
     result.intervals["without"] |= summary["without"]
     return genes
@@ -161,6 +180,15 @@ def main(input, output, params, wildcards, threads):
     refined = training_set.read_fold([wildcards.sample], input.refinement, models[0]["fold"])
     kept_by_refinement = refined and refined[wildcards.sample].set_index("cell_id")["kept"]
     chosen, scored_on = evaluate.scored_rows(table, params.role, wildcards.protocol, kept_by_refinement)
+    names, ground = list(predicted.var_names), "all"
+    if input.get("shared"):
+        ids, genes = shared_ground(input.shared)
+        names, ground = [name for name in names if name in genes], "shared"
+        chosen &= table.index.isin(list(ids))
+    apart = models[0].get("apart") or (ground == "shared" and not chosen.any() and "has no cell that is scored")
+    if apart:
+        write_apart(output, wildcards, params.role, scored_on, models[0], apart)
+        return
     if not chosen.any():
         raise InputError(
             wildcards.sample,
@@ -172,10 +200,9 @@ def main(input, output, params, wildcards, threads):
     types = [t for t in params.types if t in set(table["label"].dropna()) | set(classes)]
     xy = predicted.obsm["spatial"][rows]
     block = blocks_of(kept.index, input, wildcards.sample, xy, params.block_um)
-    names = list(predicted.var_names)
-    depth = depth_of(models, kept)
+    fold, depth = kept["fold"].to_numpy(str), depth_of(models, kept)
     scored, counts, total, overlap = read_scored(
-        input, wildcards.sample, label, xy, block, kept.index, names, known, depth
+        input, wildcards.sample, label, xy, block, fold, kept.index, names, known, depth
     )
     result = Evaluation(
         system=wildcards.system,
@@ -190,6 +217,9 @@ def main(input, output, params, wildcards, threads):
         intervals={"n_blocks": int(block.max()) + 1, "without": {}},
         expression_unit=models[0]["expression_unit"] if names else "",
         reasons=reasons(input),
+        ground=ground,
+        units_digest=digest(kept.index),
+        genes_digest=digest(scored.genes),
         model_sha256=", ".join(files.sha256(path) for path in input.models),
         versions=versions(),
     )
@@ -217,6 +247,20 @@ def main(input, output, params, wildcards, threads):
         if table["table_label"].notna().any():
             result.table = scores_of(unseen_of_table(table, params.role, wildcards.protocol), "table_label", types)
     write(output, result, genes, scored, kept, predicted.obsm["pixel"][rows], programs)
+
+
+def write_apart(output, wildcards, role, scored_on, record, apart):
+    """Say that another program cannot be compared, and nothing else."""
+    names = {key: getattr(wildcards, key) for key in ("system", "protocol", "sample", "unit")}
+    result = Evaluation(
+        **names, kind=record["kind"], encoder=None, role=role, scored_on=scored_on, n=0, ground="shared", apart=apart
+    )
+    result.write(output.scores)
+    with files.atomic_write(output.genes) as tmp_path:
+        pd.DataFrame(columns=["gene"]).to_csv(tmp_path, index=False)
+    with files.atomic_write(output.scored) as tmp_path:
+        pd.DataFrame(columns=["cell_id"]).to_parquet(tmp_path, index=False)
+    console.log.info(f"{wildcards.system} is not compared: it {apart}")
 
 
 def unseen_of_table(table, role, protocol):
