@@ -67,6 +67,7 @@ localrules:
     embed,
     model_card,
     compare,
+    comparison_figure,
 
 
 rule all:

@@ -9,7 +9,7 @@ from shest.fetch import sources
 from shest.core.errors import Findings
 from shest.core.files import sha256
 from shest.core.provenance import code_digest
-from shest.io.spot_arrays import PLATFORMS
+from shest.io.spot_arrays import PLATFORMS, visium_files
 from shest.io.xenium_files import BUNDLE_FILES
 from shest.run import run_inputs
 from shest.run.spots import patch_size
@@ -155,14 +155,20 @@ def encoder_config(wildcards):
     return {key: value for key, value in encoder_entry(wildcards.encoder).items() if key != "gflop"}
 
 
+def comparators_of(sample, predictions):
+    """Other programs of a sample, by name: those that give predictions (h5ad), or those that give labels."""
+    return {name: e for name, e in COMPARATORS[sample].items() if (e["format"] == "h5ad") == predictions}
+
+
 def comparator_files(wildcards):
     """Files of the other programs whose labels are scored beside the systems'."""
-    return [entry["path"] for entry in COMPARATORS[wildcards.sample].values()]
+    return [entry["path"] for entry in comparators_of(wildcards.sample, False).values()]
 
 
 def comparator_check(wildcards):
     """The check of these files, where there are any."""
-    return [results("samples/{sample}/check_comparators.json")] if COMPARATORS[wildcards.sample] else []
+    labels = comparators_of(wildcards.sample, False)
+    return [results("samples/{sample}/check_comparators.json")] if labels else []
 
 
 def label_checks(wildcards):
@@ -176,4 +182,5 @@ def sample_files(wildcards):
     row = SAMPLES[wildcards.sample]
     if row["platform"] == "xenium":
         return [row["he_image"], row["alignment"], *bundle_files(wildcards)]
-    return [path for path in (row["path"], row["he_image"], row["alignment"]) if path]
+    own = visium_files(row["path"]).values() if row["platform"] == "visium" else [row["path"]]
+    return [*own, *filter(None, (row["he_image"], row["alignment"]))]

@@ -76,7 +76,7 @@ def segmenters(system):
 
 def encoder_of(system):
     """Encoder of a system; the first, for one that reads no embeddings: refinement is by some encoder in any case."""
-    return SYSTEMS[system]["encoder"] or ENCODERS[0]
+    return SYSTEMS.get(system, {}).get("encoder") or ENCODERS[0]
 
 
 def encoder_record(wildcards):
@@ -203,6 +203,44 @@ def evaluations(systems=SYSTEMS, protocols=config["protocols"], samples=SCORED_S
     ]
 
 
+# Other programs whose predictions are scored beside the systems', on what all of them share.
+PROGRAMS = list(dict.fromkeys(name for sample in LABELLED for name in comparators_of(sample, True)))
+
+
+def predictions_beside(wildcards):
+    """Predictions of a sample by every system, and by every other program that has any."""
+    paths = [f"predictions/{system}" for system in BY_UNIT["cells"]]
+    paths += [f"programs/{program}" for program in comparators_of(wildcards.sample, True)]
+    return [results(f"{path}/{{protocol}}/{{sample}}.{{unit}}.h5ad") for path in paths]
+
+
+def shared_predictions(wildcards):
+    """Predictions of a sample by a system, or by another program."""
+    folder = "programs" if wildcards.system in PROGRAMS else "predictions"
+    return results(f"{folder}/{{system}}/{{protocol}}/{{sample}}.{{unit}}.h5ad")
+
+
+def of_program(suffix, name):
+    """A file of the models that predict a sample; of another program, what was made of its file."""
+
+    def files(wildcards):
+        if wildcards.system in PROGRAMS:
+            return [results(f"programs/{{system}}/{{protocol}}/{{sample}}.{{unit}}{suffix}")]
+        return models_of(name)(wildcards)
+
+    return files
+
+
+def shared_evaluations(protocol):
+    """Scores of systems and other programs on what they share, of the samples that have other programs."""
+    return [
+        results(f"evaluation/{name}/{protocol}/{sample}.cells.shared.json")
+        for sample in LABELLED
+        if comparators_of(sample, True)
+        for name in [*BY_UNIT["cells"], *comparators_of(sample, True)]
+    ]
+
+
 def further_views_minutes(wildcards, input, attempt, threads):
     """Time to encode further views of a sample's training cells: all of them, or about one more for each."""
     share = {"sampled": 1, "8": 7}.get(str(SYSTEMS[wildcards.system]["settings"].get("views")), 0)
@@ -215,9 +253,9 @@ def fit_minutes(wildcards, input, attempt, threads):
 
 
 # Systems that are packed where that is asked for.
-PACKED = config["package"].get("systems", BY_UNIT["cells"][:1])
+PACKED = config["package"].get("systems", [s for s in BY_UNIT["cells"] if spec(s).reads != "patches"][:1])
 
 
-def models(name, systems=SYSTEMS):
-    """A file of the deployed model of each of some systems, in each protocol."""
-    return [results(f"models/{s}/{p}/{DEPLOYED[p]}/{name}") for s in systems for p in config["protocols"]]
+def models(name, systems=SYSTEMS, protocols=config["protocols"]):
+    """A file of the deployed model of each of some systems, in each of some protocols."""
+    return [results(f"models/{s}/{p}/{DEPLOYED[p]}/{name}") for s in systems for p in protocols]

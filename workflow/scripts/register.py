@@ -57,7 +57,8 @@ def main(input, output, params, wildcards, threads):
     window = np.moveaxis(image[:, y : y + WINDOW_PX, x : x + WINDOW_PX], 0, -1)
     title = f"{wildcards.sample}: {share:.0%} of {len(xy):,} {what} on tissue"
     blocks = matched["blocks"] if matched else ()
-    draw_overlay(overview, factor, window, (x, y), outlines, xy, title, output.overlay, blocks, registration.um_to_he)
+    places = outlines, xy, title, output.overlay, blocks, registration.um_to_he, what
+    draw_overlay(overview, factor, window, (x, y), *places)
     if matched:
         torn = matched["torn"] and f"{matched['torn']} of {len(blocks)} blocks do not agree"
         for doubt in filter(None, [matched["doubt"], torn]):

@@ -19,6 +19,12 @@ F1 of types, and Pearson R over all measured genes, of every system on the same 
 labelled cell, by a model of a fold that held it out; paper: the refined test part. Intervals are over spatial blocks,
 whose number stands beside them; ± is the spread over folds. R within type is what is left of R once both sides are
 centred by the cell's true type."""
+BENCH = """\
+Every system on the same units: each score with its 95 % interval over spatial blocks, differences paired over the same
+blocks, and what each system costs. A difference is beyond chance where the p of its jackknife t, corrected for all
+pairs of that score and sample (Holm), is below 0.05; the best was chosen on the cells that it is scored on. Genes with
+R ≥ 0.30 stand beside their number where predictions are moved along the tissue. Costs are of this run's jobs on its
+machine, without the encoding."""
 LABELS = """\
 Where marker genes name clusters of cells: each cluster with the votes of its first genes (the last counts nothing), the
 entries that decided, and why, where none did. Cancer genes stand beside what the panel alone gives: how often as many
@@ -32,8 +38,8 @@ The paper's figures and tables, from this run's results. For print: the .pdf of 
 VIEWER = """\
 Every cell of a sample over its H&E, in this browser, offline; the folder viewer can be sent, or put on a web server, as
 it is. The most frequent confusions open at the cells behind them."""
-CELLS = "Every cell of every sample, and why it went on or not."
-SPOTS = """\
+EVERY_CELL = "Every cell of every sample, and why it went on or not."
+EVERY_SPOT = """\
 Every spot of every sample, and why it went on or not: beyond the image, without counts, called off tissue by whoever
 measured it, too little tissue in the square that encoders see. Spots of bundles are laid over their cells, whose counts
 are summed; a system of cells is scored on them by the sum of what it expects of the cells."""
@@ -58,9 +64,9 @@ def unit_blocks(input, labels, nuclei):
         if input.annotations:
             tables.append(reason_table("Annotation", input.annotations))
             tables.append(report.table(summary.label_table(labels), "Labels"))
-        blocks.append(report.Block("cells", "Cells", CELLS, tables, nuclei))
+        blocks.append(report.Block("cells", "Cells", EVERY_CELL, tables, nuclei))
     if input.spots:
-        blocks.append(report.Block("spots", "Spots", SPOTS, [reason_table("Spot filter", input.spots, "spots")]))
+        blocks.append(report.Block("spots", "Spots", EVERY_SPOT, [reason_table("Spot filter", input.spots, "spots")]))
     return blocks
 
 
@@ -107,6 +113,22 @@ def label_block(labels, ways):
     return report.Block("labels", "Labels", LABELS, tables)
 
 
+def bench_block(input, comparisons, below):
+    """All systems side by side, in words, tables and a picture."""
+    costs = {Path(path).name.removesuffix(".costs.csv"): pd.read_csv(path) for path in input.costs}
+    gaps = summary.difference_table(comparisons)
+    tables = [report.table(summary.side_by_side_table(comparisons), "Scores, 95 % intervals over blocks")]
+    tables += [report.table(gaps, "Paired differences, same units and blocks")] if len(gaps) else []
+    tables += [report.table(summary.cost_table(costs), "What they cost")]
+    pictures = [
+        report.picture(path, f"{Path(path).stem}: all systems", f"{below(path).with_suffix('')}.source_data")
+        for path in input.comparison_figures
+    ]
+    return report.Block(
+        "systems", "Systems side by side", BENCH, tables, pictures, items=summary.verdict_sentences(comparisons)
+    )
+
+
 def sections(input, params, evaluations, models, registrations, labels, ablations, ways):
     """The report's sections, those of which this run has something."""
     folder = Path(params.results)
@@ -121,8 +143,6 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
     scores = [report.table(summary.score_table(evaluations))]
     scores += [report.table(comparators, "Other programs")] if len(comparators) else []
     comparisons = {Path(path).stem: files.read_json(path) for path in input.comparisons}
-    gaps = summary.difference_table(comparisons)
-    scores += [report.table(gaps, "Paired differences, same cells and blocks")] if len(gaps) else []
     ablation = [report.table(summary.ablation_table(ablations), "Refinement on trial")] if ablations else []
     tables = [
         report.table(pd.read_csv(path), f"Table {number}: {caption}")
@@ -141,6 +161,7 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
     times = [report.table(run_times(folder / "benchmarks"), "Time and memory", 1)]
     blocks = [
         report.Block("scores", "Scores", SCORES, scores),
+        bench_block(input, comparisons, below),
         report.Block("figures", "Figures", PAPER_FIGURES, tables, [figure_picture(path) for path in input.figures]),
         *unit_blocks(input, labels, nuclei),
         label_block(labels, ways),
@@ -169,11 +190,13 @@ def main(input, output, params):
     labels = {Path(path).parent.name: files.read_json(path) for path in input.labels}
     ablations = [files.read_json(path) for path in input.ablations]
     ways = {Path(path).parent.name: pd.read_csv(path) for path in input.label_comparisons}
+    trained = {name: row["patient"] for name, row in params.samples.items() if row["role"] == "train"}
+    patients = summary.patient_doubts(trained, params.config["split"]["by"])
     html = report.render(
         "SHEST report",
         summary.opening(models.values(), params.simulated),
         summary.headline(evaluations, params.shown["system"]),
-        summary.doubts(evaluations, registrations, given, models.values(), labels, ablations, ways),
+        patients + summary.doubts(evaluations, registrations, given, models.values(), labels, ablations, ways),
         sections(input, params, evaluations, models, registrations, labels, ablations, ways),
     )
     if len(html) > report.LIMIT_MB * 1e6:

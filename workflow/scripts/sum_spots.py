@@ -7,6 +7,7 @@ import pandas as pd
 from shest.core import console, files
 from shest.core.provenance import versions
 from shest.io import predictions
+from shest.io.expression import scale_of
 from shest.io.registration import Registration
 from shest.labels.held_out import parts_and_folds
 from shest.tissue.spots import membership
@@ -22,15 +23,19 @@ def main(input, output, params, wildcards):
     spot_of = pd.read_parquet(input.members).set_index("cell_id")["spot_id"].reindex(found.obs_names)
     sums = membership(pd.Index(spots["cell_id"]).get_indexer(spot_of), len(spots))
     console.log.info(f"{int(sums.sum()):,} of {found.n_obs:,} cells lie in {len(spots):,} spots")
+    genes = list(found.var_names)
+    if scale_of(found.uns["unit"]) != "counts":
+        console.log.warning(f"WARNING {found.uns['unit']}: logarithms cannot be summed; no expression of spots")
+        genes = []
     step = predictions.ROWS
-    summed = np.zeros((len(spots), found.n_vars), np.float32)
-    for start in range(0, found.n_obs, step):
+    summed = np.zeros((len(spots), len(genes)), np.float32)
+    for start in range(0, found.n_obs if genes else 0, step):
         summed += sums[:, start : start + step] @ found.X[start : start + step]
     facts = dict(found.uns) | {"unit": f"sum over cells of {found.uns['unit']}", "versions": versions()}
     blocks = ({"expected": summed[start : start + step]} for start in range(0, len(spots), step))
     units = spots.set_index("cell_id").rename_axis("spot_id")
     with files.atomic_write(output.predictions) as tmp_path:
-        predictions.write(tmp_path, blocks, units, [], list(found.var_names), facts)
+        predictions.write(tmp_path, blocks, units, [], genes, facts)
 
 
 with console.session(snakemake.log[0]):

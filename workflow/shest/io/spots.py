@@ -19,11 +19,9 @@ from scipy import sparse
 from shest.core.errors import InputError, one_line
 from shest.io.genes import Genes
 from shest.io.header import MPP_RANGE
-from shest.io.spot_arrays import DIAMETER_UM, STEP_UM
+from shest.io.spot_arrays import DIAMETER_UM, MATRIX, MATRIX_FOLDER, POSITIONS, SCALES, STEP_UM
 
-MATRIX, MATRIX_FOLDER = "filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix"
-POSITIONS = ("tissue_positions.csv", "tissue_positions_list.csv")
-SCALES, HIRES = "scalefactors_json.json", "tissue_hires_image.png"
+HIRES = "tissue_hires_image.png"
 POSITION_COLUMNS = ["barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"]
 SELECTION_COLUMNS = ("x", "y", "pixel_x", "pixel_y")
 FULL_IMAGE = "Name the image that Space Ranger was given, in full size"

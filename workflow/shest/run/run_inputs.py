@@ -9,6 +9,7 @@ from shest.core.errors import Findings, did_you_mean
 from shest.encode.spec import local_weights
 from shest.fetch.sources import published_name, published_parts
 from shest.io.geojson import NUCLEI_REMEDY
+from shest.io.spot_arrays import visium_files
 from shest.io.xenium_files import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
 from shest.labels.split import group_of
 from shest.run import config as settings
@@ -20,6 +21,7 @@ BY_WEIGHTS = ("torchscript", "trained")  # methods of segment that need weights
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 IN_BUNDLE = {"he_image": (HE_IMAGE, "H&E image"), "alignment": (ALIGNMENT, "alignment")}
 """Columns that a bundle fills where the sheet does not: the end of the file's name, and what it is."""
+VISIUM_REMEDY = "Name the folder that Space Ranger wrote (outs; not Visium HD), with its folder spatial"
 FOUND = "Or leave column alignment empty and let it be found (register.method: estimate)"
 
 
@@ -64,7 +66,8 @@ class RunInputs:
         if row["platform"] == "slide":
             return [row["path"], *filter(None, [row["nuclei"]])]
         if row["platform"] in settings.NEEDED:
-            return [row["path"], *(row[column] for column in settings.NEEDED[row["platform"]])]
+            own = visium_files(row["path"]).values() if row["platform"] == "visium" else [row["path"]]
+            return [*own, *(row[column] for column in settings.NEEDED[row["platform"]])]
         alignment = [] if row["aligned"] else [row["alignment"]]
         return [row["he_image"], *alignment, *(f"{row['path']}/{name}" for name in BUNDLE_FILES)]
 
@@ -112,7 +115,7 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     _check_groups(filled, samples, findings)
     _check_prior(filled["annotate"], samples, findings)
     markers = _markers(filled, paths, findings) if settings.needs_markers(filled) else None
-    comparators = _comparators(filled["evaluate"]["comparators"], samples, paths, findings)
+    comparators = _comparators(filled["evaluate"]["comparators"], samples, list(filled["systems"]), paths, findings)
     if len(findings.problems) > known:
         return None
     if filled["segment"]["method"] in BY_WEIGHTS:
@@ -356,14 +359,20 @@ def _check_packed(config: dict, findings: Findings) -> None:
             findings.problem("package.systems", f"{name} predicts spots, and packages are of cells", "Leave it out")
 
 
-def _comparators(entries: dict, samples: dict[str, dict], paths: settings.Paths, findings: Findings) -> dict:
+def _comparators(
+    entries: dict, samples: dict[str, dict], systems: list[str], paths: settings.Paths, findings: Findings
+) -> dict:
     """Settings of the comparators by sample and name, with defaults and resolved paths."""
     parts = settings.load_schema("config")["properties"]["evaluate"]["properties"]["comparators"]
     by_sample: dict[str, dict] = {sample: {} for sample in samples}
     for name, entry in entries.items():
         filled = settings.with_defaults(entry, parts["additionalProperties"])
         common = {key: filled[key] for key in ("format", "radius_um", "scale")}
-        common["types"] = {str(group): cell_type for group, cell_type in entry["types"].items()}
+        common["types"] = {str(group): cell_type for group, cell_type in entry.get("types", {}).items()}
+        if entry["format"] == "h5ad":
+            if name in systems:
+                findings.problem(f"evaluate.comparators.{name}", "a system has this name", "Give it another")
+            common |= {key: entry.get(key) for key in ("unit", "trained_on")}
         who = f"evaluate.comparators.{name}.files"
         for sample, text in entry["files"].items():
             if sample not in samples:
@@ -418,6 +427,10 @@ def _check_row(row: dict, given: dict, config: dict, findings: Findings) -> None
     elif row.get("platform") == "visium":
         if not Path(row["path"]).is_dir():
             findings.problem(row["path"], f"{who}: no such folder", _nearest(Path(row["path"])))
+            return
+        for what, path in visium_files(row["path"]).items():
+            if not Path(path).is_file():
+                findings.problem(path, f"{who}: no {what.removeprefix('the ')} of Space Ranger", VISIUM_REMEDY)
     else:
         check_bundle(Path(row["path"]), who, [column for column in IN_BUNDLE if column in given], findings)
 

@@ -157,13 +157,15 @@ class Patches:
         Side of a patch.
     units
         Sample and id of each.
+    digests
+        SHA-256 of each shard.
     """
 
     dim, fingerprint, orientation_invariant = 0, "", False
 
     def __init__(self, indices: Sequence[str | Path], units: Sequence[tuple[str, str]]) -> None:
         position = {unit: i for i, unit in enumerate(units)}
-        self.units, self.px = list(units), 0
+        self.units, self.px, self.digests = list(units), 0, []
         self._shards: list[np.ndarray | Path] = []
         self._shard, self._row = np.full(len(units), -1), np.zeros(len(units), np.int64)
         for path in map(Path, indices):
@@ -175,6 +177,7 @@ class Patches:
                     if place is not None:
                         self._shard[place], self._row[place] = len(self._shards), row
                 self._shards.append(path.parent / shard["file"])
+                self.digests.append(shard["sha256"])
 
     def _open(self, number: int) -> np.ndarray:
         shard = self._shards[number]
@@ -182,19 +185,42 @@ class Patches:
             self._shards[number] = shard = np.load(shard, mmap_mode="r")
         return shard
 
-    def take(self, units: np.ndarray, views: np.ndarray | int = 0) -> np.ndarray:
-        """Return patches as they stand in the slide, RGB, uint8 (k, px, px, 3).
+    def take(self, units: np.ndarray, views: np.ndarray | int = 0) -> "Taken":
+        """Return some units' patches, which are read when they are looked at.
 
         Raises
         ------
         KeyError
             A unit has none.
         """
+        lacking = int((self._shard[units] < 0).sum())
+        if lacking:
+            raise KeyError(f"{lacking} of these units have no patch")
+        return Taken(self, np.asarray(units))
+
+    def read(self, units: np.ndarray) -> np.ndarray:
+        """Read patches as they stand in the slide, RGB, uint8 (k, px, px, 3)."""
         shards, rows = self._shard[units], self._row[units]
-        if (shards < 0).any():
-            raise KeyError(f"{int((shards < 0).sum())} of these units have no patch")
         out = np.empty((len(shards), self.px, self.px, 3), np.uint8)
         for number in np.unique(shards):
             places = np.flatnonzero(shards == number)
             out[places] = self._open(number)[rows[places]]
         return out
+
+
+class Taken:
+    """Patches of some units: ``len`` of them; a slice of it is an array, uint8 (k, px, px, 3)."""
+
+    def __init__(self, source: Patches, units: np.ndarray) -> None:
+        self._source, self._units = source, units
+
+    @property
+    def samples(self) -> list[str]:
+        """Sample of each."""
+        return [self._source.units[unit][0] for unit in self._units]
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self._source.read(self._units[part])
