@@ -196,7 +196,7 @@ def main(input, output, params):
         "SHEST report",
         summary.opening(models.values(), params.simulated),
         summary.headline(evaluations, params.shown["system"]),
-        patients + summary.doubts(evaluations, registrations, given, models.values(), labels, ablations, ways),
+        summary.doubts(evaluations, registrations, given, models.values(), labels, ablations, ways, patients),
         sections(input, params, evaluations, models, registrations, labels, ablations, ways),
     )
     if len(html) > report.LIMIT_MB * 1e6:

@@ -48,6 +48,8 @@ def draw_overlay(
         See :class:`shest.tissue.agreement.Agreement`.
     um_to_he
         3 x 3 affine, µm to H&E px; with ``blocks``.
+    what
+        What is outlined.
     """
     rows = 2 if blocks else 1
     figure, axes = plt.subplots(rows, 2, figsize=(13, 6.5 * rows), squeeze=False, layout="constrained")

@@ -400,6 +400,7 @@ def doubts(
     labels: Mapping[str, Mapping[str, Any]] | None = None,
     ablations: Iterable[Mapping[str, Any]] = (),
     label_comparisons: Mapping[str, pd.DataFrame] | None = None,
+    further: Sequence[str] = (),
 ) -> list[str]:
     """List what a careful reader should doubt in these results, in plain sentences.
 
@@ -417,9 +418,12 @@ def doubts(
         Contents of ``ablation.json``.
     label_comparisons
         ``label_comparison.csv`` by sample, of those that have one.
+    further
+        What else there is to doubt, said first.
     """
     left_out = [(m["system"], m["protocol"], ", ".join(m["classes_left_out"])) for m in models if m["classes_left_out"]]
-    sentences = _grouped((system, protocol, LEFT_OUT.format(types)) for system, protocol, types in left_out)
+    sentences = [*further]
+    sentences += _grouped((system, protocol, LEFT_OUT.format(types)) for system, protocol, types in left_out)
     for e in evaluations:
         sentences += _not_better(e, evaluations)
         unseen = [t for t, f1 in e.types.per_class.items() if f1 is None] if e.types else []

@@ -97,11 +97,12 @@ class Evaluation:
     types
         Scores of types; None where the system predicts none.
     pearson, spearman
-        ``median`` over all measured genes, ``share_above_0.3``, ``within_type`` (None of spots) and ``csv``, the
-        file with every gene; of simulated tissue also ``ceiling`` and ``ceiling_within_type``, what the true
-        expectation reaches; None where no expression is scored. Also ``n_above_0.3`` with its ``null`` (predictions moved along the tissue), and
-        ``top``: the median of the genes that are best in the other folds. So with ``genes`` (scored, unmeasured,
-        not_in_model, not_chosen, constant) and ``moran`` (``bivariate``: predictions against what neighbours measure).
+        ``median`` over all measured genes, ``share_above_0.3``, ``within_type`` (None of spots) and ``csv``, the file
+        with every gene; of simulated tissue also ``ceiling`` and ``ceiling_within_type``, what the true expectation
+        reaches; None where no expression is scored. Also ``n_above_0.3`` with its ``null`` (predictions moved along the
+        tissue), and ``top``: the median of the genes that are best in the other folds. So with ``genes`` (scored,
+        unmeasured, not_in_model, not_chosen, constant) and ``moran`` (``bivariate``: predictions against what
+        neighbours measure).
     iou, unitwise
         Medians over genes of the overlap of high places (``high``), of its ``chance``, and of the low places
         (``low``, the index that was published); the median over units of R across genes.
