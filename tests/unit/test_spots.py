@@ -156,7 +156,7 @@ def test_a_matrix_in_a_folder_is_read_as_the_h5_is(visium, folder):
 
     known = spots.read_spots(visium_row(visium))
     ids, counts, genes = spots.read_matrix(visium)
-    (folder / spots.MATRIX).unlink()
+    (folder / spots.SPOT_MATRIX).unlink()
     matrix = folder / spots.MATRIX_FOLDER
     matrix.mkdir()
     scipy.io.mmwrite(matrix / "matrix.mtx", sparse.coo_matrix(counts.T.astype(int)))
@@ -178,11 +178,11 @@ def no_scales(folder):
 
 
 def no_matrix(folder):
-    (folder / spots.MATRIX).unlink()
+    (folder / spots.SPOT_MATRIX).unlink()
 
 
 def cut_matrix(folder):
-    content = (folder / spots.MATRIX).read_bytes()
+    content = (folder / spots.SPOT_MATRIX).read_bytes()
     bundles.overwrite(folder / spots.MATRIX, content[: len(content) // 2])
 
 
@@ -268,7 +268,7 @@ def test_pseudo_spots_sum_the_cells_inside_and_none_twice():
     rng = np.random.default_rng(1)
     xy = rng.uniform(-300, 700, (3000, 2))
     counts = rng.poisson(1, (3000, 5)).astype(np.float32)
-    kind = pd.Series(rng.choice(["A", "B"], 3000)).where(rng.random(3000) < 0.8)
+    kind = pd.Series(rng.choice(["A", "B"], 3000), dtype="string").where(rng.random(3000) < 0.8)
     spots_, spot_of = tissue_spots.lay_grid(xy, 55.0, 100.0)
     member = tissue_spots.membership(spot_of, len(spots_))
     away = np.linalg.norm(spots_[["x_um", "y_um"]].to_numpy()[:, None] - xy[None], axis=2) <= 27.5
@@ -277,7 +277,7 @@ def test_pseudo_spots_sum_the_cells_inside_and_none_twice():
     assert np.allclose(member @ counts, away @ counts)
     assert spots_["spot_id"].is_unique
     share = tissue_spots.composition(spot_of, len(spots_), kind)["type:A"]
-    expected = [(kind[rows] == "A").sum() / max(kind[rows].notna().sum(), 1) for rows in away]
+    expected = [(kind[rows] == "A").fillna(False).sum() / max(kind[rows].notna().sum(), 1) for rows in away]
     known = np.array([kind[rows].notna().any() for rows in away])
     assert np.allclose(share[known], np.array(expected)[known])
     assert np.isnan(share[~known]).all()

@@ -90,7 +90,7 @@ def check_spots(row: Mapping[str, Any], findings: Findings) -> SampleHeader:
     pixels = findings.attempt(row["he_image"], AGAIN, slide.read_image, row["he_image"])
     if pixels is not None:
         header.he_shape = (int(pixels.shape[1]), int(pixels.shape[2]))
-    found = findings.attempt(row["path"], spots.COPY if visium else spots.COUNTS, spots.read_spots, row)
+    found = findings.attempt(row["path"], spots.FOLDER_REMEDY if visium else spots.COUNTS_REMEDY, spots.read_spots, row)
     if found is None:
         return header
     header.cell_ids, header.genes, header.values = found.spot_id[found.measured], found.genes, found.counts.nnz

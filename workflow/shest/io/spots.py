@@ -19,15 +19,15 @@ from scipy import sparse
 from shest.core.errors import InputError, one_line
 from shest.io.genes import Genes
 from shest.io.header import MPP_RANGE
-from shest.io.spot_arrays import DIAMETER_UM, MATRIX, MATRIX_FOLDER, POSITIONS, SCALES, STEP_UM
+from shest.io.spot_arrays import DIAMETER_UM, SPOT_MATRIX, MATRIX_FOLDER, POSITIONS, SCALES, STEP_UM
 
 HIRES = "tissue_hires_image.png"
 POSITION_COLUMNS = ["barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"]
 SELECTION_COLUMNS = ("x", "y", "pixel_x", "pixel_y")
 FULL_IMAGE = "Name the image that Space Ranger was given, in full size"
-COPY = "Copy the folder of Space Ranger again, with its folder spatial"
-SELECTION = "Name the spot selection of this section (columns x, y, pixel_x, pixel_y) in column alignment"
-COUNTS = "Name a table of counts, spots (10x13) by genes, TSV, may be .gz"
+FOLDER_REMEDY = "Copy the folder of Space Ranger again, with its folder spatial"
+SELECTION_REMEDY = "Name the spot selection of this section (columns x, y, pixel_x, pixel_y) in column alignment"
+COUNTS_REMEDY = "Name a table of counts, spots (10x13) by genes, TSV, may be .gz"
 OFF_GRID = 0.5  # of a step: a fit whose spots lie further off, by the median, is none
 ODD_MPP = 0.1  # relative difference between the sheet's mpp and the array's
 
@@ -175,15 +175,15 @@ def read_selection(path: str | Path) -> tuple[pd.DataFrame, Path]:
     try:
         table = pd.read_csv(path, sep="\t")
     except FileNotFoundError:
-        raise InputError(path, "the spot selection is not there", SELECTION) from None
+        raise InputError(path, "the spot selection is not there", SELECTION_REMEDY) from None
     except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise InputError(path, f"no table that can be read ({one_line(error)})", SELECTION) from None
+        raise InputError(path, f"no table that can be read ({one_line(error)})", SELECTION_REMEDY) from None
     lacking = [name for name in SELECTION_COLUMNS if name not in table]
     if lacking:
-        raise InputError(path, f"no column {', '.join(lacking)}", SELECTION)
+        raise InputError(path, f"no column {', '.join(lacking)}", SELECTION_REMEDY)
     values = table[list(SELECTION_COLUMNS)].apply(pd.to_numeric, errors="coerce").to_numpy(float)
     if not len(values) or not np.isfinite(values).all():
-        raise InputError(path, "coordinates that are no numbers, or no rows", SELECTION)
+        raise InputError(path, "coordinates that are no numbers, or no rows", SELECTION_REMEDY)
     column, row = np.rint(values[:, :2]).astype(np.int64).T
     places = pd.DataFrame({"x": values[:, 2], "y": values[:, 3], "row": row, "column": column})
     places["on_tissue"] = (table["selected"] != 0).to_numpy() if "selected" in table else True
@@ -197,11 +197,11 @@ def read_table(path: str | Path) -> tuple[np.ndarray, sparse.csr_matrix, Genes]:
         table = pd.read_csv(path, sep="\t", index_col=0)
         values = table.to_numpy(np.float32)
     except FileNotFoundError:
-        raise InputError(path, "the table of counts is not there", COUNTS) from None
+        raise InputError(path, "the table of counts is not there", COUNTS_REMEDY) from None
     except (OSError, EOFError, ValueError, zlib.error, pd.errors.ParserError) as error:
-        raise InputError(path, f"no table of counts that can be read ({one_line(error)})", COUNTS) from None
+        raise InputError(path, f"no table of counts that can be read ({one_line(error)})", COUNTS_REMEDY) from None
     if not values.size:
-        raise InputError(path, "no spots or no genes", COUNTS)
+        raise InputError(path, "no spots or no genes", COUNTS_REMEDY)
     _check_counts(path, values)
     genes = Genes.of(make_index_unique(table.columns.astype(str)), table.columns)
     return table.index.astype(str).to_numpy(), sparse.csr_matrix(values), genes
@@ -220,13 +220,13 @@ def matrix_path(folder: Path) -> Path:
     InputError
         There is none, or several.
     """
-    for pattern in (f"*{MATRIX}", MATRIX_FOLDER):
+    for pattern in (f"*{SPOT_MATRIX}", MATRIX_FOLDER):
         found = sorted(folder.glob(pattern))
         if len(found) == 1:
             return found[0]
         if found:
-            raise InputError(folder, f"{len(found)} files *{MATRIX}", "Leave that of this section alone in the folder")
-    raise InputError(folder, f"no matrix: neither {MATRIX} nor a folder {MATRIX_FOLDER}", COPY)
+            raise InputError(folder, f"{len(found)} files *{SPOT_MATRIX}", "Leave that of this section alone in the folder")
+    raise InputError(folder, f"no matrix: neither {SPOT_MATRIX} nor a folder {MATRIX_FOLDER}", FOLDER_REMEDY)
 
 
 def read_matrix(folder: Path) -> tuple[np.ndarray, sparse.csr_matrix, Genes]:
@@ -239,9 +239,9 @@ def read_matrix(folder: Path) -> tuple[np.ndarray, sparse.csr_matrix, Genes]:
         table = read(path)
         counts = sparse.csr_matrix(table.X, dtype=np.float32)
     except Exception as error:  # of HDF5, gzip, the matrix market and pandas alike
-        raise InputError(path, f"no matrix that can be read ({one_line(error)})", COPY) from None
+        raise InputError(path, f"no matrix that can be read ({one_line(error)})", FOLDER_REMEDY) from None
     if not all(counts.shape):
-        raise InputError(path, "no spots or no genes", COPY)
+        raise InputError(path, "no spots or no genes", FOLDER_REMEDY)
     _check_counts(path, counts.data)
     genes = Genes.of(make_index_unique(table.var_names), list(table.var["gene_ids"]))
     return table.obs_names.to_numpy(str), counts, genes
@@ -259,7 +259,7 @@ def read_positions(folder: Path) -> tuple[pd.DataFrame, Path]:
     if not found:
         if (folder / "binned_outputs").is_dir() or (folder / "spatial/tissue_positions.parquet").is_file():
             raise InputError(folder, "a folder of Visium HD, which is not read", "Give a folder of Visium")
-        raise InputError(folder / "spatial", f"no positions of the spots: neither {' nor '.join(POSITIONS)}", COPY)
+        raise InputError(folder / "spatial", f"no positions of the spots: neither {' nor '.join(POSITIONS)}", FOLDER_REMEDY)
     path = found[0]
     try:
         table = pd.read_csv(path, header=None, dtype=str)
@@ -269,9 +269,9 @@ def read_positions(folder: Path) -> tuple[pd.DataFrame, Path]:
             table.columns = POSITION_COLUMNS
         values = table[POSITION_COLUMNS[1:]].astype(float).to_numpy()
     except (OSError, ValueError, KeyError, IndexError, pd.errors.ParserError) as error:
-        raise InputError(path, f"no positions that can be read ({one_line(error)})", COPY) from None
+        raise InputError(path, f"no positions that can be read ({one_line(error)})", FOLDER_REMEDY) from None
     if not len(values) or not np.isfinite(values).all():
-        raise InputError(path, "positions that are no numbers, or no rows", COPY)
+        raise InputError(path, "positions that are no numbers, or no rows", FOLDER_REMEDY)
     columns = {"x": values[:, 4], "y": values[:, 3], "row": values[:, 1], "column": values[:, 2]}
     places = pd.DataFrame(columns | {"on_tissue": values[:, 0] != 0}, index=table["barcode"].to_numpy(str))
     return places, path
@@ -292,9 +292,9 @@ def read_scales(folder: Path) -> dict[str, float]:
         scales = json.loads(path.read_text(encoding="utf-8"))
         return {name: float(scales[name]) for name in ("tissue_hires_scalef", "spot_diameter_fullres")}
     except FileNotFoundError:
-        raise InputError(path, "the scale factors are not there", COPY) from None
+        raise InputError(path, "the scale factors are not there", FOLDER_REMEDY) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(path, f"no scale factors that can be read ({one_line(error)})", COPY) from None
+        raise InputError(path, f"no scale factors that can be read ({one_line(error)})", FOLDER_REMEDY) from None
 
 
 def check_image(folder: Path, he_image: str | Path, shape: tuple[int, int]) -> None:
@@ -314,7 +314,7 @@ def check_image(folder: Path, he_image: str | Path, shape: tuple[int, int]) -> N
         with Image.open(picture) as opened:
             width, height = opened.size
     except OSError as error:
-        raise InputError(picture, f"no picture that can be read ({one_line(error)})", COPY) from None
+        raise InputError(picture, f"no picture that can be read ({one_line(error)})", FOLDER_REMEDY) from None
     wanted = np.array(shape) * read_scales(folder)["tissue_hires_scalef"]
     if (np.abs(wanted - (height, width)) > np.maximum(0.01 * np.array([height, width]), 2)).any():
         raise InputError(

@@ -139,10 +139,11 @@ def composition(spot_of: np.ndarray, spots: int, labels: pd.Series) -> Mapping[s
 
     ``labels``: (n,) type of each cell, missing where it has none.
     """
-    labelled = labels.notna().to_numpy() & (spot_of >= 0)
+    values, labelled = labels.to_numpy(object), labels.notna().to_numpy() & (spot_of >= 0)
     total = np.bincount(spot_of[labelled], minlength=spots)
     shares = {}
-    for name in sorted(labels[labelled].unique()):
-        of_type = np.bincount(spot_of[labelled & (labels == name).to_numpy()], minlength=spots)
+    for name in sorted(set(values[labelled])):
+        which = np.flatnonzero(labelled)[values[labelled] == name]
+        of_type = np.bincount(spot_of[which], minlength=spots)
         shares[f"{SHARE}{name}"] = np.where(total > 0, of_type / np.maximum(total, 1), np.nan)
     return shares
