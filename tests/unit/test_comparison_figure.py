@@ -38,14 +38,14 @@ def test_a_panel_a_score_at_print_size_with_its_numbers_beside(rows, tmp_path):
     assert first["chance"].isna().all()
     above = data["ABCDEFGHIJKL"[list(SCORES).index("genes_above")]]
     assert (above["chance"] == 4 / 200).all()
-    speed = data["N"]
+    speed = data["O"]
     assert set(speed["system"]) == {"shest", "linear"}, "what was not measured is not drawn"
     sizes = {
         text.get_fontsize() for axis in figure.axes for text in axis.findobj(match=style.plt.Text) if text.get_text()
     }
     assert 6 <= min(sizes) <= max(sizes) <= 8
     style.save(figure, tmp_path / "c.png", data, tmp_path / "data")
-    assert len(list((tmp_path / "data").iterdir())) == 16
+    assert len(list((tmp_path / "data").iterdir())) == 17
 
 
 def test_where_programs_were_added_what_all_share_is_drawn(rows):
