@@ -183,7 +183,7 @@ def no_matrix(folder):
 
 def cut_matrix(folder):
     content = (folder / spots.SPOT_MATRIX).read_bytes()
-    bundles.overwrite(folder / spots.MATRIX, content[: len(content) // 2])
+    bundles.overwrite(folder / spots.SPOT_MATRIX, content[: len(content) // 2])
 
 
 def no_positions(folder):

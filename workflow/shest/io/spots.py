@@ -19,7 +19,7 @@ from scipy import sparse
 from shest.core.errors import InputError, one_line
 from shest.io.genes import Genes
 from shest.io.header import MPP_RANGE
-from shest.io.spot_arrays import DIAMETER_UM, SPOT_MATRIX, MATRIX_FOLDER, POSITIONS, SCALES, STEP_UM
+from shest.io.spot_arrays import DIAMETER_UM, MATRIX_FOLDER, POSITIONS, SCALES, SPOT_MATRIX, STEP_UM
 
 HIRES = "tissue_hires_image.png"
 POSITION_COLUMNS = ["barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"]
@@ -225,7 +225,9 @@ def matrix_path(folder: Path) -> Path:
         if len(found) == 1:
             return found[0]
         if found:
-            raise InputError(folder, f"{len(found)} files *{SPOT_MATRIX}", "Leave that of this section alone in the folder")
+            raise InputError(
+                folder, f"{len(found)} files *{SPOT_MATRIX}", "Leave that of this section alone in the folder"
+            )
     raise InputError(folder, f"no matrix: neither {SPOT_MATRIX} nor a folder {MATRIX_FOLDER}", FOLDER_REMEDY)
 
 
@@ -259,7 +261,9 @@ def read_positions(folder: Path) -> tuple[pd.DataFrame, Path]:
     if not found:
         if (folder / "binned_outputs").is_dir() or (folder / "spatial/tissue_positions.parquet").is_file():
             raise InputError(folder, "a folder of Visium HD, which is not read", "Give a folder of Visium")
-        raise InputError(folder / "spatial", f"no positions of the spots: neither {' nor '.join(POSITIONS)}", FOLDER_REMEDY)
+        raise InputError(
+            folder / "spatial", f"no positions of the spots: neither {' nor '.join(POSITIONS)}", FOLDER_REMEDY
+        )
     path = found[0]
     try:
         table = pd.read_csv(path, header=None, dtype=str)
