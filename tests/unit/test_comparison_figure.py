@@ -31,7 +31,7 @@ COSTS = pd.DataFrame({"system": SYSTEMS, "fit_seconds": [100.0, 10.0, 1.0], "uni
 def test_a_panel_a_score_at_print_size_with_its_numbers_beside(rows, tmp_path):
     figure, data = comparison.draw(rows, COSTS)
     assert figure.get_figwidth() == pytest.approx(180 / 25.4)
-    assert list(data) == list("ABCDEFGHIJKLMNOP")
+    assert list(data) == list("ABCDEFGHIJKLMNOPQ")
     first = data["A"].set_index(["system", "sample"])
     assert first.loc[("linear", "lung"), "value"] == rows[4]["weighted"]
     assert first.loc[("linear", "lung"), "high"] == rows[4]["weighted_high"]

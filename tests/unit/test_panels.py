@@ -144,16 +144,6 @@ def test_a_figure_is_written_at_300_dpi_with_text_as_text_and_its_data(tmp_path)
     assert (tmp_path / "data" / "A.csv").read_text() == "x\n1\n"
 
 
-def test_a_figure_without_its_sample_says_so_in_every_panel(tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(style, "save", lambda figure, *_: figures.append(figure))
-    panels.placeholder_figure("ABCDE", "no such sample", tmp_path / "figure_9.png", tmp_path / "data")
-    axes = figures[0].axes
-    assert [t.get_text() for axis in axes for t in axis.texts] == ["no such sample"] * 5
-    assert [axis.get_title(loc="left") for axis in axes[:5]] == list("ABCDE")
-    style.plt.close(figures[0])
-
-
 @pytest.mark.parametrize(
     ("rows", "labels"),
     [

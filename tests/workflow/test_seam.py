@@ -4,6 +4,7 @@ import json
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 R = "results/tiny"
@@ -48,6 +49,15 @@ class Centroid(System):
             setattr(self, name, value)
 '''
 
+SMALL = {"side_um": 16, "px": 32, "epochs": 2}
+PATCHES = {
+    "patch": {
+        "kind": "single_patch",
+        "settings": SMALL | {"backbone": "test_resnet", "weights": "random", "hidden": 64},
+    },
+    "space": {"kind": "histospace", "settings": SMALL | {"ae_epochs": 1, "ae_batch": 64, "ae_learning_rate": 0.001}},
+}
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
@@ -91,18 +101,51 @@ def test_a_system_from_outside_runs_through_the_whole_workflow(installed, snake,
     assert "Fitting mean" not in planned
 
 
+def test_systems_that_train_on_patches_run_through_the_whole_workflow(snake, copy_of_tiny, changed):
+    systems = {"mean": {"kind": "mean"}, "patch": PATCHES["patch"]}
+    folder = copy_of_tiny / R
+    output = snake(copy_of_tiny, config=changed(systems=systems, protocols=["strict"])).stdout
+    assert output.count("Cutting patches of") > 1
+    assert "Splitting" not in output, "no window is wider than the tiles'"
+    both = changed(systems=systems | {"space": PATCHES["space"]}, protocols=["strict"])
+    target = "results/tiny/evaluation/space/strict/sim_lung.cells.json"
+    output = snake(copy_of_tiny, "--", target, config=both).stdout
+    assert "Cutting patches" not in output, "patches of one size serve all"
+    mean = json.loads((folder / "evaluation/mean/strict/sim_lung.cells.json").read_text())
+    for name, unit in (("patch", "log1p CPmedian"), ("space", "log10(1+CP10K)")):
+        scores = json.loads((folder / f"evaluation/{name}/strict/sim_lung.cells.json").read_text())
+        predicted = ad.read_h5ad(folder / f"predictions/{name}/strict/sim_lung.cells.h5ad")
+        assert (predicted.uns["unit"], scores["expression_unit"], scores["f1"]) == (unit, unit, None)
+        assert predicted.obs["cell_type"].isna().all()
+        assert scores["common"]["by_unit"] > mean["common"]["by_unit"] - 0.1, "about each gene's mean is known"
+        genes = pd.read_csv(folder / f"evaluation/{name}/strict/sim_lung.cells.genes.csv")
+        assert genes["mean_actual"].max() < 12, "counts are scored as logarithms"
+        record = json.loads((folder / f"models/{name}/strict/all/model.json").read_text())
+        assert record["parameters"]["head"] > 0
+        history = pd.read_csv(folder / f"models/{name}/strict/all/training.csv")
+        assert (history["learning_rate"] >= 0).all()
+    table = pd.read_csv(folder / "comparison/strict.csv").set_index(["system", "sample"])
+    assert table.loc["patch", "expression_unit"].eq("log1p CPmedian").all()
+    assert table["pearson_common"].notna().all()
+    assert "patch" in (folder / "report.html").read_text()
+    assert not (folder / "packages/patch").exists()
+
+
 def test_a_wrong_entry_of_systems_is_said(snake, tmp_path, changed):
     wrong = {
         "a": {"kind": "liner"},
         "b": {"kind": "linear", "encoder": "x"},
         "c": {"kind": "shest", "settings": {"epoch": 1}},
+        "patch": PATCHES["patch"],
     }
-    done = snake(tmp_path, "-n", config=changed(systems=wrong), check=False)
+    config = changed(systems=wrong, package={"systems": ["patch"]})
+    done = snake(tmp_path, "-n", config=config, check=False)
     assert done.returncode != 0
     for sentence in (
         "no kind of system liner. Did you mean linear?",
         "systems.b.encoder: x is not among encoders",
         "systems.c.settings: unknown key epoch. Did you mean epochs?",
+        "package.systems: patch reads patches and cannot be packed",
     ):
         assert sentence in done.stdout, sentence
     assert "Traceback" not in done.stdout

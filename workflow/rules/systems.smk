@@ -2,6 +2,7 @@
 
 from shest.labels.split import ALL, fold_names
 from shest.systems import base
+from shest.tiles.patch import PatchSize
 
 SYSTEMS = config["systems"]
 UNIT = "cells"
@@ -18,7 +19,7 @@ if GAP_UM == "auto":
 SOURCE_PATHS = {
     "nothing": [],
     "embeddings": ["embeddings/{encoder}/{sample}/embeddings.json"],
-    "patches": ["samples/{sample}/tiles/tiles.json"],
+    "patches": ["samples/{sample}/patches/{window}/patches.json"],
     "slide": ["samples/{sample}/sdata.zarr", "samples/{sample}/outlines.parquet", "samples/{sample}/registration.json"],
 }
 
@@ -71,8 +72,9 @@ def encoder_record(wildcards):
 
 def source_files(system, sample):
     """What a system reads of a sample."""
-    paths = SOURCE_PATHS[spec(system).reads]
-    return [results(path.format(encoder=SYSTEMS[system]["encoder"], sample=sample)) for path in paths]
+    reads, entry = spec(system).reads, SYSTEMS[system]
+    window = PatchSize.of(entry["settings"]).name if reads == "patches" else None
+    return [results(p.format(encoder=entry["encoder"], sample=sample, window=window)) for p in SOURCE_PATHS[reads]]
 
 
 def sources_of_training(wildcards):
@@ -187,7 +189,7 @@ def fit_minutes(wildcards, input, attempt, threads):
 
 
 # Systems that are packed where that is asked for.
-PACKED = config["package"].get("systems", list(SYSTEMS)[:1])
+PACKED = config["package"].get("systems", [s for s in SYSTEMS if spec(s).reads != "patches"][:1])
 
 
 def models(name, systems=SYSTEMS, protocols=config["protocols"]):

@@ -5,17 +5,19 @@ from hashlib import blake2b
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from shest.core import console, files
 from shest.core.errors import InputError
 from shest.core.provenance import versions
+from shest.io import expression
 from shest.io.counts import read_counts
 from shest.io.genes import Genes
 from shest.io.predictions import DRAWN
 from shest.io.registration import Registration
 from shest.labels import training_set
 from shest.labels.training_set import rows_of
-from shest.score import comparators, evaluate, metrics
+from shest.score import common_scale, comparators, evaluate, metrics
 from shest.score.evaluation import PROGRAM, Evaluation
 
 LABELS = {"label": "cell_type", "table_label": "table_type"}  # columns of annotation.parquet
@@ -56,7 +58,7 @@ def reasons(input):
     }
 
 
-def read_scored(input, sample, label, xy, block, fold, ids, predicted, known):
+def read_scored(input, sample, label, xy, block, fold, ids, predicted, known, depth):
     """Return the scored units with their counts of the genes that are predicted, and what became of the others."""
     counts, panel, cell_ids = read_counts(input.store, known)
     genes, overlap = evaluate.gene_overlap(panel.symbols, predicted, known.symbols)
@@ -67,7 +69,11 @@ def read_scored(input, sample, label, xy, block, fold, ids, predicted, known):
             "Check that both name genes alike, or give the sample the role predict",
         )
     rows, columns = rows_of(ids, cell_ids, input.store), rows_of(genes, panel.symbols, input.store)
-    return evaluate.Scored(label, xy, block, counts[rows][:, columns].tocsc(), genes, fold), overlap
+    of_model = np.isin(panel.symbols, known.symbols)
+    total = np.asarray(counts[rows][:, of_model].sum(axis=1), float).ravel()
+    chosen = counts[rows][:, columns]
+    in_unit = expression.normalise(chosen, total, *depth).tocsc()
+    return evaluate.Scored(label, xy, block, in_unit, genes, fold), chosen, total, overlap
 
 
 def digest(names):
@@ -95,17 +101,27 @@ def add_types(result, scored, predicted, rows, kept, types, classes, temperature
         result.spread = {name: float(np.std([f[name] for f in result.folds], ddof=1)) for name in ("weighted", "macro")}
 
 
-def truth_reader(input, scored, ids):
-    """Return a reader of the expectations that simulated counts were drawn from; None where nobody knows them."""
+def truth_reader(input, scored, ids, known, depth):
+    """Return a reader of the expectations, in the unit that is predicted, that simulated counts were drawn from.
+
+    None where nobody knows them.
+    """
     if not input.truth:
         return None
     truth = ad.read_h5ad(input.truth[0])
     columns, rows = truth.var_names.get_indexer(scored.genes), rows_of(ids, truth.obs_names, input.truth[0])
 
+    def expected(wanted):
+        return (1 - truth.layers["pi"][rows][:, wanted]) * truth.X[rows][:, wanted]
+
+    all_known = np.flatnonzero(truth.var_names.isin(known.symbols))
+    in_logs = expression.scale_of(depth[0]) != "counts"
+    total = expected(all_known).sum(axis=1) if in_logs else np.ones(len(rows))
+
     def read(part):
         wanted = columns[part]
-        expected = (1 - truth.layers["pi"][rows][:, wanted]) * truth.X[rows][:, wanted]
-        return np.where(wanted >= 0, expected, np.nan)
+        in_unit = expression.normalise(sparse.csr_matrix(expected(wanted)), total, *depth).toarray()
+        return np.where(wanted >= 0, in_unit, np.nan)
 
     return read
 
@@ -122,6 +138,31 @@ def add_expression(result, scored, predicted, rows, overlap, name, truth, thread
     result.intervals |= summary["intervals"]
     result.intervals["without"] |= summary["without"]
     return genes
+
+
+def add_common(result, scored, counts, total, predicted, rows, depth, sets, genes):
+    """Score expression on the scale that all units share, and the sets of genes that a model names."""
+    columns, x = rows_of(scored.genes, predicted.var_names, "predictions"), predicted.X
+    unit, median = depth
+
+    def read(part):
+        wanted = rows[part]
+        return x[wanted[0] : wanted[-1] + 1][wanted - wanted[0]][:, columns]
+
+    found = common_scale.score(read, counts, total, unit, median, scored.cell_type, scored.block)
+    result.common, intervals, without = found
+    result.intervals |= intervals
+    result.intervals["without"]["pearson_common"] = without
+    for name, members in sets.items():
+        own = genes.loc[genes["gene"].isin(members), "pearson"]
+        result.gene_sets[name] = {"genes": len(own), "pearson": float(own.mean()) if len(own) else None}
+
+
+def depth_of(models, kept):
+    """Return the unit of the predicted expression, and the depth of each unit's model where the unit names one."""
+    medians = {model["fold"]: model.get("library_median") for model in models}
+    of_units = kept["fold"].map(medians)
+    return models[0]["expression_unit"], None if of_units.isna().any() else of_units.to_numpy(float)
 
 
 def scores_of(table, column, types):
@@ -159,9 +200,10 @@ def main(input, output, params, wildcards, threads):
     types = [t for t in params.types if t in set(table["label"].dropna()) | set(classes)]
     xy = predicted.obsm["spatial"][rows]
     block = blocks_of(kept.index, input, wildcards.sample, xy, params.block_um)
-    names = list(predicted.var_names)
-    fold = kept["fold"].to_numpy(str)
-    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, fold, kept.index, names, known)
+    fold, depth = kept["fold"].to_numpy(str), depth_of(models, kept)
+    scored, counts, total, overlap = read_scored(
+        input, wildcards.sample, label, xy, block, fold, kept.index, names, known, depth
+    )
     result = Evaluation(
         system=wildcards.system,
         kind=models[0]["kind"],
@@ -173,8 +215,8 @@ def main(input, output, params, wildcards, threads):
         scored_on=scored_on,
         n=len(rows),
         intervals={"n_blocks": int(block.max()) + 1, "without": {}},
+        expression_unit=models[0]["expression_unit"] if names else "",
         reasons=reasons(input),
-        expression_unit=models[0]["expression_unit"] if names else None,
         ground=ground,
         units_digest=digest(kept.index),
         genes_digest=digest(scored.genes),
@@ -186,8 +228,10 @@ def main(input, output, params, wildcards, threads):
         result.genes = overlap
     if scored.genes:
         name = output.genes.rpartition("/")[2]
-        truth = truth_reader(input, scored, kept.index)
+        truth = truth_reader(input, scored, kept.index, known, depth)
         genes = add_expression(result, scored, predicted, rows, overlap, name, truth, threads)
+        sets = models[0].get("gene_sets", {})
+        add_common(result, scored, counts, total, predicted, rows, depth, sets, genes)
         genes["id"] = genes["gene"].map(dict(zip(known.symbols, known.ids, strict=True)))
     programs = pd.DataFrame()
     if classes:

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from shest.core import console
-from shest.draw import contact_sheet, panels, style
+from shest.draw import contact_sheet, layout, panels, style
+from shest.draw.layout import Panel
 from shest.tiles import shards
 
 SEED = 42
@@ -18,26 +19,27 @@ def draw_sizes(axes, cells, palette):
         frame = panels.violins(axis, groups, [palette[t] for t in types], f"nucleus {side} (µm)", 1)
         axis.tick_params(axis="x", labelsize=6)
         frames.append(frame.assign(side=side, group=frame["group"].str.replace("\n", "_")))
-    axes[0].set_title(f"Nuclei by type (n = {len(cells):,}); median below", loc="center")
-    return pd.concat(frames)
+    axes[0].set_title(f"Nuclei by type (n = {len(cells):,}); median below")
+    return {"A": pd.concat(frames)}
 
 
-def draw_tiles(axes, letters, refined, index, palette):
-    """One quadruple tile a type, of a cell that refinement kept where there is one."""
+def choose_tiles(letters, refined, palette):
+    """Letter, type and cell of one quadruple tile a type, of a cell that refinement kept where there is one."""
     kept = refined[refined["kept"]] if refined["kept"].any() else refined
     types = dict(zip(kept["cell_id"], kept["cell_type"], strict=True))
     chosen = contact_sheet.choose(list(types), types, list(palette), 1, SEED)
-    images = contact_sheet.read_tiles(index, [cells[0] for cells in chosen.values()])
+    named = zip(letters, [*palette, *[None] * len(letters)], strict=False)
+    return [(letter, name, chosen[name][0] if name in chosen else None) for letter, name in named]
+
+
+def draw_tiles(axes, tiles, index):
+    """One quadruple tile a type."""
+    images = contact_sheet.read_tiles(index, [cell for _, _, cell in tiles])
     window_um = shards.read_index(index)["window_um"]
-    rows = []
-    for axis, letter, name in zip(axes, letters, [*palette, *[None] * len(axes)], strict=False):
-        if name in chosen:
-            panels.tile(axis, images[chosen[name][0]], window_um)
-            axis.set_title(name, fontsize=7)
-            rows.append({"panel": letter, "cell_type": name, "cell_id": chosen[name][0]})
-        else:
-            panels.placeholder(axis, f"no training cell of\n{name}" if name else "no further type")
-    return pd.DataFrame(rows, columns=["panel", "cell_type", "cell_id"])
+    for axis, (_, name, cell) in zip(axes, tiles, strict=True):
+        panels.tile(axis, images[cell], window_um)
+        axis.set_title(name.replace("_", " "))
+    return {"B-G": pd.DataFrame(tiles, columns=["panel", "cell_type", "cell_id"])}
 
 
 def main(input, output, params):
@@ -47,14 +49,39 @@ def main(input, output, params):
     cells = cells[cells["kept"]].assign(cell_type=lambda t: t["cell_id"].map(labels)).dropna(subset="cell_type")
     refined = pd.read_parquet(input.refinements[0])
     refined = refined[refined["fold"] == params.shown["fold"]]
-    figure = style.plt.figure(figsize=(12, 13))
-    top, middle, low = figure.subfigures(3, 1, height_ratios=[1, 0.62, 1.9])
-    top_axes, tile_axes, axes = top.subplots(1, 2), middle.subplots(1, 6), low.subplots(2, 3)
-    data = {"A": draw_sizes(top_axes, cells, palette)}
-    data["B-G"] = draw_tiles(tile_axes, params.panels[1:7], refined, input.tiles[0], palette)
-    data |= zip(params.panels[7:], panels.refinement(axes, refined, palette), strict=True)
-    style.panel_labels([top_axes[0], *tile_axes, *axes.flat], params.panels)
-    figure.suptitle(f"{params.samples[0]}: labelled cells; refinement in the {params.shown['protocol']} protocol")
+    tiles = choose_tiles(params.panels[1:7], refined, palette)
+    shown = [tile for tile in tiles if tile[2] is not None]
+    letters, lower = "".join(letter for letter, *_ in shown), params.panels[7:]
+    why = "" if shown else "no training cell of any type"
+    rows = [
+        (48, [Panel(params.panels[0], lambda axes: draw_sizes(axes[0], cells, palette), shape=(1, 2))]),
+        (
+            36,
+            [
+                Panel(
+                    letters or params.panels[1:7],
+                    lambda axes: draw_tiles(axes[0], shown, input.tiles[0]),
+                    why,
+                    (1, max(len(shown), 1)),
+                )
+            ],
+        ),
+        (
+            112,
+            [
+                Panel(
+                    lower,
+                    lambda axes: dict(zip(lower, panels.refinement(axes, refined, palette), strict=True)),
+                    shape=(2, 3),
+                )
+            ],
+        ),
+    ]
+    notes = [f"{letter}: no training cell of {name}." for letter, name, cell in tiles if name and cell is None]
+    spare = [letter for letter, name, _ in tiles if name is None]
+    notes += [f"{', '.join(spare)}: no further type."] if spare else []
+    title = f"{params.samples[0]}: labelled cells; refinement in the {params.shown['protocol']} protocol"
+    figure, data = layout.compose(title, rows, notes=notes)
     style.save(figure, output.png, data, output.data)
 
 

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 
 from shest.core import console
-from shest.draw import figure_data, panels, style
+from shest.draw import figure_data, layout, panels, style
+from shest.draw.layout import Panel
 from shest.score import markers
 
 BEST, MARKERS, MAPS = 20, 5, 3
+TALLEST_MAP_MM = 30
 
 
 def best_genes(axis, genes, marks, palette):
@@ -35,21 +37,31 @@ def maps_of(chosen, cells, groups):
     return [(t, groups[t][0]) for t in order if t in groups][:MAPS]
 
 
-def draw_maps(axes, letters, sample, cell_type, gene, palette):
-    """One row: the cells annotated as a type, its marker as measured and as reconstructed."""
-    cells = sample.cells
+def map_row(letters, sample, line, palette):
+    """Panels of a row: the cells annotated as a type, its marker as measured and as reconstructed."""
+    if line is None:
+        return [Panel(letters, lambda axes: {}, "no further type with a marker")]
+    (cell_type, gene), cells = line, sample.cells
     xy, extent = cells[["x_um", "y_um"]].to_numpy(), sample.extent
-    chosen = (cells["label"] == cell_type).to_numpy()
-    data = {letters[0]: panels.type_map(axes[0], xy, chosen, palette.get(cell_type, "black"), extent, cell_type)}
-    for axis, letter, known, read, word, why in (
-        (axes[1], letters[1], sample.measures(gene), sample.counts, "actual", "unmeasured: not in the sample's panel"),
-        (axes[2], letters[2], gene in sample.genes, sample.expected, "reconstructed", "not among the predicted genes"),
-    ):
-        if known:
-            data[letter] = panels.expression_map(axis, xy, read([gene])[:, 0], extent, f"{gene}, {word}")
-        else:
-            panels.placeholder(axis, f"{gene}, {word}:\n{why}")
-    return data
+    chosen, colour = (cells["label"] == cell_type).to_numpy(), palette.get(cell_type, "black")
+
+    def of_type(axes):
+        return {letters[0]: panels.type_map(axes[0, 0], xy, chosen, colour, extent, cell_type)}
+
+    def of_gene(letter, read, word):
+        def draw(axes):
+            values = read([gene])[:, 0]
+            return {letter: panels.expression_map(axes[0, 0], xy, values, extent, f"{gene}, {word}")}
+
+        return draw
+
+    unmeasured = "" if sample.measures(gene) else f"{gene} is not in the sample's panel"
+    unpredicted = "" if gene in sample.genes else f"{gene} is not among the predicted genes"
+    return [
+        Panel(letters[0], of_type),
+        Panel(letters[1], of_gene(letters[1], sample.counts, "actual"), unmeasured),
+        Panel(letters[2], of_gene(letters[2], sample.expected, "reconstructed"), unpredicted),
+    ]
 
 
 def main(input, output, params):
@@ -57,34 +69,38 @@ def main(input, output, params):
     genes, table = pd.read_csv(input.genes[0]), pd.read_csv(input.markers[0])
     groups = markers.top(table, list(palette), MARKERS)
     width, height = sample.extent
-    map_height = MAPS * (3.5 * height / width + 0.5)
-    figure = style.plt.figure(figsize=(13, 11 + map_height))
-    top, low = figure.subfigures(2, 1, height_ratios=[11, map_height])
-    axes, map_axes = top.subplots(3, 1, height_ratios=[0.6, 1, 1]), low.subplots(MAPS, 3)
-    data, no_expression = {}, f"{params.shown['system']} predicts no expression"
-    no_markers = None if groups else "no markers: no predicted gene is measured, or fewer than two types of two cells"
-    if len(genes):
-        marks = markers.marked(markers.top(table, list(palette), len(table)))
-        data["A"] = best_genes(axes[0], genes, marks, palette)
-    else:
-        panels.placeholder(axes[0], "no predicted gene is measured" if sample.genes else no_expression)
-    for axis, letter, word, read, why in (
-        (axes[1], "B", "Actual", sample.counts, no_markers),
-        (axes[2], "C", "Reconstructed", sample.expected, no_markers if sample.genes else no_expression),
-    ):
-        if why:
-            panels.placeholder(axis, why)
-        else:
-            data[letter] = draw_violins(axis, sample, read, groups, palette, word)
-    rows = maps_of(params.markers, sample.cells, groups)
-    for row, line in enumerate(map_axes):
-        if row < len(rows):
-            data |= draw_maps(line, params.panels[3 + 3 * row :], sample, *rows[row], palette)
-        else:
-            for axis in line:
-                panels.placeholder(axis, "no further type with a marker")
-    style.panel_labels([*axes, *map_axes.flat], params.panels)
-    figure.suptitle(f"{sample.name}: scored cells, types as annotated; reconstructed by {params.shown['system']}")
+    no_expression = f"{params.shown['system']} predicts no expression"
+    no_genes = "no predicted gene is measured" if sample.genes else no_expression
+    no_markers = "" if groups else "no markers: no predicted gene is measured, or fewer than two types of two cells"
+    marks = markers.marked(markers.top(table, list(palette), len(table))) if len(genes) else {}
+
+    def violins(letter, read, word):
+        return lambda axes: {letter: draw_violins(axes[0, 0], sample, read, groups, palette, word)}
+
+    lines = maps_of(params.markers, sample.cells, groups)
+    map_mm = min(0.27 * layout.WIDTH_MM * height / width + 7, TALLEST_MAP_MM)
+    rows = [
+        (
+            27,
+            [
+                Panel(
+                    "A",
+                    lambda axes: {"A": best_genes(axes[0, 0], genes, marks, palette)},
+                    "" if len(genes) else no_genes,
+                )
+            ],
+        ),
+        (56, [Panel("B", violins("B", sample.counts, "Actual"), no_markers)]),
+        (
+            56,
+            [Panel("C", violins("C", sample.expected, "Reconstructed"), no_markers if sample.genes else no_expression)],
+        ),
+    ]
+    for k, line in enumerate([*lines, *[None] * (MAPS - len(lines))]):
+        rows.append((map_mm, map_row(params.panels[3 + 3 * k : 6 + 3 * k], sample, line, palette)))
+    title = f"{sample.name}: scored cells, types as annotated; reconstructed by {params.shown['system']}"
+    types = {t: palette[t] for t in palette if t in groups or (sample.cells["label"] == t).any()}
+    figure, data = layout.compose(title, rows, types)
     style.save(figure, output.png, data, output.data)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from shest.core import console
-from shest.draw import panels, style
+from shest.draw import layout, panels, style
+from shest.draw.layout import Panel
 from shest.score import markers
 from shest.score.evaluation import Evaluation
 
@@ -21,7 +22,7 @@ def limits(genes, side, low, high, margin):
     return [(a - margin * max(b - a, 0.01), b + margin * max(b - a, 0.01)) for a, b in edges]
 
 
-def draw(axes, letters, genes, side, palette, types):
+def draw(axes, letters, genes, side, palette):
     """One row: all genes, and the region that is dense with them."""
     genes = genes[["gene", "moran_actual", f"moran_{side}", "marks"]].dropna(subset=["moran_actual", f"moran_{side}"])
     zoom = limits(genes, side, 0.05, 0.95, 0.02)
@@ -31,7 +32,6 @@ def draw(axes, letters, genes, side, palette, types):
     }
     corner, sides = [low for low, _ in zoom], [high - low for low, high in zoom]
     axes[0].add_patch(style.plt.Rectangle(corner, *sides, fill=False, ec="0.3", lw=0.8))
-    panels.legend(axes[1], palette, types, title="marker of", title_fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
     return data
 
 
@@ -44,15 +44,17 @@ def why_not(scores, side):
     return "no gene varies, or too few cells for a neighbour graph"
 
 
-def title(scores):
-    """Say what is compared, on which graph, and what to mind."""
-    lines = [f"{scores.sample}, {scores.system}"]
-    if scores.moran:
-        r = {"expected counts": scores.moran["correlation"], "drawn counts": scores.moran["correlation_drawn"]}
-        said = [f"{name} {value:.3f}" for name, value in r.items() if value is not None]
-        lines[0] += f": correlation with that of measured counts over genes: {', '.join(said) or 'too few genes'}"
-        lines += [f"Moran's I on the {scores.moran['graph']}. Grey band: within 20 % of the line of identity.", SMOOTH]
-    return "\n".join(lines)
+def notes(scores):
+    """Say on which graph, what agrees, and what to mind."""
+    if not scores.moran:
+        return []
+    r = {"expected counts": scores.moran["correlation"], "drawn counts": scores.moran["correlation_drawn"]}
+    said = [f"{name} {value:.3f}" for name, value in r.items() if value is not None]
+    return [
+        f"Correlation with that of measured counts over genes: {', '.join(said) or 'too few genes'}.",
+        f"Moran's I on the {scores.moran['graph']}. Grey band: within 20 % of the line of identity.",
+        SMOOTH,
+    ]
 
 
 def main(input, output, params):
@@ -60,16 +62,17 @@ def main(input, output, params):
     genes = pd.read_csv(input.genes[0]).reindex(columns=["gene", "moran_actual", "moran_predicted", "moran_drawn"])
     groups = markers.top(pd.read_csv(input.markers[0]), list(palette), MARKERS)
     genes["marks"] = genes["gene"].map(markers.marked(groups))
-    figure, axes = style.plt.subplots(2, 2, figsize=(12, 12.4))
-    data, types = {}, [t for t in palette if t in groups]
-    for row, side, letters in ((axes[0], "predicted", "AB"), (axes[1], "drawn", "CD")):
-        if genes[["moran_actual", f"moran_{side}"]].notna().all(axis=1).any():
-            data |= draw(row, letters, genes, side, palette, types)
-        else:
-            for axis in row:
-                panels.placeholder(axis, why_not(scores, side))
-    style.panel_labels(axes.flat, params.panels)
-    figure.suptitle(title(scores), fontsize=9)
+    rows = []
+    for side, letters in (("predicted", "AB"), ("drawn", "CD")):
+        there = genes[["moran_actual", f"moran_{side}"]].notna().all(axis=1).any()
+
+        def drawn(axes, letters=letters, side=side):
+            return draw(axes[0], letters, genes, side, palette)
+
+        rows.append((90, [Panel(letters, drawn, "" if there else why_not(scores, side), (1, 2))]))
+    types = {t: palette[t] for t in palette if t in groups}
+    title = f"{scores.sample}, {scores.system}: Moran's I by gene; colours: the type that a gene marks"
+    figure, data = layout.compose(title, rows, types, notes(scores))
     style.save(figure, output.png, data, output.data)
 
 

@@ -1,11 +1,12 @@
-"""Stands in for a figure whose samples are not in the sheet: every panel says so."""
+"""Stands in for a figure whose samples are not in the sheet: it says so."""
 
 from shest.core import console
-from shest.draw import panels
+from shest.draw import layout, style
 
 
 def main(output, params):
-    panels.placeholder_figure(params.panels, params.missing, output.png, output.data)
+    figure, data = layout.none(params.panels, params.missing)
+    style.save(figure, output.png, data, output.data)
 
 
 with console.session(snakemake.log[0]):

@@ -1,7 +1,6 @@
 """Panels: each draws one thing on an axis and returns the table of what it drew."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,11 +8,11 @@ from matplotlib import patheffects
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from shest.draw import style
-from shest.draw.style import COLOURBLIND, plt
+from shest.draw.style import COLOURBLIND
 
 POINTS = 40_000  # drawn at most in a scatter plot
 VIOLIN = 1_000  # cells a type, at most, that a violin of markers is drawn from
+VIOLIN_HEIGHT = 0.58  # of a row: the medians stand below it
 SEED = 42
 BAR_UM = 5.0
 SIDES = {"predicted": "expected counts", "drawn": "drawn counts"}  # whose Moran's I stands against the actual
@@ -27,19 +26,6 @@ def placeholder(axis: Axes, why: str) -> None:
     axis.text(0.5, 0.5, why, ha="center", va="center", wrap=True, transform=axis.transAxes, color="0.4")
 
 
-def placeholder_figure(letters: str, why: str, png: str | Path, folder: str | Path) -> None:
-    """Write a figure of which no panel can be drawn: each says why, in its place."""
-    columns = min(len(letters), 4)
-    rows = -(-len(letters) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 1.6 * rows), squeeze=False)
-    for axis in axes.flat[: len(letters)]:
-        placeholder(axis, why)
-    for axis in axes.flat[len(letters) :]:
-        axis.set_axis_off()
-    style.panel_labels(axes.flat[: len(letters)], letters)
-    style.save(figure, png, {}, folder)
-
-
 def confusion(axis: Axes, counts: pd.DataFrame, normalise: bool, title: str) -> pd.DataFrame:
     """Draw a confusion matrix, rows by label; with ``normalise`` each row is a share of its cells.
 
@@ -50,7 +36,7 @@ def confusion(axis: Axes, counts: pd.DataFrame, normalise: bool, title: str) -> 
     """
     types, matrix = list(counts), counts.to_numpy()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for i in range(len(types)):
         for j in range(len(types)):
             text = f"{share[i, j]:.2f}" if normalise else f"{matrix[i, j]:,}"
@@ -297,7 +283,7 @@ def dots(
         edgecolors="0.6",
         linewidths=0.2,
     )
-    axis.set_xticks(range(len(genes)), genes, rotation=90, fontsize=5)
+    axis.set_xticks(range(len(genes)), genes, rotation=90, fontsize=6)
     axis.set_yticks(range(len(types)), types)
     axis.set(title=title, xlim=(-0.7, len(genes) - 0.3), ylim=(len(types) - 0.5, -0.5))
     _part_groups(axis, groups)
@@ -329,7 +315,7 @@ def expression_map(
     size = _point(len(xy))
     points = axis.scatter(*xy[order].T, s=size, lw=0, c=logs[order], cmap="viridis", vmin=0, vmax=high, rasterized=True)
     axis.figure.colorbar(points, ax=axis, shrink=0.6, pad=0.01, label="log(1 + counts)")
-    _frame_map(axis, extent, f"{title} (n = {len(xy):,})")
+    _frame_map(axis, extent, title)
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "value": values})
 
 
@@ -340,7 +326,7 @@ def type_map(
     size = _point(len(xy))
     axis.scatter(*xy[~chosen].T, s=size * 0.6, lw=0, color="0.88", rasterized=True)
     axis.scatter(*xy[chosen].T, s=size, lw=0, color=colour, rasterized=True)
-    _frame_map(axis, extent, f"{title} (n = {chosen.sum():,} of {len(xy):,})")
+    _frame_map(axis, extent, f"{title} ({chosen.sum():,} of {len(xy):,} cells)")
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "chosen": chosen})
 
 
@@ -368,17 +354,18 @@ def marker_violins(
         rows = np.flatnonzero(cell_type == name)
         some = np.sort(rng.permutation(rows)[:VIOLIN])
         base = len(types) - 1 - row
-        shape = base + 0.75 * np.minimum(logs[some], high) / high
+        shape = base + VIOLIN_HEIGHT * np.minimum(logs[some], high) / high
         varies = [g for g in range(len(genes)) if len(some) > 1 and np.ptp(shape[:, g]) > 0]
         if varies:
             bodies = axis.violinplot(shape[:, varies], varies, widths=0.9, showextrema=False)["bodies"]
             _fill(bodies, [palette[name]] * len(varies))
         for g, middle in enumerate(np.median(logs[rows], axis=0)):
-            axis.plot([g - 0.3, g + 0.3], [base + 0.75 * min(middle, high) / high] * 2, color="black", lw=0.6)
-            axis.text(g, base - 0.03, f"{middle:.2f}", ha="center", va="top", fontsize=4)
+            line = base + VIOLIN_HEIGHT * min(middle, high) / high
+            axis.plot([g - 0.3, g + 0.3], [line] * 2, color="black", lw=0.6)
+            axis.text(g, base - 0.02, f"{middle:.2f}".lstrip("0") if middle else "0", ha="center", va="top", fontsize=6)
         parts.append(pd.DataFrame(logs[some], columns=genes).assign(cell_type=name))
-    labels = [f"{t}\n(n = {(cell_type == t).sum():,})" for t in types]
-    axis.set_yticks([len(types) - 1 - row + 0.35 for row in range(len(types))], labels)
+    labels = [f"{t} ({(cell_type == t).sum():,})" for t in types]
+    axis.set_yticks([len(types) - 1 - row + 0.3 for row in range(len(types))], labels)
     axis.set_xticks(range(len(genes)), genes, rotation=90, fontsize=6)
     _part_groups(axis, groups)
     axis.set(title=f"{title}: log(1 + counts), median below", xlim=(-0.7, len(genes) - 0.3), ylim=(-0.25, len(types)))
@@ -410,7 +397,7 @@ def distances(
     for place, pair in zip(places, pairs, strict=True):
         middle = float(np.median(nearest[pair]))
         axis.plot([place - 0.35, place + 0.35], [min(middle, high)] * 2, color="black", lw=0.7)
-        axis.text(place, -0.02 * high, f"{middle:.0f}", ha="center", va="top", fontsize=5)
+        axis.text(place, -0.02 * high, f"{middle:.0f}", ha="center", va="top", fontsize=6)
     number = {a: next((len(nearest[p]) for p in pairs if p[0] == a), 0) for a in types}
     axis.set_xticks([gap[a] + (len(types) - 1) / 2 for a in types], [f"from {a}\n(n = {number[a]:,})" for a in types])
     axis.tick_params(bottom=False)
@@ -451,9 +438,11 @@ def moran(
     axis.scatter(inside["moran_actual"], inside[column], s=9, c=colour, edgecolors="0.5", linewidths=0.2)
     near = inside[(inside[column] - inside["moran_actual"]).abs() <= 0.2 * inside["moran_actual"].abs()]
     near = near.sort_values("moran_actual", ascending=False)
-    for gene, *at in near[["gene", "moran_actual", column]].head(label).itertuples(index=False):
-        axis.annotate(gene, at, xytext=(2, 2), fontsize=5, textcoords="offset points", color="black")
-    within = f"{min(label, len(near)):,} of {len(near):,} within 20 % named" if len(near) else "none within 20 %"
+    places = list(near[["gene", "moran_actual", column]].head(label).itertuples(index=False))
+    free = _apart(places, limits)
+    for gene, *at in free:
+        axis.annotate(gene, at, xytext=(2, 2), fontsize=6, textcoords="offset points", color="black")
+    within = f"{len(free):,} of {len(near):,} within 20 % named" if len(near) else "none within 20 %"
     named = f"; {within}" if label else ""
     axis.set(
         xlim=limits[0],
@@ -463,6 +452,17 @@ def moran(
         title=f"{title} (n = {len(inside):,} genes{named})",
     )
     return inside.reset_index(drop=True)
+
+
+def _apart(places: Sequence[tuple], limits: Sequence[tuple[float, float]]) -> list[tuple]:
+    """Leave out names that would lie over one before them: (name, x, y); a panel is some 75 mm wide and high."""
+    mm = [(high - low) / 75 for low, high in limits]
+    free: list[tuple] = []
+    for name, x, y in places:
+        ends = x + len(name) * 1.3 * mm[0]
+        if all(ends < a or x > a + len(n) * 1.3 * mm[0] or abs(y - b) > 2.4 * mm[1] for n, a, b in free):
+            free.append((name, x, y))
+    return free
 
 
 def tile(axis: Axes, image: np.ndarray, window_um: float) -> None:

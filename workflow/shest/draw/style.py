@@ -1,6 +1,5 @@
 """Drawing: one style, the paper's class colours, and every figure beside the data it shows."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -8,15 +7,23 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from shest.core.files import atomic_write, remove
 
 plt.rcParams.update(
     {
-        "font.size": 8,
-        "axes.titlesize": 9,
+        "font.size": 7,
+        "axes.titlesize": 7,
+        "axes.labelsize": 7,
+        "axes.linewidth": 0.6,
+        "xtick.labelsize": 6.5,
+        "ytick.labelsize": 6.5,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "legend.fontsize": 6.5,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "pdf.fonttype": 42,  # text stays text
@@ -61,9 +68,3 @@ def save_picture(figure: Figure, png: str | Path, dpi: int) -> None:
     with atomic_write(png) as tmp_path:
         figure.savefig(tmp_path, dpi=dpi, metadata={"Software": None})
     plt.close(figure)
-
-
-def panel_labels(axes: Iterable[Axes], letters: str) -> None:
-    """Name panels by a letter each, at their upper left corner."""
-    for axis, letter in zip(axes, letters, strict=True):
-        axis.set_title(letter, loc="left", fontweight="bold", fontsize=11)

@@ -109,8 +109,9 @@ def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     """One row an evaluation; nothing where its system predicts nothing, no column where no evaluation has anything.
 
     Beside the weighted F1: its interval over spatial blocks, its standard deviation over folds, the one over all cells
-    where refinement decided which are scored, and the one against the pathologist's table alone. Beside R: the ceiling,
-    what the true expectations of simulated counts reach.
+    where refinement decided which are scored, and the one against the pathologist's table alone. R is of what a system
+    predicts, counts or logarithms; beside it the ceiling, what the true expectations of simulated counts reach. R of
+    logs is of all systems on one scale; R across genes is high for whoever knows each gene's mean.
     """
     rows = []
     for e in evaluations:
@@ -131,6 +132,9 @@ def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
                 "F1 macro": e.types.macro if e.types else None,
                 "median R": median_r(e),
                 "R within type": e.pearson.get("within_type") if e.pearson else None,
+                "median R of logs": e.common["pearson"] if e.common else None,
+                "within type, of logs": e.common["within_type"] if e.common else None,
+                "R across genes": e.common["by_unit"] if e.common else None,
                 "R ceiling": e.pearson.get("ceiling") if e.pearson else None,
                 "ceiling within type": e.pearson.get("ceiling_within_type") if e.pearson else None,
                 "genes R > 0.3": e.pearson["share_above_0.3"] if e.pearson else None,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shest.io.expression import scale_of
 from shest.score import metrics
 from shest.score.evaluation import Evaluation
 
@@ -21,7 +22,7 @@ class Score:
     Attributes
     ----------
     label : what it is called
-    task : ``types`` or ``expression``
+    task : ``types``, ``expression`` in the unit that is predicted, or ``logs``: on the one scale of all systems
     read : returns it; None where the system does not predict what it is of
     sign : 1 where more is better, -1 where less is
     """
@@ -57,6 +58,7 @@ SCORES = {
     "macro": Score("F1, macro", "types", _of_types("macro")),
     "balanced_accuracy": Score("balanced accuracy", "types", _of_types("balanced_accuracy")),
     "ece": Score("calibration error", "types", _of("calibration", "ece_after"), -1),
+    "pearson_common": Score("R of logs, median of genes", "logs", _of("common", "pearson")),
     "pearson_median": Score("R, median of genes", "expression", _of("pearson", "median")),
     "pearson_top": Score("R, best 100 genes", "expression", _of("pearson", "top", "median")),
     "pearson_within_type": Score("R within type", "expression", _of("pearson", "within_type")),
@@ -95,21 +97,19 @@ def rows(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
         row["n_genes_above"] = _of("pearson", "n_above_0.3")(e)
         row["n_genes_above_by_chance"] = _of("pearson", "null", "mean")(e)
         row["iou_chance"], row["iou_low_class"] = (_of("iou", key)(e) for key in ("chance", "low"))
+        for name in ("within_type", "by_unit", "genes_above", "genes_above_null"):
+            row[f"pearson_common_{name}"] = _of("common", name)(e)
+        row["expression_unit"] = e.expression_unit
         table.append(row)
     return pd.DataFrame(table)
 
 
 def comparable(one: Evaluation, other: Evaluation, task: str) -> bool:
-    """Tell whether two evaluations are of the same units, and for expression of the same genes in the same unit."""
-    if one.units_digest != other.units_digest:
-        return False
-    expression = (one.genes_digest, _scale(one)) == (other.genes_digest, _scale(other))
-    return task == "types" or expression
-
-
-def _scale(evaluation: Evaluation) -> str:
-    """What expectations count, and per what; behind the first comma of their unit stands how they come about."""
-    return (evaluation.expression_unit or "").partition(",")[0].removeprefix("expected ")
+    """Tell whether two evaluations are of the same units; for expression of the same genes, and on the same scale."""
+    same = one.units_digest == other.units_digest
+    if task != "types":
+        same &= one.genes_digest == other.genes_digest
+    return same and (task != "expression" or scale_of(one.expression_unit) == scale_of(other.expression_unit))
 
 
 def difference(one: Evaluation, other: Evaluation, name: str) -> dict[str, Any] | None:
@@ -144,11 +144,17 @@ def _grounds(evaluations: Iterable[Evaluation]) -> list[list[Evaluation]]:
     return [list(group) for _, group in groupby(sorted(evaluations, key=ground), ground)]
 
 
-def best(evaluations: Iterable[Evaluation], name: str) -> Evaluation | None:
-    """Return the evaluation with the best value of a score, the first of equals; None where none has it."""
+def best(evaluations: Iterable[Evaluation], name: str, reference: str = "linear") -> Evaluation | None:
+    """Return the evaluation with the best value of a score, the first of equals; None where none has it.
+
+    It is looked for among those that are :func:`comparable` with a system of kind ``reference``, else with the first.
+    """
     score = SCORES[name]
     having = [e for e in evaluations if score.read(e) is not None]
-    return max(having, key=lambda e: score.sign * score.read(e), default=None)
+    base = next((e for e in having if e.kind == reference), having[0] if having else None)
+    return max(
+        (e for e in having if comparable(e, base, score.task)), key=lambda e: score.sign * score.read(e), default=None
+    )
 
 
 def differences(evaluations: Sequence[Evaluation], reference: str = "linear") -> list[dict[str, Any]]:
@@ -171,7 +177,7 @@ def differences(evaluations: Sequence[Evaluation], reference: str = "linear") ->
 
 def _differences_of(group: Sequence[Evaluation], name: str, reference: str) -> list[dict[str, Any]]:
     """Differences of one score, on one ground."""
-    leader, pairs = best(group, name), {}
+    leader, pairs = best(group, name, reference), {}
     bases = [e for e in group if e.kind == reference]
     for base in [*bases, *([leader] if leader and leader not in bases else [])]:
         for e in group:

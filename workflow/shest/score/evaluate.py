@@ -18,7 +18,7 @@ from shest.systems import uncertainty
 
 NEIGHBOURS = 6
 GOOD_R = 0.3
-GRAPH = "{} nearest scored cells of each scored cell; counts and expected counts as they are"
+GRAPH = "{} nearest scored cells of each scored cell; expression as it is predicted, counts brought to its unit"
 GENES_AT_ONCE = 64
 VALUES_AT_ONCE = 8_000_000  # of a block of genes: 32 MB, of which some eight copies live at once in each thread
 TOP = 100
@@ -43,7 +43,7 @@ class Scored:
     cell_type : (n,) actual type
     xy : (n, 2) µm
     block : (n,) int, spatial block of the bootstrap
-    counts : (n, genes) actual counts, CSC, of the genes that are measured and predicted
+    counts : (n, genes) actual counts, in the unit that is predicted, CSC, of the genes that are measured and predicted
     genes : names of these genes
     fold : (n,) fold whose model predicted the cell; None where one model predicted all
     """

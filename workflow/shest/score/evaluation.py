@@ -105,15 +105,21 @@ class Evaluation:
     iou, unitwise
         Medians over genes of the overlap of high places (``high``), of its ``chance``, and of the low places
         (``low``, the index that was published); the median over units of R across genes.
-    expression_unit
-        Of the expectations.
+    expression_unit, common
+        What the predicted expression is given in, which ``pearson``, ``spearman`` and ``moran`` are of: counts are
+        brought to it. And scores of it brought to a scale that all units share (:mod:`shest.score.common_scale`):
+        ``unit``, ``pearson``, ``within_type``, ``by_unit``, ``genes_above``, ``genes_above_null``; None where no
+        expression is scored.
+    gene_sets
+        Of a model that names sets of genes: for each its number of scored genes, and their mean ``pearson``.
     distances
         Between types, annotated against predicted.
     calibration
         Of the predicted type's probability: temperature, ece_before, ece_after, reliability, coverage.
     intervals
-        95 % intervals of weighted, macro, balanced_accuracy, ece, and of the scores of expression
-        (:data:`shest.score.evaluate.SCALES`); ``n_blocks`` behind them; ``without``:
+        95 % intervals of weighted, macro, balanced_accuracy, ece, of the scores of expression
+        (:data:`shest.score.evaluate.SCALES`), and of pearson_common and share_above_common; ``n_blocks`` behind them;
+        ``without``:
         each of these scores without each block, in the order of the blocks, for differences between systems.
     folds
         Each fold's scores where cells are held out in folds: fold, n, weighted, macro; ``spread``: their standard
@@ -150,7 +156,9 @@ class Evaluation:
     moran: dict[str, Any] | None = None
     iou: dict[str, Any] | None = None
     unitwise: dict[str, Any] | None = None
-    expression_unit: str | None = None
+    expression_unit: str = ""
+    common: dict[str, Any] | None = None
+    gene_sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     distances: list[dict[str, Any]] = field(default_factory=list)
     calibration: dict[str, Any] | None = None
     intervals: dict[str, Any] = field(default_factory=dict)

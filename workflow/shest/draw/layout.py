@@ -1,0 +1,168 @@
+"""A figure of panels for print: as wide as a page, no taller than one, and no empty places.
+
+A panel that cannot be drawn takes no room: its letter and the reason stand in one line below the others.
+"""
+
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from shest.draw.style import plt
+
+WIDTH_MM, TALLEST_MM = 180.0, 230.0  # a page of two columns
+LINE_MM, LETTER_MM = 3.4, 1.28  # a line of text of the figure's size, and a letter of it on average
+LEGEND_MM = 5.0
+MM = 1 / 25.4
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel, or several that are drawn together.
+
+    Attributes
+    ----------
+    letters
+        Its name; one for each of its first axes.
+    draw
+        Called with its axes (an array of ``shape``), draws them and returns the data of each panel by name.
+    why
+        Why it cannot be drawn; empty where it can.
+    shape
+        Rows and columns of axes.
+    width
+        Relative to the other panels of its row.
+    """
+
+    letters: str
+    draw: Callable[[np.ndarray], Mapping[str, pd.DataFrame]]
+    why: str = ""
+    shape: tuple[int, int] = (1, 1)
+    width: float = 1.0
+
+
+Row = tuple[float, Sequence[Panel]]  # height in mm, panels from left to right
+
+
+def compose(
+    title: str, rows: Sequence[Row], legend: Mapping[str, str] | None = None, notes: Iterable[str] = ()
+) -> tuple[Figure, dict[str, pd.DataFrame]]:
+    """Lay panels out and draw them.
+
+    Parameters
+    ----------
+    title
+        What is shown of whom, above all panels.
+    rows
+        From top to bottom; a row of which no panel can be drawn is left out. Heights shrink together where they would
+        pass a page.
+    legend
+        Colour of each name, once for all panels.
+    notes
+        Further lines below the panels.
+
+    Returns
+    -------
+    The figure, and the data of each panel by name.
+    """
+    left_out = [f"{', '.join(p.letters)}: {p.why}" for _, panels in rows for p in panels if p.why]
+    below = wrap("   ".join([*_joined(left_out), *notes]), WIDTH_MM)
+    kept = [(height, drawn) for height, panels in rows if (drawn := [p for p in panels if not p.why])]
+    above = wrap(title, WIDTH_MM, bold=True)
+    strip = LEGEND_MM * -(-len(legend) // 6) if legend and kept else 0
+    edges = [(above.count("\n") + 1) * LINE_MM + 2, strip, (below.count("\n") + 1) * LINE_MM + 1 if below else 0]
+    heights = np.array([height for height, _ in kept])
+    if kept:
+        heights = heights * min(1, (TALLEST_MM - sum(edges)) / heights.sum())
+    figure = plt.figure(figsize=(WIDTH_MM * MM, (heights.sum() + sum(edges)) * MM))
+    used = [(size, what) for size, what in ((edges[0], "title"), *((h, "row") for h in heights)) if size]
+    used += [(size, what) for size, what in ((edges[1], "legend"), (edges[2], "notes")) if size]
+    parts = np.atleast_1d(figure.subfigures(len(used), 1, height_ratios=[size for size, _ in used], hspace=0))
+    data: dict[str, pd.DataFrame] = {}
+    waiting, drawn = iter(kept), []
+    for part, (_, what) in zip(parts, used, strict=True):
+        if what == "title":
+            part.text(0.005, 0.85, above, ha="left", va="top", fontweight="bold", fontsize=8)
+        elif what == "notes":
+            part.text(0.005, 0.98, below, ha="left", va="top", fontsize=6.5, color="0.25")
+        elif what == "legend":
+            handles = [
+                plt.Line2D([], [], ls="", marker="o", ms=4, mfc=colour, mec="0.6", mew=0.3, label=name)
+                for name, colour in legend.items()
+            ]
+            part.legend(handles=handles, loc="center", ncols=6, frameon=False, fontsize=6.5, handletextpad=0.1)
+        else:
+            found, axes = _draw_row(part, next(waiting)[1])
+            data |= found
+            drawn += axes
+    _name(figure, drawn)
+    return figure, data
+
+
+def _joined(left_out: list[str]) -> list[str]:
+    """Name panels that are left out for the same reason together."""
+    letters: dict[str, list[str]] = {}
+    for line in left_out:
+        names, _, why = line.partition(": ")
+        letters.setdefault(why, []).append(names)
+    return [f"{', '.join(names)}: {why}." for why, names in letters.items()]
+
+
+def _draw_row(part: Figure, panels: Sequence[Panel]) -> tuple[dict[str, pd.DataFrame], list]:
+    """Draw the panels of a row side by side; return their data, and of each its place, panel and axes."""
+    data: dict[str, pd.DataFrame] = {}
+    widths = np.array([p.width for p in panels]) / sum(p.width for p in panels)
+    places = np.atleast_1d(part.subfigures(1, len(panels), width_ratios=widths))
+    drawn = []
+    for place, panel in zip(places, panels, strict=True):
+        axes = place.subplots(*panel.shape, squeeze=False)
+        data |= panel.draw(axes)
+        drawn.append((place, panel, axes))
+    return data, drawn
+
+
+def _name(figure: Figure, drawn: Sequence[tuple[Any, Panel, np.ndarray]]) -> None:
+    """Put each panel's letter before its title, at the left; a title has the room up to the next one in its row."""
+    for _, panel, axes in drawn:
+        for axis, letter in zip(axes.flat, panel.letters, strict=False):
+            axis.set_title(axis.get_title() or axis.get_title(loc="left") or " ", loc="center")
+            axis.set_title("", loc="left")
+            axis.letter = letter
+    figure.draw_without_rendering()  # where the axes lie is known from here on
+    for place, _, axes in drawn:
+        for line in axes:
+            end = place.bbox.x1
+            for axis in line[::-1]:
+                title, letter = axis.get_title() or axis.get_title(loc="left"), getattr(axis, "letter", "")
+                if not title:
+                    continue
+                begin = axis.get_window_extent().x0
+                room = (end - begin) / figure.dpi / MM - (6 if letter else 2)
+                bold = rf"$\mathbf{{{letter}}}$" if letter else ""
+                text = wrap(title.strip(), room)
+                axis.set_title("", loc="left")
+                axis.set_title("\n".join(" " for _ in text.splitlines()) or " ", loc="center")  # holds its height
+                full = "  ".join(filter(None, [bold, text]))
+                place_at = {"xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
+                # not as a title: one that passes its axis would push the next away
+                axis.annotate(full, (0, 1), **place_at, ha="left", va="bottom", annotation_clip=False).set_in_layout(
+                    False
+                )
+                end = begin
+
+
+def wrap(text: str, width_mm: float, bold: bool = False) -> str:
+    """Break text into lines that are no wider than this at the figure's size."""
+    letters = max(int(width_mm / (LETTER_MM * (1.15 if bold else 1))), 12)
+    return "\n".join(
+        line for part in text.splitlines() for line in textwrap.wrap(part, letters, break_long_words=False) or [""]
+    )
+
+
+def none(letters: str, why: str) -> tuple[Figure, dict[str, pd.DataFrame]]:
+    """Lay out a figure of which no panel can be drawn."""
+    return compose(why[:1].upper() + why[1:], [(0.0, [Panel(letters, lambda axes: {}, why)])])
