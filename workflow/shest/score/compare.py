@@ -232,9 +232,13 @@ def set_apart(evaluations: Sequence[Evaluation]) -> list[dict[str, str]]:
         for e in group[1:]:
             if not comparable(e, first, "types"):
                 why = f"is scored on {e.n:,} {e.unit}, {first.system} on {first.n:,} others"
-            elif e.pearson and first.pearson and not comparable(e, first, "expression"):
-                why = f"predicts other genes, or in another unit ({e.expression_unit}), than {first.system}"
-            else:
+            elif not (e.pearson and first.pearson) or comparable(e, first, "expression"):
                 continue
+            elif comparable(e, first, "logs"):
+                why = (
+                    f"predicts {e.expression_unit}, {first.system} {first.expression_unit}; R of logs is compared alone"
+                )
+            else:
+                why = f"predicts other genes than {first.system}"
             found.append({"system": e.system, "sample": e.sample, "why": why})
     return found

@@ -118,11 +118,13 @@ def null_correlations(
         return np.where(spread > 0, products / spread, 0.0)
 
 
-def unit_sums(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Sum what R across genes needs of each unit on the scale log(1 + counts): (n, genes) float32 -> (5, n).
+def unit_sums(actual: np.ndarray, predicted: np.ndarray, in_logs: bool = False) -> np.ndarray:
+    """Sum what R across genes needs of each unit: (n, genes) float32 -> (5, n); of log(1 + counts), or as they are.
 
-    What is below 0 counts as 0.
+    Counts below 0 are 0.
     """
+    if in_logs:
+        return kernels.unit_sums(actual, predicted)
     return kernels.unit_sums(*(np.log1p(np.maximum(v, 0)) for v in (actual, predicted)))
 
 
