@@ -141,8 +141,15 @@ def add_expression(result, scored, predicted, rows, overlap, name, truth, thread
     return genes
 
 
-def add_common(result, scored, counts, total, predicted, rows, depth, sets, genes):
-    """Score expression on the scale that all units share, and the sets of genes that a model names."""
+def add_sets(result, genes, sets):
+    """Score the sets of genes that a model names."""
+    for name, members in sets.items():
+        own = genes.loc[genes["gene"].isin(members), "pearson"]
+        result.gene_sets[name] = {"genes": len(own), "pearson": float(own.mean()) if len(own) else None}
+
+
+def add_common(result, scored, counts, total, predicted, rows, depth):
+    """Score expression on the scale that all units share."""
     columns, x = rows_of(scored.genes, predicted.var_names, "predictions"), predicted.X
     unit, median = depth
 
@@ -154,9 +161,6 @@ def add_common(result, scored, counts, total, predicted, rows, depth, sets, gene
     result.common, intervals, without = found
     result.intervals |= intervals
     result.intervals["without"]["pearson_common"] = without
-    for name, members in sets.items():
-        own = genes.loc[genes["gene"].isin(members), "pearson"]
-        result.gene_sets[name] = {"genes": len(own), "pearson": float(own.mean()) if len(own) else None}
 
 
 def depth_of(models, kept):
@@ -233,8 +237,9 @@ def main(input, output, params, wildcards, threads):
         name = output.genes.rpartition("/")[2]
         truth = truth_reader(input, scored, kept.index, known, depth)
         genes = add_expression(result, scored, predicted, rows, overlap, name, truth, threads)
-        sets = models[0].get("gene_sets", {})
-        add_common(result, scored, counts, total, predicted, rows, depth, sets, genes)
+        add_sets(result, genes, models[0].get("gene_sets", {}))
+        if expression.is_expression(depth[0]):
+            add_common(result, scored, counts, total, predicted, rows, depth)
         genes["id"] = genes["gene"].map(dict(zip(known.symbols, known.ids, strict=True)))
     programs = pd.DataFrame()
     if classes:

@@ -44,7 +44,7 @@ def draw(rows: Sequence[dict], costs: pd.DataFrame) -> tuple[Figure, dict[str, p
     """
     table = shown(rows)
     names = [name for name in SCORES if table[name].notna().any()]
-    pairs = [(cost, score) for score in ("weighted", "pearson_median") for cost in COSTS if score in names]
+    pairs = [(cost, score) for score in ("weighted", "pearson_common") for cost in COSTS if score in names]
     lines = -(-(len(names) + len(pairs)) // COLUMNS)
     size = (WIDTH_MM / 25.4, (lines * (ROW_MM + 3 * table["system"].nunique()) + KEY_MM) / 25.4)
     with plt.rc_context({"font.size": 6, "axes.titlesize": 7}):

@@ -19,6 +19,11 @@ def scale_of(unit: str) -> str:
     return unit if unit in (LOG10_CP10K, LOG1P_MEDIAN, LOG1P) else "counts"
 
 
+def is_expression(unit: str) -> bool:
+    """Tell whether values of a unit are expression, on whatever scale: a probability of being high is none."""
+    return not unit.startswith("probability")
+
+
 def to_depth(counts: sparse.csr_matrix, total: np.ndarray, depth: float | np.ndarray) -> sparse.csr_matrix:
     """Scale units' counts so that sums of ``total`` (n,) become ``depth``; a unit without counts keeps none."""
     factor = np.where(np.asarray(total) > 0, depth / np.maximum(total, 1e-12), 0)

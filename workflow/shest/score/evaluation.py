@@ -109,7 +109,7 @@ class Evaluation:
         What the predicted expression is given in, which ``pearson``, ``spearman`` and ``moran`` are of: counts are
         brought to it. And scores of it brought to a scale that all units share (:mod:`shest.score.common_scale`):
         ``unit``, ``pearson``, ``within_type``, ``by_unit``, ``genes_above``, ``genes_above_null``; None where no
-        expression is scored.
+        expression is scored, or what is predicted is none.
     gene_sets
         Of a model that names sets of genes: for each its number of scored genes, and their mean ``pearson``.
     distances
