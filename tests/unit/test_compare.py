@@ -1,5 +1,7 @@
 """Evaluations on disk, and paired differences between systems."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -147,6 +149,11 @@ def test_other_units_and_genes_are_not_compared_and_said(pair):
     assert compare.difference(*pair, "pearson_median") is None
     assert compare.difference(*pair, "weighted")
     assert "predicts other genes" in compare.set_apart(pair)[0]["why"]
+    shared = [replace(e, ground="shared", genes_digest="same", expression_unit="counts") for e in pair]
+    assert compare.set_apart(pair + shared) == [], "they are compared on what they share"
+    assert {row["ground"] for row in compare.differences(pair + shared) if row["score"] == "pearson_median"} == {
+        "shared"
+    }
     pair[1].units_digest = "others"
     assert compare.differences(pair) == []
     assert "is scored on 2,000 cells, net on 2,000 others" in compare.set_apart(pair)[0]["why"]

@@ -168,11 +168,11 @@ def of_program(suffix, name):
 
 
 def shared_evaluations(protocol):
-    """Scores of systems and other programs on what they share, of the samples that have other programs."""
+    """Scores of systems and other programs on what they share, of samples with other programs, or where that is wanted."""
     return [
         results(f"evaluation/{name}/{protocol}/{sample}.{UNIT}.shared.json")
         for sample in LABELLED
-        if comparators_of(sample, True)
+        if config["evaluate"]["shared"] or comparators_of(sample, True)
         for name in [*SYSTEMS, *comparators_of(sample, True)]
     ]
 
