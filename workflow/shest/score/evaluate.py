@@ -412,8 +412,10 @@ def score_distances(xy: np.ndarray, actual: np.ndarray, predicted: np.ndarray, t
     ]
 
 
-def scored_rows(table: pd.DataFrame, role: str, protocol: str, refined: pd.Series | None) -> tuple[np.ndarray, str]:
-    """Say which cells are scored.
+def scored_rows(
+    table: pd.DataFrame, role: str, protocol: str, refined: pd.Series | None, unit: str = "cells"
+) -> tuple[np.ndarray, str]:
+    """Say which units are scored.
 
     Parameters
     ----------
@@ -425,17 +427,19 @@ def scored_rows(table: pd.DataFrame, role: str, protocol: str, refined: pd.Serie
         ``strict`` or ``paper``.
     refined
         By cell_id, whether refinement kept the cell; None where it decides nothing.
+    unit
+        For the words: cells with labels, or spots.
 
     Returns
     -------
     (n,) bool, and in words which cells these are.
     """
-    labelled = table["label"].notna().to_numpy()
+    labelled, which = table["label"].notna().to_numpy(), {"cells": "labelled cells", "spots": "kept spots"}[unit]
     if role != "train":
-        return labelled, "all labelled cells of a sample that nothing was fitted on"
+        return labelled, f"all {which} of a sample that nothing was fitted on"
     test = labelled & (table["part"] == "test").to_numpy()
     if protocol == "strict":
-        return test, "all labelled cells, each by a model of a fold that held it out with its surroundings"
+        return test, f"all {which}, each by a model of a fold that held it out with its surroundings"
     if refined is None:
         return test, "random test part"
     return test & refined.reindex(table.index).fillna(False).to_numpy(bool), "random test part, refined (as published)"
