@@ -207,10 +207,20 @@ def evaluations(systems=SYSTEMS, protocols=config["protocols"], samples=SCORED_S
 PROGRAMS = list(dict.fromkeys(name for sample in LABELLED for name in comparators_of(sample, True)))
 
 
+def systems_on(unit, protocol, sample):
+    """Systems that are scored on some units of a sample."""
+    return [system for system in SYSTEMS if unit in scored_units(system, protocol, sample)]
+
+
+def programs_on(unit, sample):
+    """Other programs that predict expression for some units of a sample: for cells."""
+    return list(comparators_of(sample, True)) if unit == "cells" else []
+
+
 def predictions_beside(wildcards):
     """Predictions of a sample by every system, and by every other program that has any."""
-    paths = [f"predictions/{system}" for system in BY_UNIT["cells"]]
-    paths += [f"programs/{program}" for program in comparators_of(wildcards.sample, True)]
+    paths = [f"predictions/{system}" for system in systems_on(wildcards.unit, wildcards.protocol, wildcards.sample)]
+    paths += [f"programs/{program}" for program in programs_on(wildcards.unit, wildcards.sample)]
     return [results(f"{path}/{{protocol}}/{{sample}}.{{unit}}.h5ad") for path in paths]
 
 
@@ -232,12 +242,13 @@ def of_program(suffix, name):
 
 
 def shared_evaluations(protocol):
-    """Scores of systems and other programs on what they share, of the samples that have other programs."""
+    """Scores of systems and other programs on what they share, of samples with other programs, or where that is wanted."""
     return [
-        results(f"evaluation/{name}/{protocol}/{sample}.cells.shared.json")
-        for sample in LABELLED
-        if comparators_of(sample, True)
-        for name in [*BY_UNIT["cells"], *comparators_of(sample, True)]
+        results(f"evaluation/{name}/{protocol}/{sample}.{unit}.shared.json")
+        for sample in SCORED_SAMPLES
+        for unit in OF_UNIT
+        if config["evaluate"]["shared"] or programs_on(unit, sample)
+        for name in [*systems_on(unit, protocol, sample), *programs_on(unit, sample)]
     ]
 
 

@@ -75,7 +75,8 @@ def read_scored(input, sample, label, xy, block, fold, ids, predicted, known, de
     total = np.asarray(counts[rows][:, of_model].sum(axis=1), float).ravel()
     chosen = counts[rows][:, columns]
     in_unit = expression.normalise(chosen, total, *depth).tocsc()
-    return evaluate.Scored(label, xy, block, in_unit, genes, fold), chosen, total, overlap
+    in_logs = expression.scale_of(depth[0]) != "counts"
+    return evaluate.Scored(label, xy, block, in_unit, genes, fold, in_logs), chosen, total, overlap
 
 
 def digest(names):
@@ -210,6 +211,8 @@ def main(input, output, params, wildcards, threads):
     scored, counts, total, overlap = read_scored(
         input, wildcards.sample, label, xy, block, fold, kept.index, names, known, depth
     )
+    if ground == "shared":  # one depth for all that stand on it, whatever else each of them knows
+        total = np.asarray(counts.sum(axis=1), float).ravel()
     result = Evaluation(
         system=wildcards.system,
         kind=models[0]["kind"],
