@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from shest.score.compare import SCORES
+from shest.score.score_list import SCORES
 
 R, SAMPLE = "results/tiny", "sim_lung"
 TYPES = [name for name, score in SCORES.items() if score.task == "types"]
