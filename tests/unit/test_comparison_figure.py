@@ -54,3 +54,10 @@ def test_where_programs_were_added_what_all_share_is_drawn(rows):
     table = comparison.shown(rows + shared)
     assert table.groupby("sample")["ground"].agg(set).to_dict() == {"colon_train": {"all"}, "lung": {"shared"}}
     assert len(table) == 6
+
+
+def test_spots_of_a_sample_that_has_cells_stand_apart(rows):
+    both = [row | {"unit": "cells"} for row in rows] + [rows[0] | {"unit": "spots", "ground": "all"}]
+    assert set(comparison.shown(both)["sample"]) == {"colon_train", "lung", "colon_train, spots"}
+    alone = [row | {"unit": "spots"} for row in rows]
+    assert set(comparison.shown(alone)["sample"]) == {"colon_train", "lung"}

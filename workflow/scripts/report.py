@@ -40,9 +40,9 @@ Every cell of a sample over its H&E, in this browser, offline; the folder viewer
 it is. The most frequent confusions open at the cells behind them."""
 EVERY_CELL = "Every cell of every sample, and why it went on or not."
 EVERY_SPOT = """\
-Every spot of every sample, and why it went on or not: beyond the image, without counts, called off tissue by whoever
-measured it, too little tissue in the square that encoders see. Spots of bundles are laid over their cells, whose counts
-are summed; a system of cells is scored on them by the sum of what it expects of the cells."""
+Every spot of every sample, and why it went on or not: beyond the image, called off tissue by whoever measured it,
+without counts, too little tissue in the square that encoders see. Spots of bundles are laid over their cells, whose
+counts are summed; a system of cells is scored on them by the sum of what it expects of the cells."""
 EXPORTS = """\
 Predicted types of every cell. In QuPath, drop the .geojson onto the open slide; in Xenium Explorer, add the
 .explorer.csv as cell groups."""

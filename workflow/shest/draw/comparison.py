@@ -20,8 +20,13 @@ MARKERS = "osD^vP*X"
 
 
 def shown(rows: Sequence[dict]) -> pd.DataFrame:
-    """Return the rows that are drawn: of each sample what all systems and programs share, where there are programs."""
+    """Return the rows that are drawn: of each sample what all systems and programs share, where there are programs.
+
+    Where cells and spots are scored, a sample's spots stand as one of their own.
+    """
     table = pd.DataFrame(rows)
+    if "unit" in table and table["unit"].nunique() > 1:
+        table["sample"] = table["sample"].where(table["unit"] == "cells", table["sample"] + ", spots")
     shared = set(table.loc[table["ground"] == "shared", "sample"])
     table = table[(table["ground"] == "shared") == table["sample"].isin(shared)].reset_index(drop=True)
     number, genes = (pd.to_numeric(table[name]) for name in ("n_genes_above_by_chance", "n_genes"))

@@ -8,8 +8,8 @@ from scipy import sparse
 
 from shest.tissue.segment.regions import FOLD, TISSUE, Regions
 
-REASONS = ("kept", "outside", "no_counts", "off_tissue", "little_tissue")
-"""Centre beyond the image; without a count; left out by Space Ranger or the selection; too little tissue around it."""
+REASONS = ("kept", "outside", "off_tissue", "no_counts", "little_tissue")
+"""Centre beyond the image; left out by Space Ranger or the selection; without a count; too little tissue around it."""
 COLUMNS = ["spot_id", "x", "y", "diameter_um", "array_row", "array_col", "tissue", "kept", "reason"]
 SHARE = "type:"
 """Before the name of a type, in the columns with the shares of types in pseudo-spots."""
@@ -74,8 +74,8 @@ def spot_table(
     table["reason"] = np.select(
         [
             ((xy < -0.5) | (xy >= np.array(shape[::-1]) - 0.5)).any(axis=1),
-            places["total"] <= 0,
             ~places["on_tissue"],
+            places["total"] <= 0,
             table["tissue"] < min_tissue,
         ],
         REASONS[1:],
