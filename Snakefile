@@ -46,6 +46,10 @@ if MODEL:
     include: "workflow/rules/apply_inputs.smk"
     include: "workflow/rules/apply.smk"
 
+    if RUN.cohort:
+
+        include: "workflow/rules/cohort.smk"
+
 else:
 
     include: "workflow/rules/package.smk"

@@ -88,6 +88,7 @@ FAMILIES = {
         "geopandas",
         "torch",
         "numba",
+        "lifelines",
     ],
     "report": ["jinja2", "matplotlib", "pillow", "pyyaml"],
 }

@@ -8,6 +8,7 @@ from typing import Any
 from shest.core.errors import Findings, did_you_mean
 from shest.encode.spec import local_weights
 from shest.fetch.sources import published_name, published_parts
+from shest.io.cohort import REMEDY, read_cohort
 from shest.io.geojson import NUCLEI_REMEDY
 from shest.io.xenium_files import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
 from shest.labels.split import group_of
@@ -44,6 +45,8 @@ class RunInputs:
         Settings of every comparator that has a file for a sample, its ``path`` among them, by sample and name.
     model, package
         Folder of the package that is applied, and what it says of itself; None where systems are trained.
+    cohort
+        Path of the cohort's table; None where there is none.
     """
 
     config: dict
@@ -54,6 +57,7 @@ class RunInputs:
     markers: dict | None = None
     model: str | None = None
     package: dict | None = None
+    cohort: str | None = None
 
     def files(self, sample: str) -> list[str]:
         """Paths of the files that are read of a sample: a bundle's, or a slide's.
@@ -106,6 +110,7 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     _check_viewer(filled["viewer"], list(filled["systems"]), findings)
     _check_groups(filled["split"]["by"], samples, findings)
     _check_prior(filled["annotate"], samples, findings)
+    cohort = _cohort(filled, samples, paths, findings)
     markers = _markers(filled, paths, findings) if settings.needs_markers(filled) else None
     comparators = _comparators(filled["evaluate"]["comparators"], samples, paths, findings)
     if len(findings.problems) > known:
@@ -119,7 +124,24 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     if labelled and settings.needs_reference(filled) and "reference.path" not in places:
         findings.problem(where, f"no reference, and {', '.join(labelled)} cannot be labelled", "Give reference.path")
         return None
-    return RunInputs(filled, paths, samples, places.get("reference.path"), comparators, markers, model, package)
+    return RunInputs(filled, paths, samples, places.get("reference.path"), comparators, markers, model, package, cohort)
+
+
+def _cohort(config: dict, samples: dict[str, dict], paths: settings.Paths, findings: Findings) -> str | None:
+    """Return the path of the cohort's table, and note all that is wrong with it: slides take hours, and come first."""
+    if "cohort" not in config:
+        return None
+    if "model" not in config:
+        findings.problem("cohort", "is read where a package is applied, and none is", "Leave it out, or name model")
+        return None
+    path = paths.resolve_all({"cohort.table": config["cohort"]["table"]}, "cohort.table", findings).get("cohort.table")
+    if path:
+        known = len(findings.problems)
+        _check_file(path, "cohort.table", "the table of patients", findings)
+        if len(findings.problems) == known:
+            slides = [name for name, row in samples.items() if row["platform"] == "slide"]
+            findings.attempt(path, REMEDY, read_cohort, path, slides)
+    return path
 
 
 def _markers(config: dict, paths: settings.Paths, findings: Findings) -> dict:
