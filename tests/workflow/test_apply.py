@@ -99,7 +99,7 @@ def test_a_cohort_is_told_from_the_expression_of_its_slides(run, package, data, 
     response = (expression["g5"].groupby(patients).transform("mean") > 2).astype(int)
     table = pd.DataFrame({"sample": slides, "patient": patients, "response": response})
     table.to_csv(folder / "cohort.tsv", sep="\t", index=False)
-    snake(folder, f"{own.relative_to(folder)}/cohort.json", "--allowed-rules", "cohort", config=path)
+    snake(folder, "--allowed-rules", "cohort", "--", f"results/{path.stem}/cohort.json", config=path)
     record, genes = files.read_json(own / "cohort.json"), pd.read_csv(own / "cohort.csv")
     assert (record["patients"], record["slides"], record["lost"]) == (24, 47, ["s47"])
     assert genes.loc[0, "gene"] == "g5"
