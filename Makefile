@@ -9,7 +9,7 @@ export SHEST_KIT
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo kit package apply check fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate benchmark-segment benchmark-nuclei benchmark-apply benchmark-viewer test test-unit test-workflow test-cluster test-environments docs lint format lock clean
+.PHONY: help demo kit bench package apply check fetch figures cache-info benchmark-tiles benchmark-embed benchmark-train benchmark-evaluate benchmark-segment benchmark-nuclei benchmark-apply benchmark-viewer test test-unit test-workflow test-cluster test-environments docs lint format lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -37,6 +37,10 @@ package: .venv/installed  ## pack the trained systems of CONFIG into packages/, 
 apply: .venv/installed  ## predict the slides of config/apply.yaml with its package
 	snakemake --cores $(CORES) --rerun-incomplete --configfile config/apply.yaml
 
+bench: CONFIG = config/bench.yaml
+bench: .venv/installed  ## every system on the demo's tissue, side by side, or on that of CONFIG
+	snakemake --cores $(CORES) --rerun-incomplete --configfile $(CONFIG)
+
 check: .venv/installed  ## look into every input file of CONFIG, say all problems and what the run will need
 	@python -m shest.run.check $(CONFIG)
 
@@ -48,7 +52,7 @@ figures: .venv/installed  ## draw all figures and tables of CONFIG again, from t
 
 CACHE ?= results/cache
 cache-info: .venv/installed  ## list what the embedding cache holds and which run uses it
-	python -m shest.encode.cache_info $(CACHE) $(wildcard results results/kit results/paper)
+	python -m shest.encode.cache_info $(CACHE) $(wildcard results results/kit results/paper results/bench results/bench-kit)
 
 benchmark-tiles: .venv/installed  ## quadruple tiles against the direct transcription
 	cd tests && python -m benchmark.tiles
@@ -79,7 +83,7 @@ lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	uv pip compile --system-certs --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements.in --output-file requirements.txt
 	python envs/lock.py
 
-docs: .venv/installed  ## write config/README.md from the schemas, docs/troubleshooting.md from the code
+docs: .venv/installed  ## write config/README.md, docs/troubleshooting.md and docs/ledger.md from schemas, code and table
 	python config/describe.py
 	python docs/describe.py
 

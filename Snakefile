@@ -33,6 +33,7 @@ include: "workflow/rules/register.smk"
 include: "workflow/rules/segment.smk"
 include: "workflow/rules/cells.smk"
 include: "workflow/rules/tiles.smk"
+include: "workflow/rules/patches.smk"
 include: "workflow/rules/embed.smk"
 include: "workflow/rules/split.smk"
 include: "workflow/rules/refine.smk"
@@ -69,6 +70,7 @@ localrules:
     embed,
     model_card,
     compare,
+    comparison_figure,
 
 
 rule all:

@@ -1,6 +1,7 @@
-"""Writes docs/troubleshooting.md out of the code: every message that can be said, and what to do. Run by `make docs`.
+"""Writes two pages. Run by `make docs`.
 
-A message is the second argument of `InputError`, and of `problem` and `warn` of findings; the third is the remedy.
+docs/ledger.md out of resources/ledger.tsv: the papers' headline numbers, and what was run here.
+docs/troubleshooting.md out of the code: every message that can be said, and what to do. A message is the second argument of `InputError`, and of `problem` and `warn` of findings; the third is the remedy.
 """
 
 import ast
@@ -129,5 +130,38 @@ def page() -> str:
     return "\n".join(lines).rstrip() + "\n" + TAIL
 
 
+LEDGER = """# Ledger of published numbers
+
+The headline numbers of the five papers that this project follows, what each needs, and whether it was run here.
+*Published* is what the paper prints, unchecked. *Here* holds what was measured by this project, on what is said there,
+and nothing else; where nothing was, what is missing. *Outside evidence* is what the published code, data or text say of
+the number when they are looked at. Written by `make docs` from `resources/ledger.tsv`.
+
+The papers: SHEST (Jeong et al. 2026, Briefings in Bioinformatics 27, bbag037), STImage (Tan et al. 2026, Nature
+Communications, s41467-026-68487-0), HistoSPACE (Methods 2024; arXiv 2408.03592), ST labels (Nishimura et al. 2026,
+arXiv 2604.23481), single patch (BMC Bioinformatics 2026; of the last only the abstract and the code were read).
+"""
+
+
+def ledger() -> str:
+    """Write the page of published numbers, a section a paper."""
+    rows = (HERE.parent / "resources" / "ledger.tsv").read_text(encoding="utf-8").splitlines()
+    header, *rows = [row.split("\t") for row in rows]
+    entries = [dict(zip(header, row, strict=True)) for row in rows]
+    lines = [LEDGER]
+    for paper in dict.fromkeys(entry["paper"] for entry in entries):
+        lines += [f"## {paper}", ""]
+        lines += ["| number | published | needs | here | outside evidence | command |", "|---|---|---|---|---|---|"]
+        for entry in [e for e in entries if e["paper"] == paper]:
+            command = (
+                "; ".join(f"`{part}`" for part in entry["command"].split("; ")) if entry["command"] != "-" else "–"
+            )
+            cells = [entry[key] for key in ("claim", "published", "needs", "here", "evidence")]
+            lines.append("| " + " | ".join(tidy(cell).replace(" - ", " – ") for cell in [*cells, command]) + " |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
 if __name__ == "__main__":
+    (HERE / "ledger.md").write_text(ledger(), encoding="utf-8")
     (HERE / "troubleshooting.md").write_text(page(), encoding="utf-8")

@@ -108,6 +108,18 @@ def test_a_comparison_with_tacco_needs_the_reference_again():
             {"evaluate": {"comparators": {"H": {"format": "xml", "files": {"a": "x"}, "types": {"1": "A"}}}}},
             "'xml' is not one of",
         ),
+        (
+            {"evaluate": {"comparators": {"H": {"format": "csv", "files": {"a": "x"}}}}},
+            "evaluate.comparators.H.types is missing",
+        ),
+        (
+            {
+                "evaluate": {
+                    "comparators": {"H": {"format": "csv", "files": {"a": "x"}, "types": {1: "A"}, "unit": "log1p"}}
+                }
+            },
+            "evaluate.comparators.H.unit is for h5ad alone",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other(change, message):

@@ -5,6 +5,7 @@ import runpy
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -19,6 +20,18 @@ def test_the_config_page_is_written_from_the_schema(root):
 def test_the_page_of_messages_is_written_from_the_code(root):
     page = runpy.run_path(str(root / "docs/describe.py"))["page"]()
     assert (root / "docs/troubleshooting.md").read_text() == page, "run: make docs"
+
+
+def test_the_ledger_is_written_from_its_table_and_says_of_each_number_what_was_run(root):
+    code = runpy.run_path(str(root / "docs/describe.py"))
+    assert (root / "docs/ledger.md").read_text() == code["ledger"](), "run: make docs"
+    table = pd.read_csv(root / "resources/ledger.tsv", sep="\t", keep_default_na=False)
+    assert table["paper"].nunique() == 5
+    assert (table != "").all(axis=None), "each cell says something"
+    measured = table[~table["here"].str.startswith("not run here")]
+    assert (measured["command"] != "-").all(), "what was measured has a command that shows it"
+    targets = set(re.findall(r"(?:^|; )make ([a-z-]+)", "; ".join(table["command"])))
+    assert targets <= set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), flags=re.M))
 
 
 def test_the_page_of_messages_has_what_is_raised_and_noted(root, tmp_path):

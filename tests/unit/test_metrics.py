@@ -118,7 +118,7 @@ def test_the_median_without_a_block_is_that_of_the_other_cells():
     scored.cell_type = RNG.choice(list("ABC"), 300)
     genes, summary = evaluate.score_expression(scored, lambda part: predicted[:, part])
     actual, predicted, kind = pd.DataFrame(actual), pd.DataFrame(predicted, dtype=float), scored.cell_type
-    assert set(summary["without"]) == set(summary["intervals"]) == set(evaluate.MEDIANS)
+    assert set(summary["without"]) == set(summary["intervals"]) >= set(evaluate.MEDIANS)
     for block in range(6):
         rows = scored.block != block
         sides = [side[rows] for side in (actual, predicted)]

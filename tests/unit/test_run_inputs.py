@@ -50,6 +50,23 @@ def test_comparators_get_defaults_and_resolved_paths_by_sample(folder):
     }
 
 
+def test_predictions_of_a_program_need_no_types_and_a_name_of_their_own(folder):
+    entry = {"format": "h5ad", "files": {"b": "b.json"}, "trained_on": ["a"]}
+    run, problems = load(folder, Own=entry)
+    assert problems == []
+    assert run.comparators["b"]["Own"] == {
+        "format": "h5ad",
+        "radius_um": 5,
+        "scale": 1,
+        "types": {},
+        "unit": None,
+        "trained_on": ["a"],
+        "path": str(folder / "b.json"),
+    }
+    _, problems = load(folder, mean=entry)
+    assert problems == ["evaluate.comparators.mean: a system has this name. Give it another"]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

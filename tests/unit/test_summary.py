@@ -156,12 +156,30 @@ def test_refinement_is_said_to_win_where_it_does_and_to_lose_where_it_loses():
     assert table["training cells"].tolist() == ["all", "Algorithm 1", "as many at random"] * 2
 
 
+ON = {"sample": "s", "unit": "cells", "ground": "all", "score": "weighted"}
+
+
 def test_differences_stand_with_their_interval():
-    row = {"sample": "s", "system": "net", "reference": "ridge", "score": "weighted", "n_blocks": 7, "difference": 0.1}
-    rows = [row | {"low": 0.02, "high": 0.18}, row | {"low": None, "high": None}]
+    row = ON | {"system": "net", "reference": "ridge", "best": False, "n_blocks": 7, "difference": 0.1}
+    rows = [row | {"low": 0.02, "high": 0.18, "p": 0.02, "p_holm": 0.04}]
+    rows += [row | {"low": None, "high": None, "p": None, "p_holm": None, "best": True, "ground": "shared"}]
     table = summary.difference_table({"strict": {"differences": rows}})
     assert table["95 % interval"].tolist() == ["+0.020 to +0.180", "–"]
-    assert table["above ridge"].tolist() == [0.1, 0.1]
+    assert table["against"].tolist() == ["ridge", "ridge (best)"]
+    assert table["sample"].tolist() == ["s", "s, shared"]
+    assert table["p corrected"].tolist()[0] == 0.04
+
+
+def test_words_say_which_differences_are_real_and_what_is_not_compared():
+    behind = [{"system": "mean", "by": 0.4, "p_holm": 0.001}]
+    verdict = ON | {"best": "net", "value": 0.8, "level": ["ridge"], "behind": behind}
+    apart = [{"system": "other", "sample": "s", "why": "does not say what it was trained on"}]
+    said = summary.verdict_sentences({"strict": {"verdicts": [verdict], "set_apart": apart}})
+    assert said == [
+        "s (strict), F1, weighted: net is best (0.800); behind it, beyond chance: mean by 0.400; not told apart from "
+        "it: ridge.",
+        "s (strict): other is not compared: it does not say what it was trained on.",
+    ]
 
 
 def test_links_into_the_viewer_lead_to_the_most_frequent_confusions():

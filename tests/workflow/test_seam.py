@@ -4,6 +4,7 @@ import json
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 R = "results/tiny"
@@ -48,6 +49,15 @@ class Centroid(System):
             setattr(self, name, value)
 '''
 
+SMALL = {"side_um": 16, "px": 32, "epochs": 2}
+PATCHES = {
+    "patch": {
+        "kind": "single_patch",
+        "settings": SMALL | {"backbone": "test_resnet", "weights": "random", "hidden": 64},
+    },
+    "space": {"kind": "histospace", "settings": SMALL | {"ae_epochs": 1, "ae_batch": 64, "ae_learning_rate": 0.001}},
+}
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
@@ -62,8 +72,9 @@ def installed(tmp_path_factory):
     return folder
 
 
-def test_a_system_from_outside_runs_through_the_whole_workflow(installed, snake, copy_of_tiny, changed):
+def test_systems_from_outside_and_on_patches_run_through_the_whole_workflow(installed, snake, copy_of_tiny, changed):
     systems = {"nearest": {"kind": "centroid", "settings": {"power": 2.0}}, "mean": {"kind": "mean"}}
+    systems["patch"] = PATCHES["patch"]
     config = changed(systems=systems, protocols=["strict"])
     output = snake(copy_of_tiny, config=config, PYTHONPATH=str(installed)).stdout
     for job in ("Fitting nearest", "Predicting sim_lung (nearest", "Scoring sim_lung (nearest", "Figure 4", "report"):
@@ -83,6 +94,11 @@ def test_a_system_from_outside_runs_through_the_whole_workflow(installed, snake,
     assert (folder / "models/nearest/strict/0/card.md").is_file() or list(
         folder.glob("models/nearest/strict/*/card.md")
     )
+    both = changed(systems=systems | {"space": PATCHES["space"]}, protocols=["strict"])
+    target = "results/tiny/evaluation/space/strict/sim_lung.cells.json"
+    output = snake(copy_of_tiny, "--", target, config=both, PYTHONPATH=str(installed)).stdout
+    assert "Cutting patches" not in output, "patches of one size serve all"
+    check_patches(folder, mean)
     assert "Nothing to be done" in snake(copy_of_tiny, "-n", config=config, PYTHONPATH=str(installed)).stdout
     code = installed / "centroid/system.py"
     code.write_text(code.read_text() + "\n# changed\n")
@@ -91,18 +107,42 @@ def test_a_system_from_outside_runs_through_the_whole_workflow(installed, snake,
     assert "Fitting mean" not in planned
 
 
+def check_patches(folder, mean):
+    """What the systems on patches left: logarithms, scored as such and on the scale of all, and no types."""
+    for name, unit in (("patch", "log1p CPmedian"), ("space", "log10(1+CP10K)")):
+        scores = json.loads((folder / f"evaluation/{name}/strict/sim_lung.cells.json").read_text())
+        predicted = ad.read_h5ad(folder / f"predictions/{name}/strict/sim_lung.cells.h5ad")
+        assert (predicted.uns["unit"], scores["expression_unit"], scores["f1"]) == (unit, unit, None)
+        assert predicted.obs["cell_type"].isna().all()
+        assert scores["common"]["by_unit"] > mean["common"]["by_unit"] - 0.1, "about each gene's mean is known"
+        genes = pd.read_csv(folder / f"evaluation/{name}/strict/sim_lung.cells.genes.csv")
+        assert 0 < genes["mean_actual"].max() < 6, "counts are scored as logarithms"
+        record = json.loads((folder / f"models/{name}/strict/all/model.json").read_text())
+        assert record["parameters"]["head"] > 0
+        history = pd.read_csv(folder / f"models/{name}/strict/all/training.csv")
+        assert (history["learning_rate"] >= 0).all()
+    table = pd.read_csv(folder / "comparison/strict.csv").set_index(["system", "sample"])
+    assert table.loc["patch", "expression_unit"].eq("log1p CPmedian").all()
+    assert table["pearson_common"].notna().all()
+    assert "median R of logs" in (folder / "report.html").read_text()
+    assert not (folder / "packages/patch").exists()
+
+
 def test_a_wrong_entry_of_systems_is_said(snake, tmp_path, changed):
     wrong = {
         "a": {"kind": "liner"},
         "b": {"kind": "linear", "encoder": "x"},
         "c": {"kind": "shest", "settings": {"epoch": 1}},
+        "patch": PATCHES["patch"],
     }
-    done = snake(tmp_path, "-n", config=changed(systems=wrong), check=False)
+    config = changed(systems=wrong, package={"systems": ["patch"]})
+    done = snake(tmp_path, "-n", config=config, check=False)
     assert done.returncode != 0
     for sentence in (
         "no kind of system liner. Did you mean linear?",
         "systems.b.encoder: x is not among encoders",
         "systems.c.settings: unknown key epoch. Did you mean epochs?",
+        "package.systems: patch reads patches and cannot be packed",
     ):
         assert sentence in done.stdout, sentence
     assert "Traceback" not in done.stdout

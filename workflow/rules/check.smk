@@ -99,7 +99,7 @@ rule check_table:
 
 rule check_comparators:
     input:
-        files=comparator_files,
+        files=lambda w: [entry["path"] for entry in COMPARATORS[w.sample].values()],
     output:
         record=results("samples/{sample}/check_comparators.json"),
     log:
@@ -119,7 +119,7 @@ rule check_comparators:
         comparators=lambda w: COMPARATORS[w.sample],
         code=code("check_comparators"),
     message:
-        "Checking other programs' labels of {wildcards.sample}"
+        "Checking what other programs say of {wildcards.sample}"
     script:
         "../scripts/check_comparators.py"
 

@@ -144,14 +144,20 @@ def encoder_config(wildcards):
     return {key: value for key, value in encoder_entry(wildcards.encoder).items() if key != "gflop"}
 
 
+def comparators_of(sample, predictions):
+    """Other programs of a sample, by name: those that give predictions (h5ad), or those that give labels."""
+    return {name: e for name, e in COMPARATORS[sample].items() if (e["format"] == "h5ad") == predictions}
+
+
 def comparator_files(wildcards):
     """Files of the other programs whose labels are scored beside the systems'."""
-    return [entry["path"] for entry in COMPARATORS[wildcards.sample].values()]
+    return [entry["path"] for entry in comparators_of(wildcards.sample, False).values()]
 
 
 def comparator_check(wildcards):
     """The check of these files, where there are any."""
-    return [results("samples/{sample}/check_comparators.json")] if COMPARATORS[wildcards.sample] else []
+    labels = comparators_of(wildcards.sample, False)
+    return [results("samples/{sample}/check_comparators.json")] if labels else []
 
 
 def label_checks(wildcards):

@@ -34,12 +34,80 @@ rule evaluate:
         role=lambda w: SAMPLES[w.sample]["role"],
         types=list(TYPES),
         block_um=config["split"]["block_um"],
-        comparators=lambda w: COMPARATORS[w.sample],
+        comparators=lambda w: comparators_of(w.sample, False),
         code=code("evaluate"),
     message:
         "Scoring {wildcards.sample} ({wildcards.system}, {wildcards.protocol})"
     script:
         "../scripts/evaluate.py"
+
+
+rule adopt:
+    input:
+        file=lambda w: COMPARATORS[w.sample][w.program]["path"],
+        cells=results(f"predictions/{next(iter(SYSTEMS))}/{{protocol}}/{{sample}}.{{unit}}.h5ad"),
+        models=lambda w: models("model.json", protocols=[w.protocol]),
+        registration=results("samples/{sample}/registration.json"),
+        check=results("samples/{sample}/check_comparators.json"),
+    output:
+        predictions=results("programs/{program}/{protocol}/{sample}.{unit}.h5ad"),
+        record=results("programs/{program}/{protocol}/{sample}.{unit}.json"),
+    log:
+        results("logs/adopt/{program}/{protocol}/{sample}.{unit}.log"),
+    benchmark:
+        results("benchmarks/adopt/{program}/{protocol}/{sample}.{unit}.tsv")
+    wildcard_constraints:
+        program=any_of(PROGRAMS),
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(2000, file=2, cells=1),
+        runtime=from_input_size(10, file=0.1),
+    params:
+        role=lambda w: SAMPLES[w.sample]["role"],
+        types=list(TYPES),
+        entry=lambda w: COMPARATORS[w.sample][w.program],
+        code=code("adopt"),
+    message:
+        "Reading what {wildcards.program} predicts for {wildcards.sample} ({wildcards.protocol})"
+    script:
+        "../scripts/adopt.py"
+
+
+use rule evaluate as evaluate_shared with:
+    input:
+        predictions=shared_predictions,
+        models=of_program(".h5ad", "model.safetensors"),
+        records=of_program(".json", "model.json"),
+        ingest=results("samples/{sample}/ingest.json"),
+        store=results("samples/{sample}/sdata.zarr"),
+        annotation=results("samples/{sample}/annotation.parquet"),
+        cells=results("samples/{sample}/cells.parquet"),
+        splits=splits_of,
+        refinement=refinement_of_scored,
+        registration=results("samples/{sample}/registration.json"),
+        comparators=[],
+        truth=truth_of,
+        shared=predictions_beside,
+    output:
+        scores=results("evaluation/{system}/{protocol}/{sample}.{unit}.shared.json"),
+        genes=results("evaluation/{system}/{protocol}/{sample}.{unit}.shared.genes.csv"),
+        scored=results("evaluation/{system}/{protocol}/{sample}.{unit}.shared.scored.parquet"),
+    log:
+        results("logs/evaluate_shared/{system}/{protocol}/{sample}.{unit}.log"),
+    benchmark:
+        results("benchmarks/evaluate_shared/{system}/{protocol}/{sample}.{unit}.tsv")
+    wildcard_constraints:
+        system=any_of([*SYSTEMS, *PROGRAMS]),
+    params:
+        role=lambda w: SAMPLES[w.sample]["role"],
+        types=list(TYPES),
+        block_um=config["split"]["block_um"],
+        comparators={},
+        code=code("evaluate"),
+    message:
+        "Scoring {wildcards.sample} on what all share ({wildcards.system}, {wildcards.protocol})"
 
 
 rule markers:
@@ -94,10 +162,12 @@ rule model_card:
 
 rule compare:
     input:
-        scores=lambda w: evaluations(protocols=[w.protocol]),
+        scores=lambda w: evaluations(protocols=[w.protocol]) + shared_evaluations(w.protocol),
+        models=lambda w: models("model.safetensors", protocols=[w.protocol]),
     output:
         table=results("comparison/{protocol}.csv"),
         record=results("comparison/{protocol}.json"),
+        costs=results("comparison/{protocol}.costs.csv"),
     log:
         results("logs/compare/{protocol}.log"),
     benchmark:
@@ -109,8 +179,36 @@ rule compare:
         mem_mb=from_input_size(1500),
         runtime=from_input_size(5),
     params:
+        systems=list(SYSTEMS),
+        benchmarks=results("benchmarks"),
         code=code("compare"),
     message:
         "Comparing the systems ({wildcards.protocol})"
     script:
         "../scripts/compare.py"
+
+
+rule comparison_figure:
+    input:
+        record=results("comparison/{protocol}.json"),
+        costs=results("comparison/{protocol}.costs.csv"),
+    output:
+        png=report(results("comparison/{protocol}.png"), caption="../report/comparison.rst", category="Figures"),
+        pdf=results("comparison/{protocol}.pdf"),
+        data=directory(results("comparison/{protocol}.source_data")),
+    log:
+        results("logs/comparison_figure/{protocol}.log"),
+    benchmark:
+        results("benchmarks/comparison_figure/{protocol}.tsv")
+    conda:
+        env("analysis")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(1500),
+        runtime=from_input_size(5),
+    params:
+        code=code("comparison_figure"),
+    message:
+        "Drawing the comparison of the systems ({wildcards.protocol})"
+    script:
+        "../scripts/comparison_figure.py"

@@ -2,6 +2,7 @@
 
 from shest.labels.split import ALL, fold_names
 from shest.systems import base
+from shest.tiles.patch import PatchSize
 
 SYSTEMS = config["systems"]
 UNIT = "cells"
@@ -18,7 +19,7 @@ if GAP_UM == "auto":
 SOURCE_PATHS = {
     "nothing": [],
     "embeddings": ["embeddings/{encoder}/{sample}/embeddings.json"],
-    "patches": ["samples/{sample}/tiles/tiles.json"],
+    "patches": ["samples/{sample}/patches/{window}/patches.json"],
     "slide": ["samples/{sample}/sdata.zarr", "samples/{sample}/outlines.parquet", "samples/{sample}/registration.json"],
 }
 
@@ -62,7 +63,7 @@ def segmenters(system):
 
 def encoder_of(system):
     """Encoder of a system; the first, for one that reads no embeddings: refinement is by some encoder in any case."""
-    return SYSTEMS[system]["encoder"] or ENCODERS[0]
+    return SYSTEMS.get(system, {}).get("encoder") or ENCODERS[0]
 
 
 def encoder_record(wildcards):
@@ -71,8 +72,9 @@ def encoder_record(wildcards):
 
 def source_files(system, sample):
     """What a system reads of a sample."""
-    paths = SOURCE_PATHS[spec(system).reads]
-    return [results(path.format(encoder=SYSTEMS[system]["encoder"], sample=sample)) for path in paths]
+    reads, entry = spec(system).reads, SYSTEMS[system]
+    window = PatchSize.of(entry["settings"]).name if reads == "patches" else None
+    return [results(p.format(encoder=entry["encoder"], sample=sample, window=window)) for p in SOURCE_PATHS[reads]]
 
 
 def sources_of_training(wildcards):
@@ -137,6 +139,44 @@ def evaluations(systems=SYSTEMS, protocols=config["protocols"], samples=LABELLED
     ]
 
 
+# Other programs whose predictions are scored beside the systems', on what all of them share.
+PROGRAMS = list(dict.fromkeys(name for sample in LABELLED for name in comparators_of(sample, True)))
+
+
+def predictions_beside(wildcards):
+    """Predictions of a sample by every system, and by every other program that has any."""
+    paths = [f"predictions/{system}" for system in SYSTEMS]
+    paths += [f"programs/{program}" for program in comparators_of(wildcards.sample, True)]
+    return [results(f"{path}/{{protocol}}/{{sample}}.{{unit}}.h5ad") for path in paths]
+
+
+def shared_predictions(wildcards):
+    """Predictions of a sample by a system, or by another program."""
+    folder = "programs" if wildcards.system in PROGRAMS else "predictions"
+    return results(f"{folder}/{{system}}/{{protocol}}/{{sample}}.{{unit}}.h5ad")
+
+
+def of_program(suffix, name):
+    """A file of the models that predict a sample; of another program, what was made of its file."""
+
+    def files(wildcards):
+        if wildcards.system in PROGRAMS:
+            return [results(f"programs/{{system}}/{{protocol}}/{{sample}}.{{unit}}{suffix}")]
+        return models_of(name)(wildcards)
+
+    return files
+
+
+def shared_evaluations(protocol):
+    """Scores of systems and other programs on what they share, of the samples that have other programs."""
+    return [
+        results(f"evaluation/{name}/{protocol}/{sample}.{UNIT}.shared.json")
+        for sample in LABELLED
+        if comparators_of(sample, True)
+        for name in [*SYSTEMS, *comparators_of(sample, True)]
+    ]
+
+
 def further_views_minutes(wildcards, input, attempt, threads):
     """Time to encode further views of a sample's training cells: all of them, or about one more for each."""
     share = {"sampled": 1, "8": 7}.get(str(SYSTEMS[wildcards.system]["settings"].get("views")), 0)
@@ -149,9 +189,9 @@ def fit_minutes(wildcards, input, attempt, threads):
 
 
 # Systems that are packed where that is asked for.
-PACKED = config["package"].get("systems", list(SYSTEMS)[:1])
+PACKED = config["package"].get("systems", [s for s in SYSTEMS if spec(s).reads != "patches"][:1])
 
 
-def models(name, systems=SYSTEMS):
-    """A file of the deployed model of each of some systems, in each protocol."""
-    return [results(f"models/{s}/{p}/{DEPLOYED[p]}/{name}") for s in systems for p in config["protocols"]]
+def models(name, systems=SYSTEMS, protocols=config["protocols"]):
+    """A file of the deployed model of each of some systems, in each of some protocols."""
+    return [results(f"models/{s}/{p}/{DEPLOYED[p]}/{name}") for s in systems for p in protocols]

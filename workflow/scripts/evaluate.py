@@ -1,19 +1,23 @@
 """Scores a system's predictions of a sample against its labels and counts."""
 
+from hashlib import blake2b
+
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from shest.core import console, files
 from shest.core.errors import InputError
 from shest.core.provenance import versions
+from shest.io import expression
 from shest.io.counts import read_counts
 from shest.io.genes import Genes
 from shest.io.predictions import DRAWN
 from shest.io.registration import Registration
 from shest.labels import training_set
 from shest.labels.training_set import rows_of
-from shest.score import comparators, evaluate, metrics
+from shest.score import common_scale, comparators, evaluate, metrics
 from shest.score.evaluation import PROGRAM, Evaluation
 
 LABELS = {"label": "cell_type", "table_label": "table_type"}  # columns of annotation.parquet
@@ -26,6 +30,14 @@ def read_table(input):
     table = pd.DataFrame({name: predicted.obs[name].astype(str) for name in ("cell_type", "part", "fold")})
     table = table.rename(columns={"cell_type": "predicted"})
     return predicted, table.assign(**{name: labels[c].reindex(table.index) for name, c in LABELS.items()})
+
+
+def shared_ground(paths):
+    """Return the ids and the genes that every one of some predictions has; a program that stands apart has no cells."""
+    opened = [found for found in (ad.read_h5ad(path, backed="r") for path in paths) if found.n_obs]
+    ids = set.intersection(*(set(found.obs_names) for found in opened))
+    genes = [set(found.var_names) for found in opened if found.n_vars]
+    return ids, set.intersection(*genes) if genes else set()
 
 
 def blocks_of(ids, input, sample, xy, block_um):
@@ -46,7 +58,7 @@ def reasons(input):
     }
 
 
-def read_scored(input, sample, label, xy, block, ids, predicted, known):
+def read_scored(input, sample, label, xy, block, fold, ids, predicted, known, depth):
     """Return the scored units with their counts of the genes that are predicted, and what became of the others."""
     counts, panel, cell_ids = read_counts(input.store, known)
     genes, overlap = evaluate.gene_overlap(panel.symbols, predicted, known.symbols)
@@ -57,7 +69,16 @@ def read_scored(input, sample, label, xy, block, ids, predicted, known):
             "Check that both name genes alike, or give the sample the role predict",
         )
     rows, columns = rows_of(ids, cell_ids, input.store), rows_of(genes, panel.symbols, input.store)
-    return evaluate.Scored(label, xy, block, counts[rows][:, columns].tocsc(), genes), overlap
+    of_model = np.isin(panel.symbols, known.symbols)
+    total = np.asarray(counts[rows][:, of_model].sum(axis=1), float).ravel()
+    chosen = counts[rows][:, columns]
+    in_unit = expression.normalise(chosen, total, *depth).tocsc()
+    return evaluate.Scored(label, xy, block, in_unit, genes, fold), chosen, total, overlap
+
+
+def digest(names):
+    """Digest of names in any order."""
+    return blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()
 
 
 def add_types(result, scored, predicted, rows, kept, types, classes, temperatures):
@@ -67,8 +88,12 @@ def add_types(result, scored, predicted, rows, kept, types, classes, temperature
     result.distances = evaluate.score_distances(scored.xy, scored.cell_type, called, types)
     label = pd.Categorical(scored.cell_type, classes).codes.astype(int)
     probability, before = predicted.obsm["probabilities"][rows], predicted.obs["uncalibrated"].to_numpy()[rows]
-    result.calibration = evaluate.calibration(before, probability, label, float(np.mean(temperatures)))
     intervals, without = evaluate.type_intervals(scored.cell_type, called, types, scored.block)
+    if None not in temperatures:  # another program's types come without probabilities
+        result.calibration = evaluate.calibration(before, probability, label, float(np.mean(temperatures)))
+        right = probability.argmax(axis=1) == label
+        ece, ece_without = evaluate.calibration_intervals(probability.max(axis=1), right, scored.block)
+        intervals, without = intervals | {"ece": ece}, without | {"ece": ece_without}
     result.intervals |= intervals
     result.intervals["without"] |= without
     if kept["fold"].nunique() > 1:
@@ -76,17 +101,27 @@ def add_types(result, scored, predicted, rows, kept, types, classes, temperature
         result.spread = {name: float(np.std([f[name] for f in result.folds], ddof=1)) for name in ("weighted", "macro")}
 
 
-def truth_reader(input, scored, ids):
-    """Return a reader of the expectations that simulated counts were drawn from; None where nobody knows them."""
+def truth_reader(input, scored, ids, known, depth):
+    """Return a reader of the expectations, in the unit that is predicted, that simulated counts were drawn from.
+
+    None where nobody knows them.
+    """
     if not input.truth:
         return None
     truth = ad.read_h5ad(input.truth[0])
     columns, rows = truth.var_names.get_indexer(scored.genes), rows_of(ids, truth.obs_names, input.truth[0])
 
+    def expected(wanted):
+        return (1 - truth.layers["pi"][rows][:, wanted]) * truth.X[rows][:, wanted]
+
+    all_known = np.flatnonzero(truth.var_names.isin(known.symbols))
+    in_logs = expression.scale_of(depth[0]) != "counts"
+    total = expected(all_known).sum(axis=1) if in_logs else np.ones(len(rows))
+
     def read(part):
         wanted = columns[part]
-        expected = (1 - truth.layers["pi"][rows][:, wanted]) * truth.X[rows][:, wanted]
-        return np.where(wanted >= 0, expected, np.nan)
+        in_unit = expression.normalise(sparse.csr_matrix(expected(wanted)), total, *depth).toarray()
+        return np.where(wanted >= 0, in_unit, np.nan)
 
     return read
 
@@ -99,10 +134,39 @@ def add_expression(result, scored, predicted, rows, overlap, name, truth, thread
     genes, summary = evaluate.score_expression(scored, read, threads, drawn, truth)
     result.genes = overlap | {"constant": int((genes["pearson"] == 0).sum())}
     result.pearson, result.spearman = (summary[score] | {"csv": name} for score in ("pearson", "spearman"))
-    result.moran = summary["moran"]
+    result.moran, result.iou, result.unitwise = (summary[score] for score in ("moran", "iou", "unitwise"))
     result.intervals |= summary["intervals"]
     result.intervals["without"] |= summary["without"]
     return genes
+
+
+def add_sets(result, genes, sets):
+    """Score the sets of genes that a model names."""
+    for name, members in sets.items():
+        own = genes.loc[genes["gene"].isin(members), "pearson"]
+        result.gene_sets[name] = {"genes": len(own), "pearson": float(own.mean()) if len(own) else None}
+
+
+def add_common(result, scored, counts, total, predicted, rows, depth):
+    """Score expression on the scale that all units share."""
+    columns, x = rows_of(scored.genes, predicted.var_names, "predictions"), predicted.X
+    unit, median = depth
+
+    def read(part):
+        wanted = rows[part]
+        return x[wanted[0] : wanted[-1] + 1][wanted - wanted[0]][:, columns]
+
+    found = common_scale.score(read, counts, total, unit, median, scored.cell_type, scored.block)
+    result.common, intervals, without = found
+    result.intervals |= intervals
+    result.intervals["without"]["pearson_common"] = without
+
+
+def depth_of(models, kept):
+    """Return the unit of the predicted expression, and the depth of each unit's model where the unit names one."""
+    medians = {model["fold"]: model.get("library_median") for model in models}
+    of_units = kept["fold"].map(medians)
+    return models[0]["expression_unit"], None if of_units.isna().any() else of_units.to_numpy(float)
 
 
 def scores_of(table, column, types):
@@ -120,6 +184,15 @@ def main(input, output, params, wildcards, threads):
     refined = training_set.read_fold([wildcards.sample], input.refinement, models[0]["fold"])
     kept_by_refinement = refined and refined[wildcards.sample].set_index("cell_id")["kept"]
     chosen, scored_on = evaluate.scored_rows(table, params.role, wildcards.protocol, kept_by_refinement)
+    names, ground = list(predicted.var_names), "all"
+    if input.get("shared"):
+        ids, genes = shared_ground(input.shared)
+        names, ground = [name for name in names if name in genes], "shared"
+        chosen &= table.index.isin(list(ids))
+    apart = models[0].get("apart") or (ground == "shared" and not chosen.any() and "has no cell that is scored")
+    if apart:
+        write_apart(output, wildcards, params.role, scored_on, models[0], apart)
+        return
     if not chosen.any():
         raise InputError(
             wildcards.sample,
@@ -131,8 +204,10 @@ def main(input, output, params, wildcards, threads):
     types = [t for t in params.types if t in set(table["label"].dropna()) | set(classes)]
     xy = predicted.obsm["spatial"][rows]
     block = blocks_of(kept.index, input, wildcards.sample, xy, params.block_um)
-    names = list(predicted.var_names)
-    scored, overlap = read_scored(input, wildcards.sample, label, xy, block, kept.index, names, known)
+    fold, depth = kept["fold"].to_numpy(str), depth_of(models, kept)
+    scored, counts, total, overlap = read_scored(
+        input, wildcards.sample, label, xy, block, fold, kept.index, names, known, depth
+    )
     result = Evaluation(
         system=wildcards.system,
         kind=models[0]["kind"],
@@ -144,7 +219,11 @@ def main(input, output, params, wildcards, threads):
         scored_on=scored_on,
         n=len(rows),
         intervals={"n_blocks": int(block.max()) + 1, "without": {}},
+        expression_unit=models[0]["expression_unit"] if names else "",
         reasons=reasons(input),
+        ground=ground,
+        units_digest=digest(kept.index),
+        genes_digest=digest(scored.genes),
         model_sha256=", ".join(files.sha256(path) for path in input.models),
         versions=versions(),
     )
@@ -153,8 +232,11 @@ def main(input, output, params, wildcards, threads):
         result.genes = overlap
     if scored.genes:
         name = output.genes.rpartition("/")[2]
-        truth = truth_reader(input, scored, kept.index)
+        truth = truth_reader(input, scored, kept.index, known, depth)
         genes = add_expression(result, scored, predicted, rows, overlap, name, truth, threads)
+        add_sets(result, genes, models[0].get("gene_sets", {}))
+        if expression.is_expression(depth[0]):
+            add_common(result, scored, counts, total, predicted, rows, depth)
         genes["id"] = genes["gene"].map(dict(zip(known.symbols, known.ids, strict=True)))
     programs = pd.DataFrame()
     if classes:
@@ -170,6 +252,20 @@ def main(input, output, params, wildcards, threads):
         if table["table_label"].notna().any():
             result.table = scores_of(unseen_of_table(table, params.role, wildcards.protocol), "table_label", types)
     write(output, result, genes, scored, kept, predicted.obsm["pixel"][rows], programs)
+
+
+def write_apart(output, wildcards, role, scored_on, record, apart):
+    """Say that another program cannot be compared, and nothing else."""
+    names = {key: getattr(wildcards, key) for key in ("system", "protocol", "sample", "unit")}
+    result = Evaluation(
+        **names, kind=record["kind"], encoder=None, role=role, scored_on=scored_on, n=0, ground="shared", apart=apart
+    )
+    result.write(output.scores)
+    with files.atomic_write(output.genes) as tmp_path:
+        pd.DataFrame(columns=["gene"]).to_csv(tmp_path, index=False)
+    with files.atomic_write(output.scored) as tmp_path:
+        pd.DataFrame(columns=["cell_id"]).to_parquet(tmp_path, index=False)
+    console.log.info(f"{wildcards.system} is not compared: it {apart}")
 
 
 def unseen_of_table(table, role, protocol):

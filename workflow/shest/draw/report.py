@@ -37,7 +37,10 @@ class Table:
 
 @dataclass
 class Block:
-    """A section of the report; ``links``: what is said of files beside the page, and their addresses from it."""
+    """A section of the report.
+
+    ``items``: sentences, one a line; ``links``: what is said of files beside the page, and their addresses from it.
+    """
 
     id: str
     name: str
@@ -46,6 +49,7 @@ class Block:
     pictures: list[Picture] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
     links: list[tuple[str, str]] = field(default_factory=list)
+    items: list[str] = field(default_factory=list)
 
 
 def picture(path: str | Path, caption: str, source: str | None = None, width: int = WIDTH_PX) -> Picture:

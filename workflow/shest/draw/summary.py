@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 import pandas as pd
 
 from shest.io.registration import Registration
+from shest.score.compare import SCORES
 from shest.score.evaluation import Evaluation, TypeScores
 from shest.tissue.register import SHARE_EXPECTED
 
@@ -108,8 +109,9 @@ def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     """One row an evaluation; nothing where its system predicts nothing, no column where no evaluation has anything.
 
     Beside the weighted F1: its interval over spatial blocks, its standard deviation over folds, the one over all cells
-    where refinement decided which are scored, and the one against the pathologist's table alone. Beside R: the ceiling,
-    what the true expectations of simulated counts reach.
+    where refinement decided which are scored, and the one against the pathologist's table alone. R is of what a system
+    predicts, counts or logarithms; beside it the ceiling, what the true expectations of simulated counts reach. R of
+    logs is of all systems on one scale; R across genes is high for whoever knows each gene's mean.
     """
     rows = []
     for e in evaluations:
@@ -130,6 +132,9 @@ def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
                 "F1 macro": e.types.macro if e.types else None,
                 "median R": median_r(e),
                 "R within type": e.pearson.get("within_type") if e.pearson else None,
+                "median R of logs": e.common["pearson"] if e.common else None,
+                "within type, of logs": e.common["within_type"] if e.common else None,
+                "R across genes": e.common["by_unit"] if e.common else None,
                 "R ceiling": e.pearson.get("ceiling") if e.pearson else None,
                 "ceiling within type": e.pearson.get("ceiling_within_type") if e.pearson else None,
                 "genes R > 0.3": e.pearson["share_above_0.3"] if e.pearson else None,
@@ -158,22 +163,93 @@ def ablation_table(ablations: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def difference_table(comparisons: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a sample, system, score and protocol: its difference to a linear system, paired over blocks."""
-    names = {"weighted": "F1 weighted", "macro": "F1 macro", "pearson_median": "median R"}
+    """One row a sample, system, score and protocol: its difference to a linear and to the best system."""
     rows = [
         {
             "protocol": protocol,
-            "sample": d["sample"],
+            "sample": _where(d),
+            "score": SCORES[d["score"]].label,
             "system": d["system"],
-            "score": names[d["score"]],
-            f"above {d['reference']}": d["difference"],
+            "against": f"{d['reference']} (best)" if d["best"] else d["reference"],
+            "difference": d["difference"],
             "95 % interval": "–" if d["low"] is None else f"{d['low']:+.3f} to {d['high']:+.3f}",
+            "p": d["p"],
+            "p corrected": d["p_holm"],
             "blocks": d["n_blocks"],
         }
         for protocol, found in comparisons.items()
         for d in found["differences"]
     ]
     return pd.DataFrame(rows)
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    """Name a sample, and that only what all systems and programs share of it is scored."""
+    return f"{row['sample']}, shared" if row["ground"] == "shared" else row["sample"]
+
+
+def side_by_side_table(comparisons: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a system, sample and protocol: every score, its interval behind it; nothing where it has none."""
+    rows = []
+    for protocol, found in comparisons.items():
+        for r in found["rows"]:
+            row = {"protocol": protocol, "sample": _where(r), "system": r["system"], r["unit"]: r["n"]}
+            row |= {"genes": r["n_genes"], "blocks": r["n_blocks"]}
+            for name, score in SCORES.items():
+                row[score.label] = _with_interval(r, name)
+            row[SCORES["genes_above"].label] = _genes_above(r)
+            row["such genes by chance"] = r["n_genes_above_by_chance"]
+            row["IoU by chance"] = r["iou_chance"]
+            rows.append(row)
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def _with_interval(row: Mapping[str, Any], name: str) -> str | None:
+    if row[name] is None:
+        return None
+    if row[f"{name}_low"] is None:
+        return f"{row[name]:.3f}"
+    return f"{row[name]:.3f} ({row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f})"
+
+
+def _genes_above(row: Mapping[str, Any]) -> str | None:
+    """Say how many genes there are, and between how many and how many."""
+    if row["n_genes_above"] is None or row["genes_above_low"] is None:
+        return None if row["n_genes_above"] is None else f"{row['n_genes_above']:,}"
+    low, high = (row["n_genes"] * row[f"genes_above_{side}"] for side in ("low", "high"))
+    return f"{row['n_genes_above']:,} ({low:,.0f}–{high:,.0f})"
+
+
+def cost_table(costs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row a system and protocol: what it costs; ``costs``: ``comparison/{protocol}.costs.csv``."""
+    names = {
+        "system": "system",
+        "parameters": "parameters",
+        "bytes": "MB of weights",
+        "fit_seconds": "seconds a fit",
+        "fit_mb": "peak memory of a fit (MB)",
+        "units_per_second": "units predicted a second",
+        "predict_mb": "peak memory of prediction (MB)",
+    }
+    parts = [table.rename(columns=names)[list(names.values())].assign(protocol=p) for p, table in costs.items()]
+    table = pd.concat(parts, ignore_index=True)
+    table["MB of weights"] = table["MB of weights"] / 1e6
+    return table[["protocol", *names.values()]]
+
+
+def verdict_sentences(comparisons: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say of each sample and score which differences to the best system are real, and which may be chance."""
+    sentences = []
+    for protocol, found in comparisons.items():
+        for v in found["verdicts"]:
+            said = [f"{v['best']} is best ({v['value']:.3f})"]
+            behind = [f"{b['system']} by {b['by']:.3f}" for b in v["behind"]]
+            said += [f"behind it, beyond chance: {', '.join(behind)}"] if behind else []
+            said += [f"not told apart from it: {', '.join(v['level'])}"] if v["level"] else []
+            sentences.append(f"{_where(v)} ({protocol}), {SCORES[v['score']].label}: {'; '.join(said)}.")
+        for apart in found["set_apart"]:
+            sentences.append(f"{apart['sample']} ({protocol}): {apart['system']} is not compared: it {apart['why']}.")
+    return sentences
 
 
 def label_table(labels: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

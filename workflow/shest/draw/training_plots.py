@@ -13,6 +13,8 @@ PARTS = {
     "reconstructor": ("epoch", "negative log-likelihood"),
     "logistic": ("inverse penalty", "cross-entropy"),
     "ridge": ("penalty", "squared error of log(1 + counts)"),
+    "autoencoder": ("epoch", "squared error of pixels"),
+    "predictor": ("epoch", "loss of log expression"),
 }
 """What the steps of a part are, and its loss."""
 

@@ -9,7 +9,7 @@ import pandas as pd
 import shapely
 
 from shest.core.errors import Findings, InputError, did_you_mean, one_line
-from shest.io import geojson
+from shest.io import geojson, programs
 
 COLUMNS = ["x", "y", "class"]
 REMEDY = "Export the system's cells again, and set the comparator's format to what the file is"
@@ -147,11 +147,19 @@ def check(comparators: Mapping[str, Mapping], findings: Findings) -> dict[str, d
     Returns
     -------
     dict
-        By name: how many ``cells`` of each class there are.
+        By name: how many ``cells`` of each class there are; of predictions (h5ad), how many cells and genes.
     """
     counts = {}
     for name, entry in comparators.items():
         path, key = entry["path"], f"evaluate.comparators.{name}.types"
+        if entry["format"] == "h5ad":
+            found = findings.attempt(path, programs.REMEDY, programs.read, path, entry["scale"])
+            if found is not None:
+                said = found.text("cell_type")
+                if said is not None and entry["types"]:
+                    findings.attempt(path, REMEDY, map_types, path, pd.Series(said), entry["types"], key)
+                counts[name] = {"cells": found.data.n_obs, "genes": len(found.genes)}
+            continue
         table = findings.attempt(path, REMEDY, read, path, entry["format"], entry["scale"])
         if table is not None:
             findings.attempt(path, REMEDY, map_types, path, table["class"], entry["types"], key)

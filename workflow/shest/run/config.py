@@ -144,7 +144,14 @@ def _cross_check(config: dict, where: str, findings: Findings) -> None:
         findings.problem(where, "cells.min_um must be less than cells.max_um", "Correct one of them")
     _check_types(config, where, findings)
     for name, entry in config["evaluate"]["comparators"].items():
-        for group, cell_type in entry["types"].items():
+        if entry["format"] != "h5ad":
+            if "types" not in entry:
+                remedy = "Name every class in its files"
+                findings.problem(where, f"evaluate.comparators.{name}.types is missing", remedy)
+            for key in ("unit", "trained_on"):
+                if key in entry:
+                    findings.problem(where, f"evaluate.comparators.{name}.{key} is for h5ad alone", "Leave it out")
+        for group, cell_type in entry.get("types", {}).items():
             if cell_type is not None and cell_type not in config["cell_types"]:
                 findings.problem(
                     where,

@@ -13,6 +13,7 @@ from typing import Any
 from shest.encode.spec import GFLOP, MORPHOMETRICS
 from shest.labels.orientations import VIEWS, count_passes
 from shest.systems import base
+from shest.tiles.patch import PatchSize
 
 MORPHOMETRICS_RATE = 600  # tiles/s on one core, as measured
 LARGEST_GFLOP = max(GFLOP.values())
@@ -144,13 +145,14 @@ def _all_passes(samples: Mapping[str, SampleSize], encoder: EncoderCost, config:
 def disk_bytes(
     samples: Mapping[str, SampleSize], encoders: Sequence[EncoderCost], config: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Estimate what a run writes, in bytes: stores, tiles, embeddings, predictions and viewers."""
+    """Estimate what a run writes, in bytes: stores, tiles, patches, embeddings, predictions, viewers."""
     side = {name: config["tiles"]["window_um"] / size.mpp for name, size in samples.items()}
     runs, chosen = len(config["systems"]) * len(config["protocols"]), config["predict"]["genes"]
     genes = _genes(samples) if chosen == "all" else len(chosen)
     written = {
         "stores": sum(STORE_RATIO * 3 * s.he_shape[0] * s.he_shape[1] + 8 * s.values for s in samples.values()),
         "tiles": sum(s.cells * (3 * side[name] ** 2 + PACKED_MASK) for name, s in samples.items()),
+        "patches": sum(s.cells for s in samples.values()) * sum(3 * px * px for _, px in _patch_sizes(config)),
         "embeddings": sum(2 * encoder.dim * _all_passes(samples, encoder, config) for encoder in encoders),
         "predictions": runs * sum(s.cells * (VALUE_BYTES * genes + CELL_BYTES) for s in samples.values()),
     }
@@ -159,6 +161,12 @@ def disk_bytes(
             _viewer_bytes(size, config["viewer"], len(config["systems"])) for size in samples.values()
         )
     return {name: int(value) for name, value in written.items()}
+
+
+def _patch_sizes(config: Mapping[str, Any]) -> set[PatchSize]:
+    """Return the sizes of patches that systems read."""
+    systems = config["systems"].values()
+    return {PatchSize.of(system["settings"]) for system in systems if base.spec_of(system["kind"]).reads == "patches"}
 
 
 def _viewer_bytes(size: SampleSize, viewer: Mapping[str, Any], systems: int) -> float:

@@ -112,7 +112,7 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     _check_prior(filled["annotate"], samples, findings)
     cohort = _cohort(filled, samples, paths, findings)
     markers = _markers(filled, paths, findings) if settings.needs_markers(filled) else None
-    comparators = _comparators(filled["evaluate"]["comparators"], samples, paths, findings)
+    comparators = _comparators(filled["evaluate"]["comparators"], samples, list(filled["systems"]), paths, findings)
     if len(findings.problems) > known:
         return None
     if filled["segment"]["method"] in BY_WEIGHTS:
@@ -346,14 +346,20 @@ def _check_viewer(viewer: dict, systems: list[str], findings: Findings) -> None:
             findings.problem("viewer.systems", f"no system {name} in systems", did_you_mean(name, systems))
 
 
-def _comparators(entries: dict, samples: dict[str, dict], paths: settings.Paths, findings: Findings) -> dict:
+def _comparators(
+    entries: dict, samples: dict[str, dict], systems: list[str], paths: settings.Paths, findings: Findings
+) -> dict:
     """Settings of the comparators by sample and name, with defaults and resolved paths."""
     parts = settings.load_schema("config")["properties"]["evaluate"]["properties"]["comparators"]
     by_sample: dict[str, dict] = {sample: {} for sample in samples}
     for name, entry in entries.items():
         filled = settings.with_defaults(entry, parts["additionalProperties"])
         common = {key: filled[key] for key in ("format", "radius_um", "scale")}
-        common["types"] = {str(group): cell_type for group, cell_type in entry["types"].items()}
+        common["types"] = {str(group): cell_type for group, cell_type in entry.get("types", {}).items()}
+        if entry["format"] == "h5ad":
+            if name in systems:
+                findings.problem(f"evaluate.comparators.{name}", "a system has this name", "Give it another")
+            common |= {key: entry.get(key) for key in ("unit", "trained_on")}
         who = f"evaluate.comparators.{name}.files"
         for sample, text in entry["files"].items():
             if sample not in samples:

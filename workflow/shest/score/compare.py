@@ -1,26 +1,82 @@
 """Systems beside each other on the same units: their scores, and paired differences over the same blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from shest.io.expression import scale_of
 from shest.score import metrics
 from shest.score.evaluation import Evaluation
 
-SCORES = ("weighted", "macro", "pearson_median")
+LEVEL = 0.05  # of the corrected p below which a difference is called real
 
 
-def value(evaluation: Evaluation, score: str) -> float | None:
-    """Return one of :data:`SCORES`; None where the system does not predict what it is of."""
-    if score == "pearson_median":
-        return evaluation.pearson["median"] if evaluation.pearson else None
-    return getattr(evaluation.types, score) if evaluation.types else None
+@dataclass(frozen=True)
+class Score:
+    """A score by which systems are compared.
+
+    Attributes
+    ----------
+    label : what it is called
+    task : ``types``, ``expression`` in the unit that is predicted, or ``logs``: on the one scale of all systems
+    read : returns it; None where the system does not predict what it is of
+    sign : 1 where more is better, -1 where less is
+    """
+
+    label: str
+    task: str
+    read: Callable[[Evaluation], float | None]
+    sign: int = 1
+
+
+def _of_types(name: str) -> Callable[[Evaluation], float | None]:
+    return lambda e: getattr(e.types, name) if e.types else None
+
+
+def _of(section: str, *keys: str) -> Callable[[Evaluation], float | None]:
+    def read(e: Evaluation) -> float | None:
+        value = getattr(e, section)
+        for key in keys:
+            value = (value or {}).get(key)
+        return value
+
+    return read
+
+
+def _share_above(e: Evaluation) -> float | None:
+    """Share of the scored genes with R of at least 0.30."""
+    number = (e.pearson or {}).get("n_above_0.3")
+    return None if number is None else number / e.genes["scored"]
+
+
+SCORES = {
+    "weighted": Score("F1, weighted", "types", _of_types("weighted")),
+    "macro": Score("F1, macro", "types", _of_types("macro")),
+    "balanced_accuracy": Score("balanced accuracy", "types", _of_types("balanced_accuracy")),
+    "ece": Score("calibration error", "types", _of("calibration", "ece_after"), -1),
+    "pearson_common": Score("R of logs, median of genes", "logs", _of("common", "pearson")),
+    "pearson_median": Score("R, median of genes", "expression", _of("pearson", "median")),
+    "pearson_top": Score("R, best 100 genes", "expression", _of("pearson", "top", "median")),
+    "pearson_within_type": Score("R within type", "expression", _of("pearson", "within_type")),
+    "spearman_median": Score("Spearman's rho", "expression", _of("spearman", "median")),
+    "genes_above": Score("genes with R ≥ 0.30", "expression", _share_above),
+    "unit_r": Score("R across genes", "expression", _of("unitwise", "median")),
+    "bivariate_moran": Score("bivariate Moran's I", "expression", _of("moran", "bivariate")),
+    "iou_high": Score("IoU of high places", "expression", _of("iou", "high")),
+}
+"""Scores by the names that they have in intervals, in the order of the table."""
 
 
 def rows(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """One row a system, sample and unit: scores with their intervals and the number of blocks."""
+    """One row a system, sample and unit: scores with their intervals and the number of blocks.
+
+    Beside them: the number of genes with R of at least 0.30 and how many there are by chance, and the chance level of
+    the overlap of high places.
+    """
     table = []
     for e in evaluations:
         row: dict[str, Any] = {
@@ -30,19 +86,33 @@ def rows(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
             "sample": e.sample,
             "unit": e.unit,
             "role": e.role,
+            "ground": e.ground,
             "n": e.n,
-            "n_blocks": e.intervals["n_blocks"],
+            "n_genes": e.genes["scored"] if e.genes else None,
+            "n_blocks": e.intervals.get("n_blocks"),
         }
-        for score in SCORES:
-            low, high = e.interval(score) or (None, None)
-            row |= {score: value(e, score), f"{score}_low": low, f"{score}_high": high}
-        row["pearson_within_type"] = e.pearson["within_type"] if e.pearson else None
-        row["ece"] = e.calibration["ece_after"] if e.calibration else None
+        for name, score in SCORES.items():
+            low, high = e.interval(name) or (None, None)
+            row |= {name: score.read(e), f"{name}_low": low, f"{name}_high": high}
+        row["n_genes_above"] = _of("pearson", "n_above_0.3")(e)
+        row["n_genes_above_by_chance"] = _of("pearson", "null", "mean")(e)
+        row["iou_chance"], row["iou_low_class"] = (_of("iou", key)(e) for key in ("chance", "low"))
+        for name in ("within_type", "by_unit", "genes_above", "genes_above_null"):
+            row[f"pearson_common_{name}"] = _of("common", name)(e)
+        row["expression_unit"] = e.expression_unit
         table.append(row)
     return pd.DataFrame(table)
 
 
-def difference(one: Evaluation, other: Evaluation, score: str) -> dict[str, Any] | None:
+def comparable(one: Evaluation, other: Evaluation, task: str) -> bool:
+    """Tell whether two evaluations are of the same units; for expression of the same genes, and on the same scale."""
+    same = one.units_digest == other.units_digest
+    if task != "types":
+        same &= one.genes_digest == other.genes_digest
+    return same and (task != "expression" or scale_of(one.expression_unit) == scale_of(other.expression_unit))
+
+
+def difference(one: Evaluation, other: Evaluation, name: str) -> dict[str, Any] | None:
     """Return how far one system's score is above another's, with an interval over the blocks that both share.
 
     Both are scored on the same units; the difference without each block is the difference of the scores without it,
@@ -51,34 +121,120 @@ def difference(one: Evaluation, other: Evaluation, score: str) -> dict[str, Any]
     Returns
     -------
     dict
-        difference, low, high (None where there is no interval); None where either has no such score.
+        difference, low, high, and p of no difference (None where there is no interval); None where either has no such
+        score, or they are not :func:`comparable`.
     """
-    values = value(one, score), value(other, score)
-    if None in values:
+    values = SCORES[name].read(one), SCORES[name].read(other)
+    if None in values or not comparable(one, other, SCORES[name].task):
         return None
-    without = [np.array(e.intervals["without"].get(score, [])) for e in (one, other)]
-    gap, interval = values[0] - values[1], None
+    without = [np.array(e.intervals["without"].get(name, [])) for e in (one, other)]
+    gap, interval, p = values[0] - values[1], None, None
     if len(without[0]) == len(without[1]) > 1:
-        interval = metrics.jackknife_interval(gap, without[0] - without[1], "difference")
-    return {"difference": gap, "low": interval and interval[0], "high": interval and interval[1]}
+        rest = without[0] - without[1]
+        interval, p = metrics.jackknife_interval(gap, rest, "difference"), metrics.jackknife_p(gap, rest)
+    return {"difference": gap, "low": interval and interval[0], "high": interval and interval[1], "p": p}
+
+
+def _grounds(evaluations: Iterable[Evaluation]) -> list[list[Evaluation]]:
+    """Return the evaluations that stand beside each other: of one sample and unit, on the same ground."""
+
+    def ground(e: Evaluation) -> tuple[str, str, str]:
+        return e.ground, e.sample, e.unit
+
+    return [list(group) for _, group in groupby(sorted(evaluations, key=ground), ground)]
+
+
+def best(evaluations: Iterable[Evaluation], name: str, reference: str = "linear") -> Evaluation | None:
+    """Return the evaluation with the best value of a score, the first of equals; None where none has it.
+
+    It is looked for among those that are :func:`comparable` with a system of kind ``reference``, else with the first.
+    """
+    score = SCORES[name]
+    having = [e for e in evaluations if score.read(e) is not None]
+    base = next((e for e in having if e.kind == reference), having[0] if having else None)
+    return max(
+        (e for e in having if comparable(e, base, score.task)), key=lambda e: score.sign * score.read(e), default=None
+    )
 
 
 def differences(evaluations: Sequence[Evaluation], reference: str = "linear") -> list[dict[str, Any]]:
-    """Compare every system with each system of a kind on the same sample and unit.
+    """Compare every system with each system of a kind, and with the best, on the same sample, unit and ground.
+
+    The p of all pairs of one score there are corrected together (Holm 1979).
 
     Returns
     -------
     list of dict
-        sample, unit, score, system, reference, n_blocks, difference, low, high.
+        sample, unit, ground, score, system, reference, best (whether the reference is the best), n_blocks, difference,
+        low, high, p, p_holm.
     """
     found = []
-    for base in [e for e in evaluations if e.kind == reference]:
-        for e in evaluations:
-            if e.system == base.system or (e.sample, e.unit) != (base.sample, base.unit):
+    for group in _grounds(e for e in evaluations if not e.apart):
+        for name in SCORES:
+            found += _differences_of(group, name, reference)
+    return found
+
+
+def _differences_of(group: Sequence[Evaluation], name: str, reference: str) -> list[dict[str, Any]]:
+    """Differences of one score, on one ground."""
+    leader, pairs = best(group, name, reference), {}
+    bases = [e for e in group if e.kind == reference]
+    for base in [*bases, *([leader] if leader and leader not in bases else [])]:
+        for e in group:
+            pair = frozenset((e.system, base.system))
+            if len(pair) == 2 and pair not in pairs and (gap := difference(e, base, name)) is not None:
+                where = {"sample": e.sample, "unit": e.unit, "ground": e.ground, "score": name}
+                who = {"system": e.system, "reference": base.system, "best": base is leader}
+                pairs[pair] = where | who | {"n_blocks": e.intervals["n_blocks"]} | gap
+    rows = list(pairs.values())
+    for row, p in zip(rows, metrics.holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = p
+    return rows
+
+
+def verdicts(evaluations: Sequence[Evaluation], found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Say of each score which system is best, which are behind it by more than chance, and which cannot be told apart.
+
+    ``found``: of :func:`differences`.
+
+    Returns
+    -------
+    list of dict
+        sample, unit, ground, score, best, value, level (systems), behind (system, by, p_holm).
+    """
+    table = []
+    for group in _grounds(e for e in evaluations if not e.apart):
+        for name, score in SCORES.items():
+            leader = best(group, name)
+            if leader is None:
                 continue
-            where = {"sample": e.sample, "unit": e.unit, "system": e.system, "reference": base.system}
-            for score in SCORES:
-                gap = difference(e, base, score)
-                if gap is not None:
-                    found.append(where | {"score": score, "n_blocks": e.intervals["n_blocks"]} | gap)
+            where = {"sample": leader.sample, "unit": leader.unit, "ground": leader.ground, "score": name}
+            level, behind = [], []
+            for row in found:
+                pair = row["system"], row["reference"]
+                if leader.system not in pair or any(row[key] != value for key, value in where.items()):
+                    continue
+                other = pair[0] if pair[1] == leader.system else pair[1]
+                real = row["p_holm"] is not None and row["p_holm"] < LEVEL
+                if real:
+                    behind.append({"system": other, "by": abs(row["difference"]), "p_holm": row["p_holm"]})
+                else:
+                    level.append(other)
+            table.append(where | {"best": leader.system, "value": score.read(leader), "level": level, "behind": behind})
+    return table
+
+
+def set_apart(evaluations: Sequence[Evaluation]) -> list[dict[str, str]]:
+    """Return what is not compared, and why: other programs that cannot be, and systems scored on something else."""
+    found = [{"system": e.system, "sample": e.sample, "why": e.apart} for e in evaluations if e.apart]
+    for group in _grounds(e for e in evaluations if not e.apart):
+        first = group[0]
+        for e in group[1:]:
+            if not comparable(e, first, "types"):
+                why = f"is scored on {e.n:,} {e.unit}, {first.system} on {first.n:,} others"
+            elif e.pearson and first.pearson and not comparable(e, first, "expression"):
+                why = f"predicts other genes, or in another unit ({e.expression_unit}), than {first.system}"
+            else:
+                continue
+            found.append({"system": e.system, "sample": e.sample, "why": why})
     return found

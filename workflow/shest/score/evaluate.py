@@ -12,17 +12,26 @@ from scipy import sparse
 from scipy.stats import wasserstein_distance
 
 from shest.io.predictions import CHUNK
-from shest.score import metrics
+from shest.score import maps, metrics
 from shest.score.evaluation import TypeScores
 from shest.systems import uncertainty
 
 NEIGHBOURS = 6
 GOOD_R = 0.3
-GRAPH = "{} nearest scored cells of each scored cell; counts and expected counts as they are"
+GRAPH = "{} nearest scored cells of each scored cell; expression as it is predicted, counts brought to its unit"
 GENES_AT_ONCE = 64
 VALUES_AT_ONCE = 8_000_000  # of a block of genes: 32 MB, of which some eight copies live at once in each thread
+TOP = 100
+TOP_CHOSEN = "by R in the cells of the other folds"
+SMOOTHED = f"mean of a cell and its {NEIGHBOURS} nearest, high above the mean of all"
 MEDIANS = {"pearson_median": "pearson", "spearman_median": "spearman", "pearson_within_type": "pearson_within_type"}
-"""Scores over genes that have an interval, and the column that each is the median of."""
+MAP_MEDIANS = {"bivariate_moran": "moran_bivariate", "iou_high": "iou_high"}
+"""Scores over genes that have an interval, and the column that each is the median of; the second are of maps."""
+MAPS = ("moran_actual", "moran_predicted", "moran_bivariate", "iou_high", "iou_chance", "iou_low")
+SCALES = dict.fromkeys((*MEDIANS, "bivariate_moran", "unit_r", "pearson_top"), "correlation") | dict.fromkeys(
+    ("iou_high", "genes_above"), "share"
+)
+"""Every score of expression that has an interval, and the scale of its error."""
 
 
 @dataclass
@@ -34,8 +43,9 @@ class Scored:
     cell_type : (n,) actual type
     xy : (n, 2) µm
     block : (n,) int, spatial block of the bootstrap
-    counts : (n, genes) actual counts, CSC, of the genes that are measured and predicted
+    counts : (n, genes) actual counts, in the unit that is predicted, CSC, of the genes that are measured and predicted
     genes : names of these genes
+    fold : (n,) fold whose model predicted the cell; None where one model predicted all
     """
 
     cell_type: np.ndarray
@@ -43,6 +53,7 @@ class Scored:
     block: np.ndarray
     counts: sparse.csc_matrix
     genes: list[str]
+    fold: np.ndarray | None = None
 
 
 def score_types(label: np.ndarray, predicted: np.ndarray, types: list[str]) -> TypeScores:
@@ -61,6 +72,21 @@ def score_types(label: np.ndarray, predicted: np.ndarray, types: list[str]) -> T
 
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def calibration_intervals(
+    confidence: np.ndarray, right: np.ndarray, block: np.ndarray
+) -> tuple[tuple[float, float] | None, list[float]]:
+    """Interval of the calibration error over spatial blocks, and the error without each block.
+
+    ``confidence``: (n,) probability of the predicted type; ``right``: (n,) bool; ``block``: (n,) int from 0.
+    """
+    blocks = int(block.max()) + 1
+    if blocks < 2:
+        return None, []
+    error = uncertainty.confidence_error(confidence, right)
+    without = [uncertainty.confidence_error(confidence[block != b], right[block != b]) for b in range(blocks)]
+    return metrics.jackknife_interval(error, np.array(without), "share"), without
 
 
 def type_intervals(
@@ -82,6 +108,98 @@ def type_intervals(
 
 Reader = Callable[[slice], np.ndarray]
 """Returns the (cells, genes) of a slice of genes."""
+
+
+@dataclass
+class GeneScores:
+    """Scores of some genes, and what goes into scores over all genes.
+
+    Attributes
+    ----------
+    table : one row a gene
+    without : by column of the table, (blocks, genes): the score without each block
+    sums : (6, blocks, genes), of :func:`shest.score.metrics.group_sums`
+    null : (shifts, genes), Pearson's R with moved predictions
+    units : (5, n), of :func:`shest.score.kernels.unit_sums`
+    """
+
+    table: pd.DataFrame
+    without: dict[str, np.ndarray]
+    sums: np.ndarray
+    null: np.ndarray
+    units: np.ndarray
+
+
+@dataclass
+class GenePass:
+    """The pass over the genes: what is the same for all of them, and the scores of some.
+
+    Attributes
+    ----------
+    scored : the cells
+    codes, types : (n,) type of each cell as a number, and how many there are
+    nearest : (n, k) neighbours; None where there are too few cells
+    order, moved : order of the cells in space, and shifts along it
+    """
+
+    scored: Scored
+
+    def __post_init__(self) -> None:
+        self.codes, names = pd.factorize(self.scored.cell_type)
+        self.types, self.blocks = len(names), int(self.scored.block.max()) + 1
+        self.cell = self.scored.block.astype(np.int64) * self.types + self.codes
+        self.nearest = metrics.neighbours(self.scored.xy, NEIGHBOURS)
+        self.order, self.moved = maps.along(self.scored.xy), maps.shifts(len(self.cell))
+
+    def by_type(self, actual: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Sums (6, blocks, genes, types)."""
+        sums = metrics.group_sums(actual, other, self.cell, self.blocks * self.types)
+        return np.swapaxes(sums.reshape(6, self.blocks, self.types, -1), 2, 3)
+
+    def score(self, genes: list[str], actual: np.ndarray, predicted: np.ndarray) -> GeneScores:
+        """Score some genes, (n, genes) float32 each."""
+        sums = self.by_type(actual, predicted)
+        of_ranks = metrics.group_sums(metrics.ranks(actual), metrics.ranks(predicted), self.scored.block, self.blocks)
+        overall = sums.sum(axis=3)
+        rest = [np.stack([metrics.leave_one_out(s) for s in found]) for found in (overall, of_ranks, sums)]
+        columns = {
+            "pearson": metrics.pearson_from_sums(overall.sum(axis=1)),
+            "pearson_within_type": metrics.within_from_sums(sums.sum(axis=1)),
+            "spearman": metrics.pearson_from_sums(of_ranks.sum(axis=1)),
+        }
+        without = {
+            "pearson": metrics.pearson_from_sums(rest[0]),
+            "pearson_within_type": metrics.within_from_sums(rest[2]),
+            "spearman": metrics.pearson_from_sums(rest[1]),
+        }
+        of_maps, without_maps = self.score_maps(actual, predicted)
+        spread = metrics.spreads(overall.sum(axis=1)[..., None]).prod(axis=0) ** 0.5
+        table = {"gene": genes, "mean_actual": metrics.centre(actual), "mean_predicted": metrics.centre(predicted)}
+        return GeneScores(
+            pd.DataFrame(table | columns | of_maps),
+            without | without_maps,
+            overall,
+            maps.null_correlations(actual, predicted, self.order, self.moved, spread),
+            maps.unit_sums(actual, predicted),
+        )
+
+    def score_maps(self, actual: np.ndarray, predicted: np.ndarray) -> tuple[dict, dict]:
+        """Score how the maps of some genes agree; NaN where there are too few cells for a map."""
+        if self.nearest is None:
+            nothing = np.full(actual.shape[1], np.nan)
+            return dict.fromkeys(MAPS, nothing), dict.fromkeys(MAP_MEDIANS.values(), np.tile(nothing, (self.blocks, 1)))
+        found = maps.map_sums(actual, predicted, self.nearest, self.scored.block)
+        total, rest = found.total(), found.without()
+        columns = {
+            "moran_actual": maps.morans_i(total[0], 0),
+            "moran_predicted": maps.morans_i(total[0], 1),
+            "moran_bivariate": maps.bivariate_moran(*total, found.floor),
+        }
+        without = {
+            "moran_bivariate": maps.bivariate_moran(*rest, found.floor),
+            "iou_high": maps.overlap(*rest)["iou_high"],
+        }
+        return columns | maps.overlap(*total), without
 
 
 def score_expression(
@@ -108,80 +226,128 @@ def score_expression(
     -------
     genes : DataFrame
         gene, mean_actual, mean_predicted, pearson, pearson_within_type (both sides centred by the mean of the cell's
-        true type: what a type alone does not tell), spearman, moran_actual, moran_predicted; moran_drawn with
-        ``drawn``; ceiling and ceiling_within_type, the R that the truth itself reaches, with ``truth``.
+        true type: what a type alone does not tell), spearman, moran_actual, moran_predicted, moran_bivariate, iou_high,
+        iou_chance, iou_low (:mod:`shest.score.maps`); moran_drawn with ``drawn``; ceiling and ceiling_within_type, the
+        R that the truth itself reaches, with ``truth``.
     summary : dict
-        ``pearson`` (median, share_above_0.3, within_type, and medians of the ceilings), ``spearman``, ``moran``;
-        ``intervals`` of the medians of R, R within type and rho, and those medians ``without`` each block. Without a
-        block, rho is that of the cells' ranks among all: ranked anew, it would cost a sorting of every gene a block.
+        ``pearson`` (median, share_above_0.3, n_above_0.3 and its ``null``, within_type, ``top``, and medians of the
+        ceilings), ``spearman``, ``moran``, ``iou``, ``unitwise``; ``intervals`` of :data:`SCALES`, and those scores
+        ``without`` each block. Without a block, rho is that of the cells' ranks among all: ranked anew, it would cost
+        a sorting of every gene a block.
     """
-    blocks = int(scored.block.max()) + 1
-    codes, names = pd.factorize(scored.cell_type)
-    nearest, cell = metrics.neighbours(scored.xy, NEIGHBOURS), scored.block.astype(np.int64) * len(names) + codes
+    work = GenePass(scored)
 
-    def by_type(actual: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Sums (6, blocks, genes, types)."""
-        sums = metrics.group_sums(actual, other, cell, blocks * len(names))
-        return np.swapaxes(sums.reshape(6, blocks, len(names), -1), 2, 3)
-
-    def moran(values: np.ndarray) -> np.ndarray:
-        return np.full(values.shape[1], np.nan) if nearest is None else metrics.morans_i(values, nearest)
-
-    def compare(part: slice) -> tuple[pd.DataFrame, np.ndarray]:
+    def compare(part: slice) -> GeneScores:
         actual, predicted = metrics.dense(scored.counts, part), np.ascontiguousarray(read(part), np.float32)
-        sums = by_type(actual, predicted)
-        of_ranks = metrics.group_sums(metrics.ranks(actual), metrics.ranks(predicted), scored.block, blocks)
-        overall = sums.sum(axis=3)
-        table = pd.DataFrame(
-            {
-                "gene": scored.genes[part],
-                "mean_actual": metrics.centre(actual),
-                "mean_predicted": metrics.centre(predicted),
-                "pearson": metrics.pearson_from_sums(overall.sum(axis=1)),
-                "pearson_within_type": metrics.within_from_sums(sums.sum(axis=1)),
-                "spearman": metrics.pearson_from_sums(of_ranks.sum(axis=1)),
-                "moran_actual": moran(actual),
-                "moran_predicted": moran(predicted),
-            }
-        )
+        found = work.score(scored.genes[part], actual, predicted)
         if drawn is not None:
-            table["moran_drawn"] = moran(metrics.dense(drawn, part))
+            values = metrics.dense(drawn, part)
+            none = np.full(values.shape[1], np.nan)
+            found.table["moran_drawn"] = none if work.nearest is None else metrics.morans_i(values, work.nearest)
         if truth:
             true = np.ascontiguousarray(truth(part), np.float32)
-            known, of_truth = np.isfinite(true).all(axis=0), by_type(actual, true).sum(axis=1)
-            table["ceiling"] = np.where(known, metrics.pearson_from_sums(of_truth.sum(axis=2)), np.nan)
-            table["ceiling_within_type"] = np.where(known, metrics.within_from_sums(of_truth), np.nan)
-        rest = [np.stack([metrics.leave_one_out(s) for s in found]) for found in (overall, of_ranks, sums)]
-        left = [
-            metrics.pearson_from_sums(rest[0]),
-            metrics.pearson_from_sums(rest[1]),
-            metrics.within_from_sums(rest[2]),
-        ]
-        return table, np.stack(left)
+            known, of_truth = np.isfinite(true).all(axis=0), work.by_type(actual, true).sum(axis=1)
+            found.table["ceiling"] = np.where(known, metrics.pearson_from_sums(of_truth.sum(axis=2)), np.nan)
+            found.table["ceiling_within_type"] = np.where(known, metrics.within_from_sums(of_truth), np.nan)
+        return found
 
     at_once = int(np.clip(VALUES_AT_ONCE // max(len(scored.block), 1), CHUNK[1], GENES_AT_ONCE))
+    parts, units = [], 0.0
     with ThreadPoolExecutor(threads) as pool:
-        tables, without = zip(*pool.map(compare, metrics.gene_slices(len(scored.genes), at_once)), strict=True)
-    genes = pd.concat(tables, ignore_index=True)
-    medians = np.median(np.concatenate(without, axis=2), axis=2)
+        for found in pool.map(compare, metrics.gene_slices(len(scored.genes), at_once)):
+            units, found.units = units + found.units, np.empty(0)  # added up in the order of the genes, then let go
+            parts.append(found)
+    genes = pd.concat([part.table for part in parts], ignore_index=True)
+    return genes, _summary(scored, genes, parts, maps.unit_correlations(units, len(genes)))
+
+
+def _summary(scored: Scored, genes: pd.DataFrame, parts: list[GeneScores], unit_r: np.ndarray) -> dict[str, Any]:
+    """Scores over all genes, their intervals, and what they are without each block."""
+    blocks = int(scored.block.max()) + 1
+    without = {name: np.concatenate([p.without[name] for p in parts], axis=1) for name in parts[0].without}
+    good = without["pearson"] >= GOOD_R
     found = {
-        name: (float(genes[column].median()), rest)
-        for (name, column), rest in zip(MEDIANS.items(), medians, strict=True)
+        name: (float(genes[column].median()), np.median(without[column], axis=1))
+        for name, column in (MEDIANS | MAP_MEDIANS).items()
     }
-    return genes, {
+    found["genes_above"] = float((genes["pearson"] >= GOOD_R).mean()), good.mean(axis=1)
+    found["unit_r"] = float(np.median(unit_r)), _medians_without(unit_r, scored.block)
+    top = _top_genes(scored, np.concatenate([p.sums for p in parts], axis=2))
+    if top:
+        found["pearson_top"] = top
+    intervals = {name: metrics.jackknife_interval(*found[name], SCALES[name]) for name in found}
+    number = int((genes["pearson"] >= GOOD_R).sum())
+    null = (np.concatenate([p.null for p in parts], axis=1) >= GOOD_R).sum(axis=1)
+    return {
         "pearson": {
             "median": found["pearson_median"][0],
             "share_above_0.3": float((genes["pearson"] > GOOD_R).mean()),
+            "n_above_0.3": number,
+            "null": {
+                "shifts": len(null),
+                "mean": float(null.mean()),
+                "highest": int(null.max()),
+                "p": float((1 + (null >= number).sum()) / (1 + len(null))),
+            }
+            if len(null)
+            else None,
             "within_type": found["pearson_within_type"][0],
+            "top": top and {"median": top[0], "genes": min(TOP, len(genes)), "chosen": TOP_CHOSEN},
         }
-        | {name: _number(genes[name].median()) for name in ("ceiling", "ceiling_within_type") if truth},
+        | {name: _number(genes[name].median()) for name in ("ceiling", "ceiling_within_type") if name in genes},
         "spearman": {"median": found["spearman_median"][0]},
         "moran": _moran_summary(genes),
-        "intervals": {
-            name: metrics.jackknife_interval(value, rest, "correlation") for name, (value, rest) in found.items()
+        "iou": {name: _number(genes[f"iou_{name}"].median()) for name in ("high", "chance", "low")} | {"map": SMOOTHED},
+        "unitwise": {"median": found["unit_r"][0], "scale": "log(1 + counts)"},
+        "intervals": intervals,
+        "without": {
+            name: [float(v) for v in rest] if blocks > 1 and np.isfinite(rest).all() else []
+            for name, (_, rest) in found.items()
         },
-        "without": {name: [float(v) for v in rest] if blocks > 1 else [] for name, (_, rest) in found.items()},
     }
+
+
+def _medians_without(values: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Medians of values (n,) without the units of each block, (blocks,); NaN where there is but one."""
+    blocks = int(block.max()) + 1
+    return np.array([np.median(values[block != b]) if blocks > 1 else np.nan for b in range(blocks)])
+
+
+def _top_genes(scored: Scored, sums: np.ndarray) -> tuple[float, np.ndarray] | None:
+    """Median R of the genes that do best in the other folds, over all folds; and the same without each block.
+
+    Chosen on the cells that they are scored on, the best genes would look better than they are.
+
+    Parameters
+    ----------
+    sums
+        (6, blocks, genes).
+
+    Returns
+    -------
+    None where cells are not held out in folds of whole blocks.
+    """
+    if scored.fold is None:
+        return None
+    pairs = pd.DataFrame({"block": scored.block, "fold": scored.fold}).drop_duplicates().sort_values("block")
+    if pairs["fold"].nunique() < 2 or pairs["block"].duplicated().any():
+        return None
+    fold = pd.factorize(pairs["fold"])[0]
+    by_fold = np.stack([sums[:, fold == k].sum(axis=1) for k in range(fold.max() + 1)])
+
+    def median(parts: np.ndarray) -> float:
+        values = []
+        for own in parts:
+            r, elsewhere = metrics.pearson_from_sums(own), metrics.pearson_from_sums(parts.sum(axis=0) - own)
+            values.append(r[np.argsort(-elsewhere, kind="stable")[:TOP]])
+        return float(np.median(np.concatenate(values)))
+
+    def without(block: int) -> float:
+        rest = by_fold.copy()
+        rest[fold[block]] -= sums[:, block]
+        return median(rest)
+
+    return median(by_fold), np.array([without(block) for block in range(len(fold))])
 
 
 def _moran_summary(genes: pd.DataFrame) -> dict[str, Any]:
@@ -189,7 +355,7 @@ def _moran_summary(genes: pd.DataFrame) -> dict[str, Any]:
 
     Drawn counts have theirs beside that of the expectations, which are smoother than any counts; None without.
     """
-    drawn = "moran_drawn" in genes
+    drawn, bivariate = "moran_drawn" in genes, _number(genes["moran_bivariate"].median())
     genes = genes.reindex(columns=["moran_actual", "moran_predicted", "moran_drawn"]).astype(float)
     found: dict[str, Any] = {f"median_{n.removeprefix('moran_')}": _number(v) for n, v in genes.median().items()}
     for side, key in (("predicted", "correlation"), ("drawn", "correlation_drawn")):
@@ -197,7 +363,7 @@ def _moran_summary(genes: pd.DataFrame) -> dict[str, Any]:
         enough = len(both) > 2 and (both.std() > 0).all()
         found[key] = float(np.corrcoef(both.T)[0, 1]) if enough else None
     number = int(genes[["moran_actual", "moran_predicted"]].notna().all(axis=1).sum())
-    return found | {"genes": number, "drawn": drawn, "graph": GRAPH.format(NEIGHBOURS)}
+    return found | {"bivariate": bivariate, "genes": number, "drawn": drawn, "graph": GRAPH.format(NEIGHBOURS)}
 
 
 def score_folds(table: pd.DataFrame, types: list[str]) -> list[dict]:

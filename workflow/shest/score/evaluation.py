@@ -99,15 +99,27 @@ class Evaluation:
     pearson, spearman
         ``median`` over all measured genes, ``share_above_0.3``, ``within_type`` and ``csv``, the file with every gene;
         of simulated tissue also ``ceiling`` and ``ceiling_within_type``, what the true expectation reaches; None where
-        no expression is scored. So with ``genes`` (scored, unmeasured, not_in_model, not_chosen, constant) and
-        ``moran``.
+        no expression is scored. Also ``n_above_0.3`` with its ``null`` (predictions moved along the tissue), and
+        ``top``: the median of the genes that are best in the other folds. So with ``genes`` (scored, unmeasured,
+        not_in_model, not_chosen, constant) and ``moran`` (``bivariate``: predictions against what neighbours measure).
+    iou, unitwise
+        Medians over genes of the overlap of high places (``high``), of its ``chance``, and of the low places
+        (``low``, the index that was published); the median over units of R across genes.
+    expression_unit, common
+        What the predicted expression is given in, which ``pearson``, ``spearman`` and ``moran`` are of: counts are
+        brought to it. And scores of it brought to a scale that all units share (:mod:`shest.score.common_scale`):
+        ``unit``, ``pearson``, ``within_type``, ``by_unit``, ``genes_above``, ``genes_above_null``; None where no
+        expression is scored, or what is predicted is none.
+    gene_sets
+        Of a model that names sets of genes: for each its number of scored genes, and their mean ``pearson``.
     distances
         Between types, annotated against predicted.
     calibration
         Of the predicted type's probability: temperature, ece_before, ece_after, reliability, coverage.
     intervals
-        95 % intervals of weighted, macro, balanced_accuracy, pearson_median, spearman_median, pearson_within_type;
-        ``n_blocks`` behind them; ``without``:
+        95 % intervals of weighted, macro, balanced_accuracy, ece, of the scores of expression
+        (:data:`shest.score.evaluate.SCALES`), and of pearson_common and share_above_common; ``n_blocks`` behind them;
+        ``without``:
         each of these scores without each block, in the order of the blocks, for differences between systems.
     folds
         Each fold's scores where cells are held out in folds: fold, n, weighted, macro; ``spread``: their standard
@@ -120,6 +132,12 @@ class Evaluation:
         Where refinement decided what is scored: the number of all units of the test part, and scores over them.
     reasons
         Units by why they are kept or labelled, or not.
+    ground
+        ``all``: every unit and gene that there is; ``shared``: those that other programs have too.
+    units_digest, genes_digest
+        Of the scored units and genes: scores of the same are compared.
+    apart
+        Why another program's predictions cannot be compared; nothing else is said of them then.
     """
 
     system: str
@@ -136,6 +154,11 @@ class Evaluation:
     spearman: dict[str, Any] | None = None
     genes: dict[str, Any] | None = None
     moran: dict[str, Any] | None = None
+    iou: dict[str, Any] | None = None
+    unitwise: dict[str, Any] | None = None
+    expression_unit: str = ""
+    common: dict[str, Any] | None = None
+    gene_sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     distances: list[dict[str, Any]] = field(default_factory=list)
     calibration: dict[str, Any] | None = None
     intervals: dict[str, Any] = field(default_factory=dict)
@@ -145,6 +168,10 @@ class Evaluation:
     folds: list[dict[str, Any]] = field(default_factory=list)
     spread: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, dict[str, int]] = field(default_factory=dict)
+    ground: str = "all"
+    units_digest: str = ""
+    genes_digest: str = ""
+    apart: str | None = None
     model_sha256: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 

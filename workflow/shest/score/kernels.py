@@ -108,3 +108,83 @@ def ranks(values):
                 result[order[place], g] = 0.5 * (start + stop + 1)
             start = stop
     return result
+
+
+@numba.njit(nogil=True, cache=True)
+def maps(x, y, mean_x, mean_y, high_x, high_y, neighbours, block, blocks):
+    """Compare two maps of each gene on neighbours (cells, k): (blocks, 8, genes) float64, sums over a block's cells.
+
+    With z the values less their mean and W of weights 1 / k: z_x W z_x, z_y W z_y, z_y W z_x, z_x², z_y²; then how many
+    cells are high in x, in y, in both, where the mean of a cell and its neighbours is above ``high_x``, ``high_y``.
+    """
+    cells, genes = x.shape
+    k = neighbours.shape[1]
+    sums = np.zeros((blocks, 8, genes))
+    around_x, around_y = np.empty(genes), np.empty(genes)
+    for i in range(cells):
+        around_x[:] = 0.0
+        around_y[:] = 0.0
+        for j in range(k):
+            other = neighbours[i, j]
+            for g in range(genes):
+                around_x[g] += x[other, g]
+            for g in range(genes):
+                around_y[g] += y[other, g]
+        found = sums[block[i]]
+        for g in range(genes):
+            z, v = np.float64(x[i, g]) - mean_x[g], np.float64(y[i, g]) - mean_y[g]
+            near = (around_x[g] - k * mean_x[g]) / k
+            found[0, g] += z * near
+            found[1, g] += v * ((around_y[g] - k * mean_y[g]) / k)
+            found[2, g] += v * near
+            found[3, g] += z * z
+            found[4, g] += v * v
+            in_x = (around_x[g] + x[i, g]) / (k + 1) > high_x[g]
+            in_y = (around_y[g] + y[i, g]) / (k + 1) > high_y[g]
+            found[5, g] += 1.0 if in_x else 0.0
+            found[6, g] += 1.0 if in_y else 0.0
+            found[7, g] += 1.0 if in_x and in_y else 0.0
+    return sums
+
+
+@numba.njit(nogil=True, cache=True)
+def weighted_sums(values, weight):
+    """Sum (cells, genes) over cells, each with its weight: (genes,) float64."""
+    cells, genes = values.shape
+    sums = np.zeros(genes)
+    for i in range(cells):
+        for g in range(genes):
+            sums[g] += weight[i] * values[i, g]
+    return sums
+
+
+@numba.njit(nogil=True, cache=True)
+def shifted_products(x, y, mean_x, mean_y, order, shifts):
+    """Sum z_x z_y with y moved along an order of the cells by each shift: (shifts, genes) float64."""
+    cells, genes = x.shape
+    sums = np.zeros((len(shifts), genes))
+    z = np.empty(genes)
+    for i in range(cells):
+        for g in range(genes):
+            z[g] = np.float64(x[order[i], g]) - mean_x[g]
+        for s in range(len(shifts)):
+            other = order[(i + shifts[s]) % cells]
+            for g in range(genes):
+                sums[s, g] += z[g] * (np.float64(y[other, g]) - mean_y[g])
+    return sums
+
+
+@numba.njit(nogil=True, cache=True)
+def unit_sums(x, y):
+    """Sum over genes what Pearson's R of each cell needs: (5, cells) float64 of x, y, xx, yy, xy."""
+    cells, genes = x.shape
+    sums = np.zeros((5, cells))
+    for i in range(cells):
+        for g in range(genes):
+            a, b = np.float64(x[i, g]), np.float64(y[i, g])
+            sums[0, i] += a
+            sums[1, i] += b
+            sums[2, i] += a * a
+            sums[3, i] += b * b
+            sums[4, i] += a * b
+    return sums

@@ -1,5 +1,7 @@
 """Scores: of types, of expression, of space. Pure functions on arrays, each equal to its textbook formula."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import sparse, stats
@@ -86,12 +88,23 @@ def within_from_sums(sums: np.ndarray) -> np.ndarray:
 
     0 where a side is constant in every group.
     """
-    n, x, y, xx, yy, xy = sums
-    n = np.maximum(n, 1)
-    spread_x, spread_y, both = (v.sum(axis=-1) for v in (xx - x * x / n, yy - y * y / n, xy - x * y / n))
+    n, x, y, _, _, xy = sums
+    both = (xy - x * y / np.maximum(n, 1)).sum(axis=-1)
+    spread_x, spread_y = spreads(sums)
     with np.errstate(invalid="ignore", divide="ignore"):
         r = both / np.sqrt(spread_x * spread_y)
-    return np.where((spread_x > 1e-12 * xx.sum(axis=-1)) & (spread_y > 1e-12 * yy.sum(axis=-1)), r, 0.0)
+    return np.where((spread_x > 0) & (spread_y > 0), r, 0.0)
+
+
+def spreads(sums: np.ndarray) -> np.ndarray:
+    """Sums of squares about the means of groups, of both sides, out of sums (6, ..., groups) -> (2, ...).
+
+    0 where a side is constant in every group.
+    """
+    n, x, y, xx, yy, _ = sums
+    n = np.maximum(n, 1)
+    found = [((square - v * v / n).sum(axis=-1), square.sum(axis=-1)) for v, square in ((x, xx), (y, yy))]
+    return np.stack([np.where(spread > 1e-12 * square, spread, 0.0) for spread, square in found])
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -159,11 +172,45 @@ def jackknife_interval(
         to(np.clip(v, low, high) if scale != "difference" else v) for v in (without, np.asarray(estimate))
     )
     n = len(values)
-    spread = np.sqrt((n - 1) / n * ((values - values.mean()) ** 2).sum()) if n > 1 else 0.0
+    spread = jackknife_error(values)
     if not spread > 0 or not np.isfinite(centre):
         return None
     half = stats.t.ppf(0.5 + level / 2, n - 1) * spread
     return float(back(centre - half)), float(back(centre + half))
+
+
+def jackknife_error(without: np.ndarray) -> float:
+    """Standard error of a score by its values (blocks,) without each block; 0 for fewer than two."""
+    n = len(without)
+    return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())) if n > 1 else 0.0
+
+
+def jackknife_p(gap: float, without: np.ndarray) -> float | None:
+    """Two-sided p of no difference by the jackknife over blocks: Student's t, one degree fewer than blocks.
+
+    Parameters
+    ----------
+    gap, without
+        The difference, and the difference without each block (blocks,).
+
+    Returns
+    -------
+    None for fewer than two blocks, or where nothing varies.
+    """
+    without = np.asarray(without, float)
+    error = jackknife_error(without)
+    return float(2 * stats.t.sf(abs(gap) / error, len(without) - 1)) if error > 0 else None
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """Correct a family of p for their number (Holm 1979); None stays None and is not counted."""
+    known = sorted((value, k) for k, value in enumerate(p) if value is not None)
+    corrected: list[float | None] = [None] * len(p)
+    highest = 0.0
+    for rank, (value, k) in enumerate(known):
+        highest = max(highest, min(1.0, value * (len(known) - rank)))
+        corrected[k] = highest
+    return corrected
 
 
 def neighbours(xy: np.ndarray, number: int) -> np.ndarray | None:

@@ -41,12 +41,13 @@ class SystemSpec:
     implementation
         ``module:Class`` of a :class:`System`.
     reads
-        What it is given of a unit: ``embeddings`` of its encoder; ``patches``, the unit's window and mask out of the
-        tile shards; ``slide``, the paths of the sample's image, outlines and registration; or ``nothing``.
+        What it is given of a unit: ``embeddings`` of its encoder; ``patches``, pixels around it of the size that its
+        settings ``side_um`` and ``px`` say (:func:`patch_settings`); ``slide``, the paths of the sample's image,
+        outlines and registration; or ``nothing``.
     units
         What it can predict for: ``cells``, ``spots``.
     window_um
-        Side of what it sees around a unit, µm; None: the window of the tiles, ``tiles.window_um``.
+        Side of what it sees around a unit, µm; None: of its patches, else of the tiles, ``tiles.window_um``.
     train_keys
         Keys of the config's section ``train`` that are its settings.
     settings
@@ -72,9 +73,34 @@ class SystemSpec:
         """Module of the implementation."""
         return self.implementation.partition(":")[0]
 
+    def window(self, settings: Mapping[str, Any], tile_um: float) -> float:
+        """Return the side of what a system with these settings sees around a unit, µm; ``tile_um``: of the tiles."""
+        if self.window_um is not None:
+            return self.window_um
+        return float(settings["side_um"]) if self.reads == "patches" else tile_um
+
     def create(self, settings: Mapping[str, Any]) -> "System":
         """Make an unfitted system."""
         return getattr(importlib.import_module(self.module), self.implementation.partition(":")[2])(settings)
+
+
+def patch_settings(side_um: float, px: int) -> dict[str, Any]:
+    """Return the settings that a system which reads patches has among its own, with these defaults."""
+    return {
+        "side_um": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "default": side_um,
+            "description": "Side of the window around a unit, µm: split.gap_um auto keeps units of different parts as "
+            "far apart.",
+        },
+        "px": {
+            "type": "integer",
+            "minimum": 16,
+            "default": px,
+            "description": "Side of the patch, px, that the window is resampled to.",
+        },
+    }
 
 
 @cache
@@ -226,9 +252,10 @@ def unit_keys(sample: str, ids: Iterable[str]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), "<u8")
 
 
-HISTORY = ("part", "member", "step", "train_loss", "val_loss", "gradient_norm", "best")
+HISTORY = ("part", "member", "step", "train_loss", "val_loss", "gradient_norm", "best", "learning_rate")
 """Columns of ``training.csv``: what was fitted (a head, a regression), which member of an ensemble, the epoch or the
-strength of a penalty, losses on training and validation units, and whether this state was the best so far."""
+strength of a penalty, losses on training and validation units, the norm of the gradients, whether this state was the
+best so far, and the learning rate, where a system tells it."""
 
 
 @dataclass
@@ -340,5 +367,5 @@ def settings_of(entry: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str,
 
 
 def largest_window(entries: Sequence[Mapping[str, Any]], tile_um: float) -> float:
-    """Return the largest window of some systems, µm."""
-    return max((w if (w := spec_of(e["kind"]).window_um) is not None else tile_um for e in entries), default=tile_um)
+    """Return the largest window of some systems with their settings filled in, µm; ``tile_um``: of the tiles."""
+    return max((spec_of(e["kind"]).window(e["settings"], tile_um) for e in entries), default=tile_um)

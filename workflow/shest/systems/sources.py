@@ -9,7 +9,7 @@ import numpy as np
 
 from shest.encode.cache import Embeddings
 from shest.systems.base import Nothing, Reads
-from shest.tiles.shards import Windows
+from shest.tiles.patch import Patches
 
 Unit = tuple[str, str]  # sample and id
 
@@ -66,7 +66,7 @@ def open_source(reads: Reads, paths: Sequence[str], units: Sequence[Unit]) -> An
     reads
         Of its spec.
     paths
-        ``embeddings.json`` of each sample; ``tiles.json``; the files of :class:`Slide`; none for ``nothing``.
+        ``embeddings.json`` of each sample; ``patches.json``; the files of :class:`Slide`; none for ``nothing``.
     units
         Sample and id of each, in the order in which positions will be asked for.
 
@@ -75,5 +75,5 @@ def open_source(reads: Reads, paths: Sequence[str], units: Sequence[Unit]) -> An
     Any
         Has ``dim``, ``fingerprint`` (of the encoder; empty for none) and ``take(positions, views)``.
     """
-    makers = {"embeddings": Embeddings, "patches": Windows, "slide": Slides, "nothing": lambda paths, units: Nothing()}
+    makers = {"embeddings": Embeddings, "patches": Patches, "slide": Slides, "nothing": lambda paths, units: Nothing()}
     return makers[reads](paths, units)

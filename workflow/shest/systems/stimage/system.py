@@ -16,6 +16,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from shest.core import console
+from shest.io.expression import LOG1P
 from shest.labels.orientations import hash_seed
 from shest.labels.training_set import TrainingSet, moments
 from shest.systems import nb, zinb
@@ -26,7 +27,7 @@ READ = 4096  # units at once where nothing is learnt
 LEARNT = ("mean", "std", "weight", "bias")
 UNITS = {
     "counts": "expected counts per unit, r (1 - p) / p of the negative binomial, mean over members",
-    "log1p": "log1p counts",
+    "log1p": LOG1P,
 }
 
 

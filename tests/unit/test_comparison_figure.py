@@ -1,0 +1,55 @@
+"""The picture of all systems side by side shows the numbers of the table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shest.draw import comparison, style
+from shest.score.compare import SCORES
+
+SYSTEMS = ("shest", "linear", "mean")
+
+
+@pytest.fixture
+def rows():
+    rng, table = np.random.default_rng(0), []
+    for sample in ("colon_train", "lung"):
+        for system in SYSTEMS:
+            row = {"system": system, "sample": sample, "ground": "all", "n_genes": 200, "n_genes_above_by_chance": 4}
+            for name in SCORES:
+                value = float(rng.uniform(0.2, 0.8))
+                low, high = (value - 0.1, value + 0.08) if system != "mean" else (None, None)
+                row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+            table.append(row | {"iou_chance": 0.3})
+    table[2] |= {"pearson_top": None}
+    return table
+
+
+COSTS = pd.DataFrame({"system": SYSTEMS, "fit_seconds": [100.0, 10.0, 1.0], "units_per_second": [400.0, 900.0, np.nan]})
+
+
+def test_a_panel_a_score_at_print_size_with_its_numbers_beside(rows, tmp_path):
+    figure, data = comparison.draw(rows, COSTS)
+    assert figure.get_figwidth() == pytest.approx(180 / 25.4)
+    assert list(data) == list("ABCDEFGHIJKLMNOPQ")
+    first = data["A"].set_index(["system", "sample"])
+    assert first.loc[("linear", "lung"), "value"] == rows[4]["weighted"]
+    assert first.loc[("linear", "lung"), "high"] == rows[4]["weighted_high"]
+    assert first["chance"].isna().all()
+    above = data["ABCDEFGHIJKL"[list(SCORES).index("genes_above")]]
+    assert (above["chance"] == 4 / 200).all()
+    speed = data["O"]
+    assert set(speed["system"]) == {"shest", "linear"}, "what was not measured is not drawn"
+    sizes = {
+        text.get_fontsize() for axis in figure.axes for text in axis.findobj(match=style.plt.Text) if text.get_text()
+    }
+    assert 6 <= min(sizes) <= max(sizes) <= 8
+    style.save(figure, tmp_path / "c.png", data, tmp_path / "data")
+    assert len(list((tmp_path / "data").iterdir())) == 17
+
+
+def test_where_programs_were_added_what_all_share_is_drawn(rows):
+    shared = [row | {"ground": "shared", "weighted": 0.5} for row in rows if row["sample"] == "lung"]
+    table = comparison.shown(rows + shared)
+    assert table.groupby("sample")["ground"].agg(set).to_dict() == {"colon_train": {"all"}, "lung": {"shared"}}
+    assert len(table) == 6

@@ -1,0 +1,131 @@
+"""The picture of all systems side by side: a panel a score, then what each score costs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from shest.draw import panels
+from shest.draw.style import COLOURBLIND, plt
+from shest.score.compare import SCORES
+
+COLUMNS = 4
+WIDTH_MM, ROW_MM, KEY_MM = 180, 30, 12
+CHANCE = {"iou_high": "iou_chance", "genes_above": "share_above_by_chance"}
+COSTS = {"fit_seconds": "seconds to fit", "units_per_second": "units predicted a second"}
+MARKERS = "osD^vP*X"
+
+
+def shown(rows: Sequence[dict]) -> pd.DataFrame:
+    """Return the rows that are drawn: of each sample what all systems and programs share, where there are programs."""
+    table = pd.DataFrame(rows)
+    shared = set(table.loc[table["ground"] == "shared", "sample"])
+    table = table[(table["ground"] == "shared") == table["sample"].isin(shared)].reset_index(drop=True)
+    number, genes = (pd.to_numeric(table[name]) for name in ("n_genes_above_by_chance", "n_genes"))
+    return table.assign(share_above_by_chance=number / genes)
+
+
+def draw(rows: Sequence[dict], costs: pd.DataFrame) -> tuple[Figure, dict[str, pd.DataFrame]]:
+    """Draw the comparison of one protocol.
+
+    Parameters
+    ----------
+    rows
+        Of ``comparison/{protocol}.json``.
+    costs
+        Of ``comparison/{protocol}.costs.csv``.
+
+    Returns
+    -------
+    The figure, and what each panel shows by its letter.
+    """
+    table = shown(rows)
+    names = [name for name in SCORES if table[name].notna().any()]
+    pairs = [(cost, score) for score in ("weighted", "pearson_common") for cost in COSTS if score in names]
+    lines = -(-(len(names) + len(pairs)) // COLUMNS)
+    size = (WIDTH_MM / 25.4, (lines * (ROW_MM + 3 * table["system"].nunique()) + KEY_MM) / 25.4)
+    with plt.rc_context({"font.size": 6, "axes.titlesize": 7}):
+        figure, axes = plt.subplots(lines, COLUMNS, figsize=size, squeeze=False)
+        free, data = iter(axes.flat), {}
+        letters = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        for k, name in enumerate(names):
+            letter, axis = next(letters), next(free)
+            data[letter] = points(axis, table, name, labels=k % COLUMNS == 0)
+            axis.set_title(letter, loc="left", fontweight="bold", fontsize=8)
+        for cost, score in pairs:
+            letter, axis = next(letters), next(free)
+            data[letter] = against_cost(axis, table.merge(costs, on="system", how="left"), cost, score)
+            axis.set_title(letter, loc="left", fontweight="bold", fontsize=8)
+        for axis in free:
+            axis.set_axis_off()
+        key(figure, axes.flat[0], table)
+    return figure, data
+
+
+def _looks(table: pd.DataFrame, column: str) -> dict[str, str]:
+    """Give each sample a colour."""
+    return {name: COLOURBLIND[k % len(COLOURBLIND)] for k, name in enumerate(dict.fromkeys(table[column]))}
+
+
+def points(axis: Axes, table: pd.DataFrame, name: str, labels: bool = True) -> pd.DataFrame:
+    """Draw one score of every system, a point a sample with its interval; chance as a grey line where it is known."""
+    columns = ["system", "sample", name, f"{name}_low", f"{name}_high"]
+    part = table.reindex(columns=[*columns, CHANCE.get(name, "no_chance")]).set_axis(
+        ["system", "sample", "value", "low", "high", "chance"], axis=1
+    )
+    part[["value", "low", "high", "chance"]] = part[["value", "low", "high", "chance"]].apply(pd.to_numeric)
+    systems, colours = list(dict.fromkeys(table["system"])), _looks(table, "sample")
+    place = {sample: 0.5 * (k - (len(colours) - 1) / 2) / max(len(colours), 1) for k, sample in enumerate(colours)}
+    for row in part.dropna(subset=["value"]).itertuples():
+        y = systems.index(row.system) + place[row.sample]
+        if np.isfinite(row.low):
+            axis.plot([row.low, row.high], [y, y], color=colours[row.sample], lw=0.8)
+        axis.plot(row.value, y, "o", ms=3, color=colours[row.sample])
+        if np.isfinite(row.chance):
+            axis.plot([row.chance] * 2, [y - 0.12, y + 0.12], color="0.6", lw=1)
+    low, high = (f(part[["value", "low", "high", "chance"]].to_numpy()) for f in (np.nanmin, np.nanmax))
+    room = 0.06 * max(high - low, 0.02)
+    axis.set(xlim=(low - room, high + room), ylim=(len(systems) - 0.5, -0.5), title=SCORES[name].label)
+    axis.set_yticks(range(len(systems)), systems if labels else [""] * len(systems))
+    axis.grid(axis="x", color="0.92", lw=0.5)
+    axis.set_axisbelow(True)
+    axis.set_xlabel(
+        "less is better" if SCORES[name].sign < 0 else "share of the genes" if name == "genes_above" else ""
+    )
+    return part
+
+
+def against_cost(axis: Axes, table: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
+    """Draw a score against a cost, a marker a system, a colour a sample."""
+    part = table[["system", "sample", cost, score]].copy()
+    part[[cost, score]] = part[[cost, score]].apply(pd.to_numeric)
+    part = part.dropna()
+    if part.empty:
+        panels.placeholder(axis, f"{COSTS[cost]}: not measured")
+        return part
+    systems, colours = list(dict.fromkeys(table["system"])), _looks(table, "sample")
+    for row in part.itertuples(index=False):
+        marker = MARKERS[systems.index(row.system) % len(MARKERS)]
+        axis.plot(row[2], row[3], marker, ms=4, color=colours[row.sample], mec="white", mew=0.3)
+    axis.margins(y=0.15)
+    decades = np.log10(part[cost].to_numpy())
+    limits = 10 ** np.floor(decades.min() - 0.05), 10 ** np.ceil(decades.max() + 0.05)
+    axis.set(xscale="log", xlim=limits, xlabel=COSTS[cost], ylabel=SCORES[score].label)
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    return part
+
+
+def key(figure: Figure, axis: Axes, table: pd.DataFrame) -> None:
+    """Name the colours of samples and the markers of systems below the panels; ``axis``: any that draws the handles."""
+    shared = set(table.loc[table["ground"] == "shared", "sample"])
+    handles = [
+        axis.plot([], [], "o", ms=3, color=colour, label=f"{name} (what all share)" if name in shared else name)[0]
+        for name, colour in _looks(table, "sample").items()
+    ]
+    for k, name in enumerate(dict.fromkeys(table["system"])):
+        handles += axis.plot([], [], MARKERS[k % len(MARKERS)], ms=4, color="0.4", label=name)
+    handles += axis.plot([], [], "|", color="0.6", ms=6, label="by chance")
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=6)
