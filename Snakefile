@@ -58,6 +58,10 @@ else:
     include: "workflow/rules/viewer.smk"
     include: "workflow/rules/report.smk"
 
+    if "explain" in config:
+
+        include: "workflow/rules/explain.smk"
+
 
 localrules:
     all,

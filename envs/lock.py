@@ -51,6 +51,7 @@ FAMILIES = {
     ],
     "torch": [
         "torch",
+        "lime",
         "torchvision",
         "timm",
         "safetensors",

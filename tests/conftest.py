@@ -141,6 +141,10 @@ def rules(root, tmp_path_factory):
     (folder / "cohort.tsv").write_text("sample\tpatient\tresponse\ns\tp\t1\n")
     sections = f"model: {package.write(folder)}\ncohort: {{table: cohort.tsv}}\n"
     (folder / "apply.yaml").write_text(f"samples: apply.tsv\n{sections}")
-    trained = read_rules(root, root / "config/tiny.yaml", folder)
+    tiny = yaml.safe_load((root / "config/tiny.yaml").read_text())
+    tiny["samples"] = str(root / "config" / tiny["samples"])
+    tiny["explain"] = {"sample": "sim_lung", "genes": ["EPCAM"]}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False))
+    trained = read_rules(root, folder / "tiny.yaml", folder)
     known = {rule.name for rule in trained}
     return trained + [rule for rule in read_rules(root, folder / "apply.yaml", folder) if rule.name not in known]

@@ -1,5 +1,6 @@
 """A window with its nuclei coloured by what they add to a prediction."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,11 +50,11 @@ def figure(
         axis.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
     for number, value in nuclei.items():
         x, y = ((np.asarray(outlines[number - 1], float) - origin + 0.5) * mpp).T
-        coloured.fill(x, y, facecolor=(*colours(norm(value))[:3], 0.55), edgecolor=colours(norm(value)), lw=1.2)
+        coloured.fill(x, y, facecolor=(*colours(norm(value))[:3], 0.35), edgecolor=colours(norm(value)), lw=1.8)
     panels.scale_bar(plain, panels.round_length(width * mpp[0]))
     plain.set_title(title)
     coloured.set_title(f"ground {weight[0]:+.2g}" if 0 in weight.index else "no ground")
     bar = result.colorbar(plt.cm.ScalarMappable(norm, colours), ax=coloured, shrink=0.8, aspect=25)
-    bar.set_label(label)
+    bar.set_label("\n".join(textwrap.wrap(label, 40)))
     bar.outline.set_visible(False)
     return result

@@ -108,6 +108,7 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
         return None
     _check_figures(filled["figures"], samples, list(filled["systems"]), findings)
     _check_viewer(filled["viewer"], list(filled["systems"]), findings)
+    _check_explain(filled, samples, findings)
     _check_groups(filled["split"]["by"], samples, findings)
     _check_prior(filled["annotate"], samples, findings)
     cohort = _cohort(filled, samples, paths, findings)
@@ -344,6 +345,24 @@ def _check_viewer(viewer: dict, systems: list[str], findings: Findings) -> None:
     for name in viewer.get("systems", []):
         if name not in systems:
             findings.problem("viewer.systems", f"no system {name} in systems", did_you_mean(name, systems))
+
+
+def _check_explain(config: dict, samples: dict[str, dict], findings: Findings) -> None:
+    """Note a sample that is not there, and a system whose predictions cannot be explained."""
+    if "explain" not in config:
+        return
+    explain, systems = config["explain"], config["systems"]
+    known = [name for name, entry in systems.items() if base.spec_of(entry["kind"]).reads == "embeddings"]
+    if "model" in config:
+        findings.problem("explain", "is done where systems are trained, and a package is applied", "Leave it out")
+    elif explain["sample"] not in samples:
+        remedy = did_you_mean(explain["sample"], samples)
+        findings.problem("explain.sample", f"no sample {explain['sample']} in the sheet", remedy)
+    elif not known:
+        findings.problem("explain", "no system reads embeddings", "Leave it out, or add one to systems")
+    elif explain.setdefault("system", known[0]) not in known:
+        problem = f"no system {explain['system']} that reads embeddings"
+        findings.problem("explain.system", problem, did_you_mean(explain["system"], known))
 
 
 def _comparators(
