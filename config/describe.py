@@ -15,9 +15,10 @@ Written by `make docs` from `workflow/shest/run/schemas`; edit the descriptions 
 
 A run is described by a config file and a sample sheet. These configs stand here: `config.yaml` (the embedded demo),
 `tiny.yaml` (the same in small, for tests), `kit.yaml` (real bundles, see the README), `bench.yaml` and `bench-kit.yaml`
-(every system on either, see [compare.md](../docs/compare.md)), `paper.yaml` (the paper's run, see
-[reproduction.md](../docs/reproduction.md)) and `template.yaml` (a start for [your own data](../docs/own-data.md)). A
-misspelt key is an error that names the nearest known one.
+(every system on either, see [compare.md](../docs/compare.md)), `spots.yaml` (spots, see
+[spots.md](../docs/spots.md)), `paper.yaml` (the paper's run, see [reproduction.md](../docs/reproduction.md)) and
+`template.yaml` (a start for [your own data](../docs/own-data.md)). A misspelt key is an error that names the nearest
+known one.
 
 ```bash
 snakemake --cores 8 --configfile config/mine.yaml

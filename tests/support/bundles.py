@@ -196,3 +196,10 @@ def layout_4(bundle: Path, version: str = "xenium-4.0.1.0") -> None:
 def resegmented(bundle: Path) -> None:
     """Xenium Ranger 3.0 over a run of 1.6: its version tells the layout."""
     set_specs(bundle, analysis_sw_version="xenium-1.6.0.7", xenium_ranger={"version": "xenium-3.0.1.1"})
+
+
+def simulate_visium(folder: Path, name: str = "v", **settings) -> Path:
+    """Write a Visium folder of a simulated section."""
+    config = {"seed": 42, "difficulty": 0.3, "link": 0.5, "slides": {name: {"platform": "visium"} | settings}}
+    simulate_slide(slide_from_config(name, config), read_markers(MARKERS), folder / name)
+    return folder / name

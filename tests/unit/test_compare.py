@@ -1,11 +1,14 @@
 """Evaluations on disk, and paired differences between systems."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from shest.io.expression import COMMON
 from shest.score import compare, costs, evaluate, metrics
 from shest.score.evaluation import Evaluation
 
@@ -134,12 +137,23 @@ def test_other_units_and_genes_are_not_compared_and_said(pair):
     for e in pair:
         e.pearson, e.genes = {"median": 0.2}, {"scored": 5}
         e.expression_unit = "expected counts per cell, of one kind"
+        e.common = {"pearson": 0.1}
     pair[1].expression_unit = "counts per cell, of another"
     assert compare.difference(*pair, "pearson_median")["difference"] == 0
+    assert compare.set_apart(pair) == []
+    pair[1].expression_unit = COMMON
+    assert compare.difference(*pair, "pearson_median") is None
+    assert compare.difference(*pair, "pearson_common")["difference"] == 0
+    assert "R of logs is compared alone" in compare.set_apart(pair)[0]["why"]
     pair[1].genes_digest = "others"
     assert compare.difference(*pair, "pearson_median") is None
     assert compare.difference(*pair, "weighted")
     assert "predicts other genes" in compare.set_apart(pair)[0]["why"]
+    shared = [replace(e, ground="shared", genes_digest="same", expression_unit="counts") for e in pair]
+    assert compare.set_apart(pair + shared) == [], "they are compared on what they share"
+    assert {row["ground"] for row in compare.differences(pair + shared) if row["score"] == "pearson_median"} == {
+        "shared"
+    }
     pair[1].units_digest = "others"
     assert compare.differences(pair) == []
     assert "is scored on 2,000 cells, net on 2,000 others" in compare.set_apart(pair)[0]["why"]

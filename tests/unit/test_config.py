@@ -7,6 +7,7 @@ import yaml
 
 from shest.core.errors import Findings
 from shest.run import config
+from shest.run import systems as units
 
 GOOD = {
     "samples": "samples.tsv",
@@ -15,10 +16,10 @@ GOOD = {
 }
 
 
-def check(entries):
+def check(entries, cells=True):
     """The filled config and what is wrong with it."""
     findings = Findings()
-    return config.check_config(entries, "c.yaml", findings), [str(problem) for problem in findings.problems]
+    return config.check_config(entries, "c.yaml", findings, cells), [str(problem) for problem in findings.problems]
 
 
 def test_defaults_are_filled_in_at_every_depth():
@@ -181,6 +182,62 @@ def test_paths_start_from_the_configs_folder_results_or_the_environment(tmp_path
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "config").glob("*.yaml")), ids=lambda p: p.name)
 def test_the_projects_own_configs_are_right(path):
     """That of a package is right once there is one: tests/workflow/test_apply.py."""
-    if "model" in yaml.safe_load(path.read_text()):
+    entries = yaml.safe_load(path.read_text())
+    if "model" in entries:
         return
-    assert check(yaml.safe_load(path.read_text()))[1] == []
+    assert check(entries, config.has_cells(path.parent / entries["samples"]))[1] == []
+
+
+def test_a_run_of_spots_needs_neither_types_nor_a_reference(tmp_path):
+    sheet = tmp_path / "s.tsv"
+    sheet.write_text("sample\trole\tplatform\tpath\the_image\na\ttrain\tvisium\tx\ty.tif\n")
+    assert not config.has_cells(sheet)
+    filled, problems = check({"samples": "s.tsv"}, cells=False)
+    assert problems == []
+    assert filled["cell_types"] == {}
+    assert {name: entry["unit"] for name, entry in filled["systems"].items()} == {"linear": "spots", "mean": "spots"}
+    assert check({"samples": "s.tsv"})[1]
+    sheet.write_text("sample\trole\tplatform\tpath\na\ttrain\t\tx\n")
+    assert config.has_cells(sheet)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("visium\tx\t\t\t", "column he_image is empty. Platform visium needs the image in full size"),
+        ("visium\tx\ty.tif\tz.csv\t", "column alignment is not used for platform visium"),
+        ("st\tx\ty.tif\t\t", "column alignment is empty. Platform st needs the spot selection"),
+        ("st\tx\ty.tif\tz.tsv\tn.json", "column nuclei is not used for platform st"),
+    ],
+)
+def test_what_a_platform_of_spots_lacks_is_said(tmp_path, columns, message):
+    sheet = tmp_path / "s.tsv"
+    sheet.write_text(f"sample\trole\tplatform\tpath\the_image\talignment\tnuclei\na\ttrain\t{columns}\n")
+    findings = Findings()
+    config.read_sheet(sheet, findings)
+    assert [message in str(problem) for problem in findings.problems] == [True]
+
+
+@pytest.mark.parametrize(
+    ("systems", "platforms", "spots", "message"),
+    [
+        ({"a": {"kind": "linear", "unit": "spots"}}, ["xenium"], {}, "no training sample has spots"),
+        ({"a": {"kind": "linear"}}, ["visium"], {}, "no training sample has cells"),
+        ({"a": {"kind": "shest", "unit": "spots"}}, ["visium"], {}, "shest does not predict for spots"),
+        ({"a": {"kind": "linear", "unit": "spots"}}, ["xenium"], {"diameter_um": 55, "pitch_um": 100}, None),
+        ({"a": {"kind": "linear"}, "b": {"kind": "mean", "unit": "spots"}}, ["xenium", "st"], {}, None),
+    ],
+)
+def test_the_unit_of_a_system_is_one_that_its_kind_and_a_training_sample_have(systems, platforms, spots, message):
+    filled, problems = check(GOOD | {"systems": systems, "spots": spots})
+    assert problems == []
+    findings = Findings()
+    rows = {f"s{i}": {"role": "train", "platform": platform} for i, platform in enumerate(platforms)}
+    units.check_units(filled, rows, findings)
+    found = [str(problem) for problem in findings.problems]
+    assert found == [] if message is None else len(found) == 1 and message in found[0]
+
+
+def test_pseudo_spots_do_not_overlap():
+    assert "spots would overlap" in check(GOOD | {"spots": {"diameter_um": 55, "pitch_um": 50}})[1][0]
+    assert "go together" in check(GOOD | {"spots": {"diameter_um": 55}})[1][0]

@@ -139,3 +139,46 @@ def test_an_alignment_to_be_found_has_the_name_that_it_will_have(folder):
     assert load(folder, {"register": {"method": "estimate"}})[1] == []
     [problem] = load(folder)[1]
     assert "sample a: column mpp is not used" in problem
+
+
+def visium(folder, **change):
+    """A run of one Visium sample, whose files are there as far as their names go."""
+    for name in ("spatial/scalefactors_json.json", "spatial/tissue_positions.csv", "filtered_feature_bc_matrix.h5"):
+        (folder / "outs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "outs" / name).touch()
+    (folder / "he.tif").touch()
+    rows = ["sample\trole\tplatform\tpath\the_image", "v\ttrain\tvisium\touts\the.tif"]
+    (folder / "samples.tsv").write_text("\n".join(rows) + "\n")
+    config = {"samples": "samples.tsv"} | change
+    findings = Findings()
+    return run_inputs.load(config, folder / "config.yaml", findings), [str(problem) for problem in findings.problems]
+
+
+def test_a_run_of_visium_alone_is_of_spots_and_reads_its_files(tmp_path):
+    run, problems = visium(tmp_path)
+    assert problems == []
+    assert {entry["unit"] for entry in run.config["systems"].values()} == {"spots"}
+    named = [str(tmp_path / name) for name in ("outs/spatial/scalefactors_json.json", "he.tif")]
+    assert set(named) < set(run.files("v"))
+    assert len(run.files("v")) == 4
+    assert run.samples["v"]["segment"] is None
+
+
+def test_what_a_folder_of_space_ranger_lacks_is_said_by_name(tmp_path):
+    run, _ = visium(tmp_path)
+    for path in run.files("v"):
+        if "outs" in path:
+            (tmp_path / path).unlink()
+    findings = Findings()
+    run_inputs.load({"samples": "samples.tsv"}, tmp_path / "config.yaml", findings)
+    said = " ".join(str(problem) for problem in findings.problems)
+    assert len(findings.problems) == 3
+    assert all(f"no {what} of Space Ranger" in said for what in ("scale factors", "positions of the spots", "matrix"))
+
+
+def test_one_sample_with_spots_cannot_be_held_out_whole(tmp_path):
+    assert "one sample with spots to train on" in visium(tmp_path, split={"by": "sample"})[1][0]
+
+
+def test_a_system_of_spots_is_not_packed(tmp_path):
+    assert "packages are of cells" in visium(tmp_path, package={"systems": ["linear"]})[1][0]

@@ -203,3 +203,10 @@ def test_the_bars_hold_every_system_that_predicts_types_in_every_protocol():
     assert rows["by"].tolist()[:4] == ["mean, strict", "ridge, strict", "net, strict", "net, paper"]
     net = rows[(rows["by"] == "net, strict") & rows["score"].str.contains("weighted")].iloc[0]
     assert (net["value"], net["low"], net["high"]) == (0.7, 0.65, 0.75)
+
+
+def test_sections_of_one_patient_on_both_sides_are_doubted():
+    patients = {"a": "p", "b": "p", "c": "q", "d": None, "e": None}
+    [said] = summary.patient_doubts(patients, "sample")
+    assert said.startswith("a, b are of one patient")
+    assert summary.patient_doubts(patients, "patient") == summary.patient_doubts(patients, "block") == []

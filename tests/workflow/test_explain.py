@@ -44,8 +44,8 @@ def test_units_are_explained(snake, copy_of_tiny, changed):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (explained(["X"], sample="sim_trian"), "no sample sim_trian in the sheet. Did you mean sim_train?"),
-        (explained(["X"], system="linaer"), "no system linaer that reads embeddings. Did you mean linear?"),
+        (explained(["X"], sample="sim_trian"), "no sample sim_trian with cells in the sheet. Did you mean sim_train?"),
+        (explained(["X"], system="linaer"), "no system linaer that reads embeddings of cells. Did you mean linear?"),
     ],
 )
 def test_what_cannot_be_explained_is_said_before_anything_runs(snake, tmp_path, changed, settings, said):

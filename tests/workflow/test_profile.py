@@ -29,7 +29,7 @@ def test_the_profile_gives_a_gpu_to_every_rule_that_looks_for_one(root, rules):
     scripts = root / "workflow/scripts"
     looks = {path.name for path in scripts.glob("*.py") if "device.check(snakemake.resources)" in path.read_text()}
     uses = {rule.name for rule in rules if rule.script and Path(rule.script).name in looks}
-    assert uses == {"encoder", "embed_part", "embed_views", "fit", "probe", "apply_slide"}
+    assert uses == {"encoder", "embed_part", "embed_spots", "embed_views", "fit", "probe", "apply_slide"}
     for name, opened in (("slurm", True), ("gpu", False)):
         given = profile(root, opened, name)["set-resources"]
         assert set(given) == uses

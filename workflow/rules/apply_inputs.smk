@@ -19,7 +19,7 @@ def package_encoder(wildcards):
 
 def places_of(sample):
     """Where what is made of a slide is written: where the stages of a training run write it."""
-    prediction = results(f"predictions/{APPLIED}/{sample}.{UNIT}")
+    prediction = results(f"predictions/{APPLIED}/{sample}.cells")
     folder = results(f"samples/{sample}")
     return {
         "registration": f"{folder}/registration.json",

@@ -9,8 +9,10 @@ from shest.fetch import sources
 from shest.core.errors import Findings
 from shest.core.files import sha256
 from shest.core.provenance import code_digest
+from shest.io.spot_arrays import PLATFORMS, visium_files
 from shest.io.xenium_files import BUNDLE_FILES
 from shest.run import run_inputs
+from shest.run.spots import patch_size
 
 CONFIG_FILE = Path((workflow.overwrite_configfiles or [Path(workflow.basedir) / "config" / "config.yaml"])[-1])
 
@@ -65,14 +67,23 @@ def any_of(names):
     return "|".join(map(re.escape, names)) or r"(?!)"
 
 
-def with_role(*roles):
-    """Samples of the given roles, in the order of the sheet."""
-    return [name for name, row in SAMPLES.items() if row["role"] in roles]
+def on_platform(*platforms):
+    """Samples of some platforms, in the order of the sheet."""
+    return [name for name, row in SAMPLES.items() if row["platform"] in platforms]
 
 
-def on_platform(platform):
-    """Samples of a platform."""
-    return [name for name, row in SAMPLES.items() if row["platform"] == platform]
+# Samples that have cells; those that were measured in spots; bundles that spots are laid over.
+CELL_SAMPLES = on_platform("xenium", "slide")
+SPOT_SAMPLES = on_platform(*PLATFORMS)
+PSEUDO_SAMPLES = on_platform("xenium") if config["spots"].get("diameter_um") else []
+OF_UNIT = {"cells": CELL_SAMPLES, "spots": [name for name in SAMPLES if name in SPOT_SAMPLES + PSEUDO_SAMPLES]}
+# What an encoder sees of a spot.
+PATCH = patch_size(config["spots"], {SAMPLES[name]["platform"] for name in OF_UNIT["spots"]})
+
+
+def with_role(*roles, unit="cells"):
+    """Samples of the given roles that have such units, in the order of the sheet."""
+    return [name for name in OF_UNIT[unit] if SAMPLES[name]["role"] in roles]
 
 
 # What labels: databases of marker genes, or a single-cell reference.
@@ -169,6 +180,7 @@ def label_checks(wildcards):
 def sample_files(wildcards):
     """Files of a sample that are read, but for those that hold labels."""
     row = SAMPLES[wildcards.sample]
-    if row["platform"] == "slide":
-        return [row["path"]]
-    return [row["he_image"], row["alignment"], *bundle_files(wildcards)]
+    if row["platform"] == "xenium":
+        return [row["he_image"], row["alignment"], *bundle_files(wildcards)]
+    own = visium_files(row["path"]).values() if row["platform"] == "visium" else [row["path"]]
+    return [*own, *filter(None, (row["he_image"], row["alignment"]))]

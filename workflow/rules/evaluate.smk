@@ -7,15 +7,15 @@ rule evaluate:
         models=models_of("model.safetensors"),
         records=models_of("model.json"),
         ingest=results("samples/{sample}/ingest.json"),
-        store=results("samples/{sample}/sdata.zarr"),
-        annotation=results("samples/{sample}/annotation.parquet"),
-        cells=results("samples/{sample}/cells.parquet"),
+        store=lambda w: store_of(w.unit, w.sample),
+        annotation=annotation_of_scored,
+        cells=unit_table,
         splits=splits_of,
         refinement=refinement_of_scored,
         registration=results("samples/{sample}/registration.json"),
-        comparators=comparator_files,
+        comparators=lambda w: comparator_files(w) if w.unit == "cells" else [],
         truth=truth_of,
-        check=comparator_check,
+        check=lambda w: comparator_check(w) if w.unit == "cells" else [],
     output:
         scores=results("evaluation/{system}/{protocol}/{sample}.{unit}.json"),
         genes=results("evaluation/{system}/{protocol}/{sample}.{unit}.genes.csv"),
@@ -34,7 +34,7 @@ rule evaluate:
         role=lambda w: SAMPLES[w.sample]["role"],
         types=list(TYPES),
         block_um=config["split"]["block_um"],
-        comparators=lambda w: comparators_of(w.sample, False),
+        comparators=lambda w: comparators_of(w.sample, False) if w.unit == "cells" else {},
         code=code("evaluate"),
     message:
         "Scoring {wildcards.sample} ({wildcards.system}, {wildcards.protocol})"
@@ -45,7 +45,7 @@ rule evaluate:
 rule adopt:
     input:
         file=lambda w: COMPARATORS[w.sample][w.program]["path"],
-        cells=results(f"predictions/{next(iter(SYSTEMS))}/{{protocol}}/{{sample}}.{{unit}}.h5ad"),
+        cells=results(f"predictions/{next(iter(BY_UNIT['cells'] or SYSTEMS))}/{{protocol}}/{{sample}}.{{unit}}.h5ad"),
         models=lambda w: models("model.json", protocols=[w.protocol]),
         registration=results("samples/{sample}/registration.json"),
         check=results("samples/{sample}/check_comparators.json"),
@@ -82,7 +82,7 @@ use rule evaluate as evaluate_shared with:
         records=of_program(".json", "model.json"),
         ingest=results("samples/{sample}/ingest.json"),
         store=results("samples/{sample}/sdata.zarr"),
-        annotation=results("samples/{sample}/annotation.parquet"),
+        annotation=annotation_of_scored,
         cells=results("samples/{sample}/cells.parquet"),
         splits=splits_of,
         refinement=refinement_of_scored,

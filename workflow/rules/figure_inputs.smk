@@ -2,14 +2,14 @@
 
 from shest.draw.figure_list import FIGURES, TABLES
 
-SYSTEM_SHOWN = config["figures"].get("system", next(iter(SYSTEMS)))
+SYSTEM_SHOWN = config["figures"].get("system", next(iter(BY_UNIT["cells"] or SYSTEMS)))
 PROTOCOL_SHOWN = config["figures"].get("protocol", config["protocols"][0])
 SHOWN = {
     "system": SYSTEM_SHOWN,
     "protocol": PROTOCOL_SHOWN,
     "fold": DEPLOYED[PROTOCOL_SHOWN],
     "encoder": encoder_of(SYSTEM_SHOWN),
-    "unit": UNIT,
+    "unit": "cells",
 }
 EXTERNAL = config["figures"].get("external", with_role("validation")[:2])
 FIGURE_SAMPLES = {
@@ -48,7 +48,7 @@ def figure_inputs(wildcards):
     """Each kind of result that a figure reads, in the order of its samples; scores of every system where it asks so."""
     samples, reads = figure_samples(wildcards), FIGURES[wildcards.number].reads
     paths = {name: expand(results(path), sample=samples, **SHOWN) for name, path in RESULT_PATHS.items()}
-    paths["evaluations"] = evaluations(samples=samples)
+    paths["evaluations"] = evaluations(samples=samples, units=["cells"])
     return {name: paths[name] for name in reads}
 
 

@@ -41,7 +41,8 @@ rule figure:
 rule tables:
     input:
         ingests=expand(results("samples/{sample}/ingest.json"), sample=SAMPLES),
-        cells=expand(results("samples/{sample}/cells.parquet"), sample=SAMPLES),
+        cells=expand(results("samples/{sample}/cells.parquet"), sample=CELL_SAMPLES),
+        spots=expand(results("samples/{sample}/spots.parquet"), sample=OF_UNIT["spots"]),
         registrations=expand(results("samples/{sample}/registration.json"), sample=SAMPLES),
         annotations=expand(results("samples/{sample}/annotation.parquet"), sample=LABELLED),
     output:

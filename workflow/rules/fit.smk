@@ -59,8 +59,8 @@ rule fit:
     input:
         split=results("splits/{protocol}/{fold}.parquet"),
         refinement=refinements_of_training,
-        ingest=[results(f"samples/{sample}/ingest.json") for sample in TRAIN_SAMPLES],
-        stores=[results(f"samples/{sample}/sdata.zarr") for sample in TRAIN_SAMPLES],
+        ingest=ingests_of_training,
+        stores=stores_of_training,
         source=sources_of_training,
         views=views_of_training,
     output:
@@ -78,8 +78,8 @@ rule fit:
         mem_mb=from_input_size(6000, tables=60, source=500, views=500),
         runtime=fit_minutes,
     params:
-        samples=TRAIN_SAMPLES,
-        system=lambda w: {key: SYSTEMS[w.system][key] for key in ("kind", "encoder")},
+        samples=training_samples,
+        system=lambda w: {key: SYSTEMS[w.system][key] for key in ("kind", "encoder", "unit")},
         settings=lambda w: SYSTEMS[w.system]["settings"],
         reads=lambda w: spec(w.system).reads,
         min_cells=config["train"]["min_cells"],

@@ -32,6 +32,35 @@ rule ingest:
         "../scripts/ingest.py"
 
 
+rule ingest_spots:
+    input:
+        files=lambda w: [path for path in sample_files(w) if path != he_image(w)],
+        he_image=he_image,
+        check=results("samples/{sample}/check.json"),
+    output:
+        done=results("samples/{sample}/ingest.json"),
+        store=directory(results("samples/{sample}/sdata.zarr")),
+    log:
+        results("logs/ingest_spots/{sample}.log"),
+    benchmark:
+        results("benchmarks/ingest_spots/{sample}.tsv")
+    wildcard_constraints:
+        sample=any_of(SPOT_SAMPLES),
+    conda:
+        env("ingest")
+    threads: 2
+    resources:
+        mem_mb=from_input_size(3000, files=20, he_image=20),
+        runtime=from_input_size(15, files=0.5, he_image=0.5),
+    params:
+        row=lambda w: {key: SAMPLES[w.sample][key] for key in ("platform", "path", "alignment", "mpp")},
+        code=code("ingest_spots"),
+    message:
+        "Reading the spots of {wildcards.sample}"
+    script:
+        "../scripts/ingest_spots.py"
+
+
 rule ingest_slide:
     input:
         slide=lambda w: SAMPLES[w.sample]["path"],

@@ -6,7 +6,7 @@ rule predict:
         models=models_of("model.safetensors"),
         records=models_of("model.json"),
         splits=splits_of,
-        cells=results("samples/{sample}/cells.parquet"),
+        cells=unit_table,
         registration=results("samples/{sample}/registration.json"),
         source=lambda w: source_files(w.system, w.sample),
         probe=[results("check/probe.json")] if MODEL else [],
@@ -33,6 +33,42 @@ rule predict:
         "Predicting {wildcards.sample} ({wildcards.system}, {wildcards.protocol})"
     script:
         "../scripts/predict.py"
+
+
+# The spots of a system of cells are sums over its cells.
+ruleorder: sum_spots > predict
+
+
+rule sum_spots:
+    input:
+        predictions=results("predictions/{system}/{protocol}/{sample}.cells.h5ad"),
+        members=results("samples/{sample}/spot_cells.parquet"),
+        spots=results("samples/{sample}/spots.parquet"),
+        registration=results("samples/{sample}/registration.json"),
+        splits=splits_of,
+    output:
+        predictions=results("predictions/{system}/{protocol}/{sample}.spots.h5ad"),
+    log:
+        results("logs/sum_spots/{system}/{protocol}/{sample}.log"),
+    benchmark:
+        results("benchmarks/sum_spots/{system}/{protocol}/{sample}.tsv")
+    wildcard_constraints:
+        system=any_of(BY_UNIT["cells"]),
+        sample=any_of(PSEUDO_SAMPLES),
+    conda:
+        env("torch")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(3000, predictions=3),
+        runtime=from_input_size(15, predictions=0.02),
+    params:
+        role=lambda w: SAMPLES[w.sample]["role"],
+        folds=folds_of,
+        code=code("sum_spots"),
+    message:
+        "Summing the cells of each spot of {wildcards.sample} ({wildcards.system}, {wildcards.protocol})"
+    script:
+        "../scripts/sum_spots.py"
 
 
 rule export:

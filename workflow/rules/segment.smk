@@ -1,6 +1,6 @@
 """Outlines of nuclei: a bundle's own, those of a file, or found in the H&E."""
 
-SEGMENTED = [name for name, row in SAMPLES.items() if row["segment"] not in ("bundle", "file")]
+SEGMENTED = [name for name, row in SAMPLES.items() if row["segment"] not in ("bundle", "file", None)]
 
 
 rule segment:

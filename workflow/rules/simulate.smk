@@ -1,6 +1,7 @@
 """The embedded demo: Xenium bundles with known truth, and a single-cell reference laid out as LuCA is."""
 
 from shest.simulate.spec import BUNDLE_FILES as SIMULATED_FILES
+from shest.simulate.spec import VISIUM_FILES
 
 MARKER_TABLE = os.path.join(workflow.basedir, "resources", "markers.tsv")
 SIMULATE = config.get("simulate", {})
@@ -15,8 +16,15 @@ for slide, settings_of_slide in SIMULATE.get("slides", {}).items():
             f"simulate_{slide}"
         output:
             truth=f"{SIMULATED}/{slide}/truth/truth.json",
-            files=[f"{SIMULATED}/{slide}/{name.format(name=slide)}" for name in SIMULATED_FILES],
-            table=[f"{SIMULATED}/{slide}/he_annotation.csv"] if settings_of_slide.get("annotation", True) else [],
+            files=[
+                f"{SIMULATED}/{slide}/{name.format(name=slide)}"
+                for name in (VISIUM_FILES if settings_of_slide.get("platform") == "visium" else SIMULATED_FILES)
+            ],
+            table=(
+                [f"{SIMULATED}/{slide}/he_annotation.csv"]
+                if settings_of_slide.get("annotation", True) and settings_of_slide.get("platform") != "visium"
+                else []
+            ),
         log:
             results(f"logs/simulate/{slide}.log"),
         benchmark:

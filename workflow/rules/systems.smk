@@ -5,22 +5,33 @@ from shest.systems import base
 from shest.tiles.patch import PatchSize
 
 SYSTEMS = config["systems"]
-UNIT = "cells"
 TRAIN_SAMPLES = with_role("train")
+TRAIN = {unit: with_role("train", unit=unit) for unit in OF_UNIT}
+SPLIT_SAMPLES = [name for name in SAMPLES if name in TRAIN["cells"] + TRAIN["spots"]]
+# The table of each unit.
+UNIT_TABLES = {"cells": "cells.parquet", "spots": "spots.parquet"}
 # Folds in which cells are held out, and the one whose models predict what was never trained on.
-TEST_FOLDS = {"strict": fold_names(config["split"], {s: SAMPLES[s] for s in TRAIN_SAMPLES}), "paper": ["0"]}
+TEST_FOLDS = {"strict": fold_names(config["split"], {s: SAMPLES[s] for s in SPLIT_SAMPLES}), "paper": ["0"]}
 DEPLOYED = {"strict": ALL, "paper": "0"}
 FOLDS = {protocol: list(dict.fromkeys([*TEST_FOLDS[protocol], DEPLOYED[protocol]])) for protocol in TEST_FOLDS}
 REFINED = {protocol: config["refine"]["method"][protocol] == "algorithm_1" for protocol in TEST_FOLDS}
-GAP_UM = config["split"]["gap_um"]
-if GAP_UM == "auto":
-    GAP_UM = base.largest_window(SYSTEMS.values(), config["tiles"]["window_um"])
+# How far apart windows of different parts are: of each unit as far as the systems need that see it.
+GAP_UM = {
+    unit: base.largest_window([entry for entry in SYSTEMS.values() if entry["unit"] == unit], window_um)
+    for unit, window_um in (("cells", config["tiles"]["window_um"]), ("spots", PATCH.side_um))
+}
+if config["split"]["gap_um"] != "auto":
+    GAP_UM = dict.fromkeys(GAP_UM, config["split"]["gap_um"])
 # What a system reads of a sample, by the word in its spec.
 SOURCE_PATHS = {
     "nothing": [],
     "embeddings": ["embeddings/{encoder}/{sample}/embeddings.json"],
     "patches": ["samples/{sample}/patches/{window}/patches.json"],
     "slide": ["samples/{sample}/sdata.zarr", "samples/{sample}/outlines.parquet", "samples/{sample}/registration.json"],
+}
+SPOT_PATHS = SOURCE_PATHS | {
+    "embeddings": ["embeddings/{encoder}/{sample}/spots.json"],
+    "patches": ["samples/{sample}/spots/{window}/patches.json"],
 }
 
 
@@ -35,8 +46,10 @@ def spec(system):
     return base.spec_of(SYSTEMS[system]["kind"])
 
 
-# Systems that look at their units; what the others predict is the same everywhere.
+# Systems of each unit; those that look at their units: what the others predict is the same everywhere.
+BY_UNIT = {unit: [system for system, entry in SYSTEMS.items() if entry["unit"] == unit] for unit in OF_UNIT}
 LOOKING = [system for system in SYSTEMS if spec(system).reads != "nothing"]
+CELLS_LOOKING = [system for system in LOOKING if system in BY_UNIT["cells"]]
 
 
 def segment_code(wildcards):
@@ -47,7 +60,7 @@ def segment_code(wildcards):
 
 
 # Systems that the viewer shows.
-VIEWED = config["viewer"].get("systems", LOOKING)
+VIEWED = config["viewer"].get("systems", CELLS_LOOKING)
 
 
 def embeddings_viewed(wildcards):
@@ -74,29 +87,59 @@ def source_files(system, sample):
     """What a system reads of a sample."""
     reads, entry = spec(system).reads, SYSTEMS[system]
     window = PatchSize.of(entry["settings"]).name if reads == "patches" else None
-    return [results(p.format(encoder=entry["encoder"], sample=sample, window=window)) for p in SOURCE_PATHS[reads]]
+    paths = (SPOT_PATHS if entry["unit"] == "spots" else SOURCE_PATHS)[reads]
+    return [results(p.format(encoder=entry["encoder"], sample=sample, window=window)) for p in paths]
+
+
+def training_samples(wildcards):
+    """Samples that a system is trained on."""
+    return TRAIN[SYSTEMS[wildcards.system]["unit"]]
+
+
+def store_of(unit, sample):
+    """The store with the counts of a sample's units."""
+    return results(f"samples/{sample}/{'spots' if unit == 'spots' and sample in PSEUDO_SAMPLES else 'sdata'}.zarr")
+
+
+def stores_of_training(wildcards):
+    return [store_of(SYSTEMS[wildcards.system]["unit"], sample) for sample in training_samples(wildcards)]
+
+
+def ingests_of_training(wildcards):
+    return [results(f"samples/{sample}/ingest.json") for sample in training_samples(wildcards)]
+
+
+def unit_table(wildcards):
+    """The table of a sample's units: which are kept, where they are."""
+    return results(f"samples/{wildcards.sample}/{UNIT_TABLES[wildcards.unit]}")
+
+
+def annotation_of_scored(wildcards):
+    """Labels of what is scored: of cells."""
+    return [results("samples/{sample}/annotation.parquet")] if wildcards.unit == "cells" else []
 
 
 def sources_of_training(wildcards):
-    return [path for sample in TRAIN_SAMPLES for path in source_files(wildcards.system, sample)]
+    return [path for sample in training_samples(wildcards) for path in source_files(wildcards.system, sample)]
 
 
 def views_of_training(wildcards):
     """Further views of the training samples, where a system asks for them."""
     further = str(SYSTEMS[wildcards.system]["settings"].get("views", 1)) != "1"
     folder = results("models/{system}/{protocol}/{fold}/views")
-    return [f"{folder}/{sample}.json" for sample in TRAIN_SAMPLES if further]
+    return [f"{folder}/{sample}.json" for sample in training_samples(wildcards) if further]
 
 
 def refinements_of_training(wildcards):
     """The refinement of the training samples, where the protocol trains on what it keeps."""
     encoder, protocol = encoder_of(wildcards.system), wildcards.protocol
-    return [results(f"refinement/{encoder}/{protocol}/{s}.parquet") for s in TRAIN_SAMPLES if REFINED[protocol]]
+    refined = TRAIN_SAMPLES if REFINED[protocol] and SYSTEMS[wildcards.system]["unit"] == "cells" else []
+    return [results(f"refinement/{encoder}/{protocol}/{s}.parquet") for s in refined]
 
 
 def folds_of(wildcards):
     """Folds whose models predict a sample: those that hold its cells out, or the one that is deployed."""
-    return (TEST_FOLDS if wildcards.sample in TRAIN_SAMPLES else DEPLOYED)[wildcards.protocol]
+    return (TEST_FOLDS if SAMPLES[wildcards.sample]["role"] == "train" else DEPLOYED)[wildcards.protocol]
 
 
 def models_of(name):
@@ -112,30 +155,51 @@ def models_of(name):
 
 def splits_of(wildcards):
     """The splits of a sample's folds, where it was split."""
-    folds = folds_of(wildcards) if wildcards.sample in TRAIN_SAMPLES else []
+    folds = folds_of(wildcards) if SAMPLES[wildcards.sample]["role"] == "train" else []
     return expand(results("splits/{{protocol}}/{fold}.parquet"), fold=folds)
 
 
 def refinement_of_scored(wildcards):
     """The refinement, where it decides which cells are scored."""
-    if wildcards.protocol != "paper" or not REFINED["paper"] or wildcards.sample not in TRAIN_SAMPLES:
+    of_cells = wildcards.unit == "cells" and wildcards.sample in TRAIN_SAMPLES
+    if wildcards.protocol != "paper" or not REFINED["paper"] or not of_cells:
         return []
     return [results(f"refinement/{encoder_of(wildcards.system)}/{{protocol}}/{{sample}}.parquet")]
 
 
 def truth_of(wildcards):
-    """What the counts of a simulated sample were drawn from."""
+    """What the counts of a simulated sample were drawn from, cell by cell."""
     folder = SAMPLES[wildcards.sample]["path"]
+    if wildcards.unit != "cells":
+        return []
     return [f"{folder}/truth/truth.h5ad"] if folder.startswith(f"{SIMULATED}/") else []
 
 
-def evaluations(systems=SYSTEMS, protocols=config["protocols"], samples=LABELLED):
-    """Scores of some systems, in some protocols, of some samples."""
+def scored_units(system, protocol, sample):
+    """Units of a sample that a system is scored on: its own, and spots as sums of their cells.
+
+    Where cells are held out at random, those of a spot are not held out together: such a spot is not scored.
+    """
+    own = SYSTEMS[system]["unit"]
+    units = [own] if sample in OF_UNIT[own] else []
+    together = protocol == "strict" or SAMPLES[sample]["role"] != "train"
+    if own == "cells" and sample in PSEUDO_SAMPLES and together and not MODEL:
+        units.append("spots")
+    return units
+
+
+SCORED_SAMPLES = [name for name, row in SAMPLES.items() if row["role"] != "predict"]
+
+
+def evaluations(systems=SYSTEMS, protocols=config["protocols"], samples=SCORED_SAMPLES, units=OF_UNIT):
+    """Scores of some systems, in some protocols, of some samples and units."""
     return [
-        results(f"evaluation/{system}/{protocol}/{sample}.{UNIT}.json")
+        results(f"evaluation/{system}/{protocol}/{sample}.{unit}.json")
         for system in systems
         for protocol in protocols
         for sample in samples
+        for unit in scored_units(system, protocol, sample)
+        if unit in units
     ]
 
 
@@ -143,10 +207,20 @@ def evaluations(systems=SYSTEMS, protocols=config["protocols"], samples=LABELLED
 PROGRAMS = list(dict.fromkeys(name for sample in LABELLED for name in comparators_of(sample, True)))
 
 
+def systems_on(unit, protocol, sample):
+    """Systems that are scored on some units of a sample."""
+    return [system for system in SYSTEMS if unit in scored_units(system, protocol, sample)]
+
+
+def programs_on(unit, sample):
+    """Other programs that predict expression for some units of a sample: for cells."""
+    return list(comparators_of(sample, True)) if unit == "cells" else []
+
+
 def predictions_beside(wildcards):
     """Predictions of a sample by every system, and by every other program that has any."""
-    paths = [f"predictions/{system}" for system in SYSTEMS]
-    paths += [f"programs/{program}" for program in comparators_of(wildcards.sample, True)]
+    paths = [f"predictions/{system}" for system in systems_on(wildcards.unit, wildcards.protocol, wildcards.sample)]
+    paths += [f"programs/{program}" for program in programs_on(wildcards.unit, wildcards.sample)]
     return [results(f"{path}/{{protocol}}/{{sample}}.{{unit}}.h5ad") for path in paths]
 
 
@@ -168,12 +242,13 @@ def of_program(suffix, name):
 
 
 def shared_evaluations(protocol):
-    """Scores of systems and other programs on what they share, of the samples that have other programs."""
+    """Scores of systems and other programs on what they share, of samples with other programs, or where that is wanted."""
     return [
-        results(f"evaluation/{name}/{protocol}/{sample}.{UNIT}.shared.json")
-        for sample in LABELLED
-        if comparators_of(sample, True)
-        for name in [*SYSTEMS, *comparators_of(sample, True)]
+        results(f"evaluation/{name}/{protocol}/{sample}.{unit}.shared.json")
+        for sample in SCORED_SAMPLES
+        for unit in OF_UNIT
+        if config["evaluate"]["shared"] or programs_on(unit, sample)
+        for name in [*systems_on(unit, protocol, sample), *programs_on(unit, sample)]
     ]
 
 
@@ -189,7 +264,7 @@ def fit_minutes(wildcards, input, attempt, threads):
 
 
 # Systems that are packed where that is asked for.
-PACKED = config["package"].get("systems", [s for s in SYSTEMS if spec(s).reads != "patches"][:1])
+PACKED = config["package"].get("systems", [s for s in BY_UNIT["cells"] if spec(s).reads != "patches"][:1])
 
 
 def models(name, systems=SYSTEMS, protocols=config["protocols"]):

@@ -1,6 +1,6 @@
 """H&E with its cells as pages that open by double click; a list of all samples."""
 
-VIEWER = [results("viewer/index.html")] if config["viewer"]["enabled"] else []
+VIEWER = [results("viewer/index.html")] if config["viewer"]["enabled"] and CELL_SAMPLES else []
 # What pages are made of, beside the code.
 PARTS = sorted(path for part in ("page", "vendor") for path in Path(LIBRARY, "shest/view", part).iterdir())
 
@@ -17,9 +17,7 @@ rule viewer:
         outlines=results("samples/{sample}/outlines.parquet"),
         registration=results("samples/{sample}/registration.json"),
         annotation=annotation_where_there,
-        predictions=expand(
-            results(f"predictions/{{system}}/{PROTOCOL_SHOWN}/{{{{sample}}}}.{UNIT}.h5ad"), system=VIEWED
-        ),
+        predictions=expand(results(f"predictions/{{system}}/{PROTOCOL_SHOWN}/{{{{sample}}}}.cells.h5ad"), system=VIEWED),
         embeddings=embeddings_viewed,
     output:
         page=results("viewer/{sample}/index.html"),
@@ -52,9 +50,9 @@ rule viewer:
 
 rule viewer_index:
     input:
-        pages=expand(results("viewer/{sample}/index.html"), sample=SAMPLES),
-        summaries=expand(results("viewer/{sample}/viewer.json"), sample=SAMPLES),
-        scores=evaluations(),
+        pages=expand(results("viewer/{sample}/index.html"), sample=CELL_SAMPLES),
+        summaries=expand(results("viewer/{sample}/viewer.json"), sample=CELL_SAMPLES),
+        scores=evaluations(units=["cells"]),
     output:
         page=results("viewer/index.html"),
     log:

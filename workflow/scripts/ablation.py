@@ -42,7 +42,7 @@ def main(input, output, params):
     validation, predicted, sizes = read_validation(params, input), [], []
     with console.track(len(params.folds), "ablation of refinement", "folds") as advance:
         for fold, path in zip(params.folds, input.splits, strict=True):
-            split = pd.read_parquet(path)
+            split = training_set.read_split(path)
             refined = training_set.read_fold(params.samples, input.refinement, fold)
             tables, classes = training_tables(split, refined, params.min_cells, params.seed)
             unseen = held_out(split, fold, validation)

@@ -26,9 +26,11 @@ LABELS = {"label": "cell_type", "table_label": "table_type"}  # columns of annot
 def read_table(input):
     """Return the opened predictions, and of every unit: predicted type, part, fold, label, table's type; by its id."""
     predicted = ad.read_h5ad(input.predictions, backed="r")
-    labels = pd.read_parquet(input.annotation).set_index("cell_id")
     table = pd.DataFrame({name: predicted.obs[name].astype(str) for name in ("cell_type", "part", "fold")})
     table = table.rename(columns={"cell_type": "predicted"})
+    if not input.annotation:  # spots: those that are kept have counts, and none has a type
+        return predicted, table.assign(label="spot", table_label=None)
+    labels = pd.read_parquet(input.annotation[0]).set_index("cell_id")
     return predicted, table.assign(**{name: labels[c].reindex(table.index) for name, c in LABELS.items()})
 
 
@@ -40,21 +42,21 @@ def shared_ground(paths):
     return ids, set.intersection(*genes) if genes else set()
 
 
-def blocks_of(ids, input, sample, xy, block_um):
+def blocks_of(ids, input, sample, unit, xy, block_um):
     """Number the spatial blocks that intervals are over: the split's, else squares."""
     if input.splits:
-        split = pd.read_parquet(input.splits[0])
+        split = training_set.read_split(input.splits[0], unit)
         block = split[split["sample"] == sample].set_index("id")["block"]
         if block.nunique() > 1:
             return pd.factorize(block.reindex(ids))[0]
     return metrics.grid_blocks(xy, block_um)
 
 
-def reasons(input):
+def reasons(input, unit):
     """Count the sample's units by why they are kept or labelled, or not."""
     return {
         name: pd.read_parquet(path, columns=["reason"])["reason"].value_counts().sort_index().to_dict()
-        for name, path in (("cells", input.cells), ("annotation", input.annotation))
+        for name, path in ((unit, input.cells), *(("annotation", path) for path in input.annotation))
     }
 
 
@@ -73,7 +75,8 @@ def read_scored(input, sample, label, xy, block, fold, ids, predicted, known, de
     total = np.asarray(counts[rows][:, of_model].sum(axis=1), float).ravel()
     chosen = counts[rows][:, columns]
     in_unit = expression.normalise(chosen, total, *depth).tocsc()
-    return evaluate.Scored(label, xy, block, in_unit, genes, fold), chosen, total, overlap
+    in_logs = expression.scale_of(depth[0]) != "counts"
+    return evaluate.Scored(label, xy, block, in_unit, genes, fold, in_logs), chosen, total, overlap
 
 
 def digest(names):
@@ -183,7 +186,7 @@ def main(input, output, params, wildcards, threads):
     classes, known = list(predicted.uns["classes"]), Genes.of(models[0]["genes"], models[0]["gene_ids"])
     refined = training_set.read_fold([wildcards.sample], input.refinement, models[0]["fold"])
     kept_by_refinement = refined and refined[wildcards.sample].set_index("cell_id")["kept"]
-    chosen, scored_on = evaluate.scored_rows(table, params.role, wildcards.protocol, kept_by_refinement)
+    chosen, scored_on = evaluate.scored_rows(table, params.role, wildcards.protocol, kept_by_refinement, wildcards.unit)
     names, ground = list(predicted.var_names), "all"
     if input.get("shared"):
         ids, genes = shared_ground(input.shared)
@@ -196,18 +199,20 @@ def main(input, output, params, wildcards, threads):
     if not chosen.any():
         raise InputError(
             wildcards.sample,
-            "no cell to score: none of the kept cells of this part has a label",
+            f"no cell to score: none of the kept {wildcards.unit} of this part has a label",
             "Give the sample a larger split, a table of labels, or the role predict",
         )
     rows, kept = np.flatnonzero(chosen), table[chosen]
     label = kept["label"].to_numpy(str)
     types = [t for t in params.types if t in set(table["label"].dropna()) | set(classes)]
     xy = predicted.obsm["spatial"][rows]
-    block = blocks_of(kept.index, input, wildcards.sample, xy, params.block_um)
+    block = blocks_of(kept.index, input, wildcards.sample, wildcards.unit, xy, params.block_um)
     fold, depth = kept["fold"].to_numpy(str), depth_of(models, kept)
     scored, counts, total, overlap = read_scored(
         input, wildcards.sample, label, xy, block, fold, kept.index, names, known, depth
     )
+    if ground == "shared":  # one depth for all that stand on it, whatever else each of them knows
+        total = np.asarray(counts.sum(axis=1), float).ravel()
     result = Evaluation(
         system=wildcards.system,
         kind=models[0]["kind"],
@@ -220,7 +225,7 @@ def main(input, output, params, wildcards, threads):
         n=len(rows),
         intervals={"n_blocks": int(block.max()) + 1, "without": {}},
         expression_unit=models[0]["expression_unit"] if names else "",
-        reasons=reasons(input),
+        reasons=reasons(input, wildcards.unit),
         ground=ground,
         units_digest=digest(kept.index),
         genes_digest=digest(scored.genes),
@@ -239,7 +244,10 @@ def main(input, output, params, wildcards, threads):
             add_common(result, scored, counts, total, predicted, rows, depth)
         genes["id"] = genes["gene"].map(dict(zip(known.symbols, known.ids, strict=True)))
     programs = pd.DataFrame()
-    if classes:
+    if wildcards.unit == "spots":
+        result.without_types()
+        genes = genes.drop(columns="pearson_within_type", errors="ignore")
+    elif classes:
         temperatures = [model["temperature"] for model in models]
         add_types(result, scored, predicted, rows, kept, types, classes, temperatures)
         mpp, called = Registration.read(input.registration).mpp, kept["predicted"].to_numpy(str)
@@ -279,7 +287,7 @@ def write(output, result, genes, scored, kept, pixel, programs):
     """Write the evaluation, and the tables that figures are drawn of."""
     with files.atomic_write(output.genes) as tmp_path:
         genes.to_csv(tmp_path, index=False, float_format="%.6g")
-    columns = kept[["label", "predicted", "fold"]].reset_index(names="cell_id")
+    columns = kept[["label", "predicted", "fold"]].reset_index(names=f"{result.unit.removesuffix('s')}_id")
     columns = columns.assign(block=scored.block, x=pixel[:, 0], y=pixel[:, 1])
     columns = columns.assign(**{f"{PROGRAM}{name}": programs[name] for name in programs})
     with files.atomic_write(output.scored) as tmp_path:
@@ -287,7 +295,7 @@ def write(output, result, genes, scored, kept, pixel, programs):
     result.write(output.scores)
     types, pearson = result.types, result.pearson
     console.log.info(
-        f"{result.system}, {result.protocol}, {result.n:,} cells"
+        f"{result.system}, {result.protocol}, {result.n:,} {result.unit}"
         + (f": weighted F1 {types.weighted:.3f}, macro {types.macro:.3f}" if types else "")
         + (f"; median R {pearson['median']:.3f}" if pearson else "")
     )

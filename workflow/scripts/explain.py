@@ -15,6 +15,7 @@ from shest.io.genes import Genes
 from shest.io.outlines import read_outlines
 from shest.io.registration import Registration
 from shest.labels.split import fold_of_cells
+from shest.labels.training_set import read_split
 from shest.run import explain
 from shest.systems import base
 from shest.tiles.quadruple import window_origin
@@ -74,7 +75,7 @@ def main(input, output, params, wildcards, threads):
     cells = cells[cells["kept"]].reset_index(drop=True)
     fold = np.full(len(cells), folds[0])
     if len(folds) > 1:  # each cell by the model that never saw it
-        tables = [pd.read_parquet(path) for path in input.splits]
+        tables = [read_split(path, "cells") for path in input.splits]
         fold = fold_of_cells(cells, {f: t[t["sample"] == sample] for f, t in zip(folds, tables, strict=True)})
     rows = chosen(cells, settings)
     if settings["of"] == "high":

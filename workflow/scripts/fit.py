@@ -59,13 +59,17 @@ def fit(system, data, model, title):
 
 def main(input, output, params, wildcards, threads):
     torch.set_num_threads(threads)
-    split = pd.read_parquet(input.split)
+    unit = params.system["unit"]
+    split = training_set.read_split(input.split, unit)
     refined = training_set.read_fold(params.samples, input.refinement, wildcards.fold)
-    table, classes = training_set.training_table(split, refined, wildcards.protocol, params.min_cells)
+    if unit == "spots":
+        table, classes = training_set.spot_training_table(split, wildcards.protocol, params.min_cells), []
+    else:
+        table, classes = training_set.training_table(split, refined, wildcards.protocol, params.min_cells)
     held_out = None if wildcards.protocol == "paper" else split.loc[split["part"] == "test", ["sample", "id"]]
     held_out = held_out if held_out is None else list(held_out.itertuples(index=False, name=None))
     data, table, gene_ids = gather(table, classes, held_out, input, params)
-    console.log.info(f"{len(data.train):,} training, {len(data.val):,} validation cells, {len(data.genes):,} genes")
+    console.log.info(f"{len(data.train):,} training, {len(data.val):,} validation {unit}, {len(data.genes):,} genes")
     system = base.spec_of(params.system["kind"]).create(params.settings)
     title = f"{wildcards.system}, {wildcards.protocol}, fold {wildcards.fold}"
     system.scratch = Path(output.model).parent / "scratch"
@@ -76,6 +80,7 @@ def main(input, output, params, wildcards, threads):
     info = {
         "system": wildcards.system,
         "kind": params.system["kind"],
+        "unit": unit,
         "encoder": params.system.get("encoder"),
         "protocol": wildcards.protocol,
         "fold": wildcards.fold,
@@ -86,13 +91,13 @@ def main(input, output, params, wildcards, threads):
         "gene_ids": [] if first.expected is None else gene_ids,
         "cells": counts,
         "samples": list(params.samples),
-        "classes_left_out": sorted(set(split["cell_type"]) - set(classes)),
+        "classes_left_out": sorted(set(split["cell_type"].dropna()) - set(classes)),
         "split": {"digest": files.sha256(input.split), "rule": RULES[wildcards.protocol].format(**params.split)},
         "refined": refined is not None,
         "settings": params.settings,
         "calibration": calibration,
         "temperature": calibration["temperature"],
-        "expression_unit": system.expression_unit,
+        "expression_unit": system.expression_unit.format(unit=unit.removesuffix("s")),
         "versions": versions(),
     }
     with files.atomic_write(output.history) as tmp_path:

@@ -8,6 +8,7 @@ import pandas as pd
 from shest.core import console, files
 from shest.io.registration import Registration
 from shest.io.store import image_scales
+from shest.labels.training_set import read_split
 from shest.run import packages
 from shest.score.domain import Domain
 from shest.systems import base, sources
@@ -66,7 +67,7 @@ def encoder_facts(record):
 
 def main(input, output, params, wildcards):
     trained = base.load(input.model, input.record)
-    split = pd.read_parquet(input.split)
+    split = read_split(input.split)
     table = drawn(split[split["part"] == "train"], CELLS)
     units = list(zip(table["sample"], table["id"], strict=True))
     source = sources.open_source(params.reads, input.source, units)

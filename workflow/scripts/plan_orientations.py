@@ -1,13 +1,11 @@
 """Writes which further views of training cells a fit will ask for."""
 
-import pandas as pd
-
 from shest.core import console, files
 from shest.labels import orientations, training_set
 
 
 def main(input, output, params, wildcards):
-    split = pd.read_parquet(input.split)
+    split = training_set.read_split(input.split)
     refined = training_set.read_fold(params.samples, input.refinement, wildcards.fold)
     table, _ = training_set.training_table(split, refined, wildcards.protocol, params.min_cells)
     table = table.sort_values("sample", key=lambda s: s.map(params.samples.index), kind="stable")

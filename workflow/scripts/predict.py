@@ -8,24 +8,9 @@ from shest.core.errors import InputError
 from shest.core.provenance import versions
 from shest.io import predictions
 from shest.io.registration import Registration
-from shest.labels.split import fold_of_cells
+from shest.labels.held_out import parts_and_folds
 from shest.systems import base, sources
 from shest.systems.predicting import predict_block
-
-
-def parts_and_folds(cells, input, params, protocol, sample):
-    """Return part and fold of each unit: of training samples by the splits, the sample's role and one fold else."""
-    folds = [params.folds] if isinstance(params.folds, str) else list(params.folds)
-    if not input.splits:
-        return np.full(len(cells), params.role), np.full(len(cells), folds[0]), folds
-    tables = [pd.read_parquet(path) for path in input.splits]
-    own = {fold: table[table["sample"] == sample] for fold, table in zip(folds, tables, strict=True)}
-    if protocol == "paper":
-        part = own[folds[0]].set_index("id")["part"].reindex(cells["cell_id"]).fillna("unlabelled")
-        return part.to_numpy(str), np.full(len(cells), folds[0]), folds
-    fold = fold_of_cells(cells, own)
-    labelled = np.isin(cells["cell_id"], own[folds[0]]["id"])
-    return np.where(labelled, "test", "unlabelled"), fold, folds
 
 
 def merge(trained):
@@ -42,7 +27,7 @@ def main(input, output, params, wildcards):
     classes, genes = merge(trained)
     columns = predictions.chosen(params.genes, genes)
     genes = [genes[k] for k in columns]
-    cells = pd.read_parquet(input.cells)
+    cells = pd.read_parquet(input.cells).rename(columns={"spot_id": "cell_id"})
     cells = cells[cells["kept"]].reset_index(drop=True)
     source = sources.open_source(params.reads, input.source, [(wildcards.sample, c) for c in cells["cell_id"]])
     if len(cells) and params.reads == "embeddings" and not params.probed:
@@ -50,7 +35,7 @@ def main(input, output, params, wildcards):
             model.check_fingerprint(source.fingerprint, input.source[0])
     um = Registration.read(input.registration).to_um(cells[["x", "y"]].to_numpy())
     cells["x_um"], cells["y_um"] = um[:, 0], um[:, 1]
-    cells["part"], cells["fold"], folds = parts_and_folds(cells, input, params, wildcards.protocol, wildcards.sample)
+    cells["part"], cells["fold"], folds = parts_and_folds(cells, input.splits, params, wildcards)
     keys = base.unit_keys(wildcards.sample, cells["cell_id"])
     models = dict(zip(folds, trained, strict=True))
     info = trained[0].info
@@ -90,7 +75,8 @@ def main(input, output, params, wildcards):
         console.track(len(cells), f"predict {wildcards.sample}") as advance,
         files.atomic_write(output.predictions) as tmp_path,
     ):
-        predictions.write(tmp_path, blocks(advance), cells.set_index("cell_id"), classes, genes, provenance)
+        units = cells.set_index("cell_id").rename_axis(f"{wildcards.unit.removesuffix('s')}_id")
+        predictions.write(tmp_path, blocks(advance), units, classes, genes, provenance)
 
 
 with console.session(snakemake.log[0]):

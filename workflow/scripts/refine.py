@@ -6,7 +6,7 @@ from shest.core import console, files
 from shest.encode import cache
 from shest.io.counts import read_counts
 from shest.labels import refine
-from shest.labels.training_set import rows_of
+from shest.labels.training_set import read_split, rows_of
 
 PARTS = {"strict": ["train"], "paper": ["train", "val", "test"]}
 
@@ -39,7 +39,7 @@ def main(input, output, params, wildcards):
     tables, records = [], {}
     with console.track(len(params.folds), f"refine {wildcards.sample}", "folds") as advance:
         for fold, path in zip(params.folds, input.splits, strict=True):
-            found = refine_fold(pd.read_parquet(path), counts, cell_ids, input, settings, wildcards)
+            found = refine_fold(read_split(path), counts, cell_ids, input, settings, wildcards)
             tables.append(found[0].assign(fold=fold))
             records[fold] = found[1]
             advance()

@@ -10,6 +10,7 @@ from shest.core.errors import InputError
 from shest.draw.overlay import draw_overlay
 from shest.io import store
 from shest.io.registration import Registration
+from shest.io.spot_arrays import PLATFORMS
 from shest.tissue import agreement, register
 
 WINDOW_PX = 800
@@ -29,7 +30,10 @@ def agree(image, xy, shape, registration, threads):
 def main(input, output, params, wildcards, threads):
     facts = files.read_json(input.ingest)
     registration = Registration.of_alignment(facts["he_to_morphology"], facts["pixel_size_um"])
-    outlines = store.transform_outlines(store.read_nuclei(input.store)[1], registration.um_to_he)
+    drawn, what = store.read_nuclei(input.store)[1], "nuclei"
+    if params.platform in PLATFORMS:
+        drawn, what = store.read_circles(input.store), "spots"
+    outlines = store.transform_outlines(drawn, registration.um_to_he)
     xy = shapely.get_coordinates(shapely.centroid(outlines))
     overview, factor = store.overview(input.store)
     if not len(xy):  # a plain slide whose nuclei are yet to be found
@@ -45,15 +49,16 @@ def main(input, output, params, wildcards, threads):
             "Check that image and alignment CSV belong to this bundle",
         )
     if share < register.SHARE_EXPECTED:
-        console.log.warning(f"WARNING only {share:.0%} of the nuclei lie on tissue: look at {output.overlay}")
+        console.log.warning(f"WARNING only {share:.0%} of the {what} lie on tissue: look at {output.overlay}")
     image, matched = store.image_scales(input.store)[0], None
     if params.platform == "xenium":
         matched = agree(image, xy, facts["he_shape"], registration, threads)
     [(x, y)] = register.densest_windows(xy[inside], facts["he_shape"], WINDOW_PX)
     window = np.moveaxis(image[:, y : y + WINDOW_PX, x : x + WINDOW_PX], 0, -1)
-    title = f"{wildcards.sample}: {share:.0%} of {len(xy):,} nuclei on tissue"
+    title = f"{wildcards.sample}: {share:.0%} of {len(xy):,} {what} on tissue"
     blocks = matched["blocks"] if matched else ()
-    draw_overlay(overview, factor, window, (x, y), outlines, xy, title, output.overlay, blocks, registration.um_to_he)
+    places = outlines, xy, title, output.overlay, blocks, registration.um_to_he, what
+    draw_overlay(overview, factor, window, (x, y), *places)
     if matched:
         torn = matched["torn"] and f"{matched['torn']} of {len(blocks)} blocks do not agree"
         for doubt in filter(None, [matched["doubt"], torn]):

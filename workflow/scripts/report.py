@@ -38,17 +38,36 @@ The paper's figures and tables, from this run's results. For print: the .pdf of 
 VIEWER = """\
 Every cell of a sample over its H&E, in this browser, offline; the folder viewer can be sent, or put on a web server, as
 it is. The most frequent confusions open at the cells behind them."""
+EVERY_CELL = "Every cell of every sample, and why it went on or not."
+EVERY_SPOT = """\
+Every spot of every sample, and why it went on or not: beyond the image, without counts, called off tissue by whoever
+measured it, too little tissue in the square that encoders see. Spots of bundles are laid over their cells, whose counts
+are summed; a system of cells is scored on them by the sum of what it expects of the cells."""
 EXPORTS = """\
 Predicted types of every cell. In QuPath, drop the .geojson onto the open slide; in Xenium Explorer, add the
 .explorer.csv as cell groups."""
 
 
-def reason_table(name, paths):
-    """Cells by reason, a column a sample."""
+def reason_table(name, paths, unit="cells"):
+    """Units by reason, a column a sample."""
     columns = {Path(p).parent.name: pd.read_parquet(p, columns=["reason"])["reason"].value_counts() for p in paths}
     frame = pd.DataFrame(columns).fillna(0).astype(int).sort_values(next(iter(columns)), ascending=False)
-    frame.loc["all cells"] = frame.sum()
+    frame.loc[f"all {unit}"] = frame.sum()
     return report.table(frame.rename_axis("reason").reset_index(), name)
+
+
+def unit_blocks(input, labels, nuclei):
+    """The sections on cells and on spots: every unit, and why it went on or not; of units that there are."""
+    blocks = []
+    if input.cells:
+        tables = [reason_table("Cell filter", input.cells)]
+        if input.annotations:
+            tables.append(reason_table("Annotation", input.annotations))
+            tables.append(report.table(summary.label_table(labels), "Labels"))
+        blocks.append(report.Block("cells", "Cells", EVERY_CELL, tables, nuclei))
+    if input.spots:
+        blocks.append(report.Block("spots", "Spots", EVERY_SPOT, [reason_table("Spot filter", input.spots, "spots")]))
+    return blocks
 
 
 def geometry(registrations):
@@ -124,17 +143,16 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
     scores = [report.table(summary.score_table(evaluations))]
     scores += [report.table(comparators, "Other programs")] if len(comparators) else []
     comparisons = {Path(path).stem: files.read_json(path) for path in input.comparisons}
-    ablation = [report.table(summary.ablation_table(ablations), "Refinement on trial")]
-    labelled = [report.table(summary.label_table(labels), "Labels")]
+    ablation = [report.table(summary.ablation_table(ablations), "Refinement on trial")] if ablations else []
     tables = [
         report.table(pd.read_csv(path), f"Table {number}: {caption}")
         for path, (number, caption) in zip(input.tables, TABLES.items(), strict=True)
     ]
-    reasons = [reason_table("Cell filter", input.cells), reason_table("Annotation", input.annotations)]
     overlays, tiles = pictures(input.overlays, "nuclei on the H&E"), pictures(input.tiles, "random cells of each type")
     nuclei = pictures(input.segmentations, "nuclei found in the H&E")
     refinements, curves = pictures(input.refinements, "before and after"), pictures(input.curves, "losses")
-    views = summary.viewer_links(params.samples, evaluations, params.viewed, params.shown["protocol"])
+    with_cells = [Path(path).parent.name for path in input.cells]
+    views = summary.viewer_links(with_cells, evaluations, params.viewed, params.shown["protocol"])
     texts = [
         ("Configuration", yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True)),
         *((f"Environment {Path(path).stem}", Path(path).read_text()) for path in params.envs),
@@ -145,9 +163,7 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
         report.Block("scores", "Scores", SCORES, scores),
         bench_block(input, comparisons, below),
         report.Block("figures", "Figures", PAPER_FIGURES, tables, [figure_picture(path) for path in input.figures]),
-        report.Block(
-            "cells", "Cells", "Every cell of every sample, and why it went on or not.", reasons + labelled, nuclei
-        ),
+        *unit_blocks(input, labels, nuclei),
         label_block(labels, ways),
         report.Block(
             "registration",
@@ -170,15 +186,17 @@ def main(input, output, params):
     evaluations = [Evaluation.read(path) for path in input.scores]
     models = {str(Path(path).parent.relative_to(params.results)): files.read_json(path) for path in input.models}
     registrations = {Path(path).parent.name: Registration.read(path) for path in input.registrations}
-    given = {name: bool(row["annotation"]) for name, row in params.samples.items() if row["role"] != "predict"}
+    given = {name: bool(params.samples[name]["annotation"]) for name in (Path(p).parent.name for p in input.labels)}
     labels = {Path(path).parent.name: files.read_json(path) for path in input.labels}
     ablations = [files.read_json(path) for path in input.ablations]
     ways = {Path(path).parent.name: pd.read_csv(path) for path in input.label_comparisons}
+    trained = {name: row["patient"] for name, row in params.samples.items() if row["role"] == "train"}
+    patients = summary.patient_doubts(trained, params.config["split"]["by"])
     html = report.render(
         "SHEST report",
         summary.opening(models.values(), params.simulated),
         summary.headline(evaluations, params.shown["system"]),
-        summary.doubts(evaluations, registrations, given, models.values(), labels, ablations, ways),
+        summary.doubts(evaluations, registrations, given, models.values(), labels, ablations, ways, patients),
         sections(input, params, evaluations, models, registrations, labels, ablations, ways),
     )
     if len(html) > report.LIMIT_MB * 1e6:

@@ -58,7 +58,7 @@ def score_row(evaluation: Evaluation) -> list[str]:
         evaluation.sample,
         evaluation.protocol,
         evaluation.role,
-        f"{evaluation.n:,}",
+        f"{evaluation.n:,}" + (" spots" if evaluation.unit == "spots" else ""),
         _number(types.weighted if types else None),
         "–" if low is None else f"{low:.3f}–{high:.3f}",
         str(evaluation.intervals.get("n_blocks", "–")),
@@ -99,7 +99,7 @@ A system of kind `{info["kind"]}`. Predicts: {"; ".join(learnt)}. Encoder: {enco
 Samples: {", ".join(info["samples"])}. Fold: {info["fold"]}. Split: {info["split"]["rule"]}; digest
 `{info["split"]["digest"][:16]}`. Refinement: {"Algorithm 1, per sample" if info["refined"] else "none"}.
 
-{_table(["type", "training cells", "validation cells"], cells)}
+{_table(["type", *(f"{part} {info.get('unit', 'cells')}" for part in ("training", "validation"))], cells)}
 
 Types left out for too few training cells: {left_out}.
 

@@ -24,6 +24,7 @@ def draw_overlay(
     path: str | Path,
     blocks: Sequence[Mapping] = (),
     um_to_he: np.ndarray | None = None,
+    what: str = "nuclei",
 ) -> None:
     """Draw where the nuclei lie: all centroids on the whole slide, outlines on a window at full size.
 
@@ -47,6 +48,8 @@ def draw_overlay(
         See :class:`shest.tissue.agreement.Agreement`.
     um_to_he
         3 x 3 affine, µm to H&E px; with ``blocks``.
+    what
+        What is outlined.
     """
     rows = 2 if blocks else 1
     figure, axes = plt.subplots(rows, 2, figsize=(13, 6.5 * rows), squeeze=False, layout="constrained")
@@ -61,7 +64,7 @@ def draw_overlay(
     near = outlines[shapely.intersects(outlines, shapely.box(x0, y0, x0 + width, y0 + height))]
     rings = [shapely.get_coordinates(outline) for outline in near]
     zoom.add_collection(PolyCollection(rings, facecolors="none", edgecolors="lime", linewidths=0.9))
-    zoom.set(title=f"{len(near):,} nuclei in the frame", xlim=(x0, x0 + width), ylim=(y0 + height, y0))
+    zoom.set(title=f"{len(near):,} {what} in the frame", xlim=(x0, x0 + width), ylim=(y0 + height, y0))
     if blocks:
         known = [block for block in blocks if block["share"] > 0]
         shares, residuals = [b["share"] - b["null"] for b in known], [b["residual_um"] for b in known]

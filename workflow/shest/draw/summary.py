@@ -25,6 +25,10 @@ SIMULATED = (
     "The tissue of {} is simulated: what is learnt here is how the workflow works, and what goes wrong in it, not how "
     "well it does on tissue."
 )
+SAME_PATIENT = (
+    "{} are of one patient: where one is held out, others of the same patient are trained on. Sections of one block "
+    "leave nothing new, and such a score says nothing of other patients."
+)
 SELECTED = (
     "{sample} ({protocol}): refinement removed {removed:,} of {n:,} test cells of {system}, by label and embedding; on "
     "all of them its weighted F1 is {all:.3f}, not {score:.3f}. The published protocol scores chosen cells."
@@ -49,7 +53,7 @@ def fitted(models: Iterable[Mapping[str, Any]]) -> str:
         cells = sum(m["cells"]["train"].values())
         learnt = [f"{len(m['classes'])} types"] * bool(m["classes"]) + [f"{len(m['genes']):,} genes"] * bool(m["genes"])
         name = f"{m['system']} on {m['encoder']}" if m["encoder"] else m["system"]
-        facts = f"fitted on {cells:,} cells of {', '.join(m['samples'])}; {', '.join(learnt)}"
+        facts = f"fitted on {cells:,} {m.get('unit', 'cells')} of {', '.join(m['samples'])}; {', '.join(learnt)}"
         sentences.append((name, m["protocol"], facts))
     return " ".join(_grouped(sentences))
 
@@ -184,8 +188,9 @@ def difference_table(comparisons: Mapping[str, Mapping[str, Any]]) -> pd.DataFra
 
 
 def _where(row: Mapping[str, Any]) -> str:
-    """Name a sample, and that only what all systems and programs share of it is scored."""
-    return f"{row['sample']}, shared" if row["ground"] == "shared" else row["sample"]
+    """Name a sample, and that its spots, or only what all systems and programs share of it, are scored."""
+    name = f"{row['sample']}, spots" if row["unit"] == "spots" else row["sample"]
+    return f"{name}, shared" if row["ground"] == "shared" else name
 
 
 def side_by_side_table(comparisons: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -395,6 +400,7 @@ def doubts(
     labels: Mapping[str, Mapping[str, Any]] | None = None,
     ablations: Iterable[Mapping[str, Any]] = (),
     label_comparisons: Mapping[str, pd.DataFrame] | None = None,
+    further: Sequence[str] = (),
 ) -> list[str]:
     """List what a careful reader should doubt in these results, in plain sentences.
 
@@ -412,9 +418,12 @@ def doubts(
         Contents of ``ablation.json``.
     label_comparisons
         ``label_comparison.csv`` by sample, of those that have one.
+    further
+        What else there is to doubt, said first.
     """
     left_out = [(m["system"], m["protocol"], ", ".join(m["classes_left_out"])) for m in models if m["classes_left_out"]]
-    sentences = _grouped((system, protocol, LEFT_OUT.format(types)) for system, protocol, types in left_out)
+    sentences = [*further]
+    sentences += _grouped((system, protocol, LEFT_OUT.format(types)) for system, protocol, types in left_out)
     for e in evaluations:
         sentences += _not_better(e, evaluations)
         unseen = [t for t, f1 in e.types.per_class.items() if f1 is None] if e.types else []
@@ -442,6 +451,18 @@ def doubts(
     sentences += [_selected(e) for e in evaluations if e.unrefined and e.types and e.kind not in BASELINES]
     sentences += [sentence for found in ablations for sentence in _refinement(found)]
     return list(dict.fromkeys(sentences)) or ["Nothing stands out. That is no proof."]
+
+
+def patient_doubts(patients: Mapping[str, str | None], by: str) -> list[str]:
+    """Say where samples of one patient are trained on and held out in turn.
+
+    ``patients``: of the training samples; ``by``: what is held out whole.
+    """
+    shared: dict[str, list[str]] = {}
+    for sample, patient in patients.items():
+        if patient:
+            shared.setdefault(patient, []).append(sample)
+    return [SAME_PATIENT.format(", ".join(names)) for names in shared.values() if by == "sample" and len(names) > 1]
 
 
 def _selected(evaluation: Evaluation) -> str:

@@ -30,6 +30,7 @@ from skimage.color import hed_from_rgb
 from shest.encode import morphometric_kernels as kernels
 from shest.encode.morphometric_kernels import GLCM_DISTANCES, LBP_POINTS
 from shest.tiles import quadruple
+from shest.tiles.patch import resample
 from shest.tiles.raster import SIDE, unpack
 
 VERSION = 2  # raise it whenever a feature changes its value: it names the cached embeddings
@@ -85,23 +86,60 @@ def features(windows: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.nan_to_num(found.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
 
 
+def patch_names() -> list[str]:
+    """Return the names of the features of a plain patch, in the order of the columns."""
+    own = [name for name in feature_names() if not name.startswith("shape_")]
+    return [f"{statistic}_{name}" for statistic in ("mean", "spread") for name in own]
+
+
+def patch_features(patches: np.ndarray) -> np.ndarray:
+    """Compute the features of some plain patches: those of windows of 112 px that they are cut into.
+
+    What is rich in haematoxylin stands for the nucleus, so that ``nucleus_*`` and ``ring_*`` are colour and texture of
+    nuclei and of what lies around them; lengths are in px of the patch.
+
+    Parameters
+    ----------
+    patches : (n, px, px, 3) uint8; brought to the nearest multiple of 112 px
+
+    Returns
+    -------
+    (n, len(patch_names())) float32: mean over the windows and standard deviation between them
+    """
+    number = max(1, round(patches.shape[1] / SIDE))
+    found = np.empty((len(patches), len(patch_names())), np.float32)
+    for patch, row in zip(patches, found, strict=True):
+        grid = resample(patch, number * SIDE).reshape(number, SIDE, number, SIDE, 3).swapaxes(1, 2)
+        windows = np.ascontiguousarray(grid.reshape(-1, SIDE, SIDE, 3))
+        of_windows = features(windows, _DENSITY[windows] @ _VECTORS[:, 0] > H_RICH)[:, len(SHAPES) :]
+        row[:] = np.concatenate([of_windows.mean(axis=0), of_windows.std(axis=0)])
+    return found
+
+
 class Morphometrics:
     """The encoder without weights: features of some cells at once, in threads."""
 
     dim, batch = len(feature_names()), 256
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, patches: bool = False) -> None:
         self.threads = max(1, threads)
+        if patches:
+            self.dim = len(patch_names())
 
     def describe(self) -> str:
         """Say what encodes."""
         return f"morphometrics on {self.threads} CPU threads"
 
-    def encode(self, windows: np.ndarray, masks: np.ndarray, view: int) -> np.ndarray:
-        """Encode (n, h, w, 3) uint8 windows with their packed masks (n, 1568) -> (n, dim) float32; views are alike."""
+    def encode(self, windows: np.ndarray, masks: np.ndarray | None, view: int) -> np.ndarray:
+        """Encode (n, h, w, 3) uint8 windows -> (n, dim) float32; views are alike.
+
+        ``masks``: packed (n, 1568); None of plain patches.
+        """
         pieces = [piece for piece in np.array_split(np.arange(len(windows)), self.threads) if len(piece)]
 
         def encode_piece(piece: np.ndarray) -> np.ndarray:
+            if masks is None:
+                return patch_features(windows[piece])
             quadrants = quadruple.assemble(windows[piece], masks[piece])[:, :SIDE, :SIDE]
             return features(np.ascontiguousarray(quadrants), unpack(masks[piece]))
 

@@ -17,7 +17,9 @@ from shest.encode import cache
 from shest.encode.device import device
 from shest.encode.spec import MORPHOMETRICS, spec_of
 from shest.encode.weights import find_weights, with_colours
-from shest.tiles import quadruple, shards
+from shest.tiles import patch, quadruple, shards
+
+PATCH_VERSION = 1  # raise it whenever patches are brought to an encoder in another way
 
 
 def prepare(entry: Mapping[str, Any], precision: str, batch: int | str) -> dict:
@@ -83,12 +85,31 @@ def _record(name: str, kind: str, dim: int, settings: dict) -> dict:
     }
 
 
+def for_patches(record: dict) -> dict:
+    """Return the record of an encoder that is given plain patches in the place of tiles.
+
+    A timm encoder resizes them to its input; ``morphometrics`` computes colour and texture without outlines.
+    """
+    settings, dim = record["settings"] | {"assembly": f"patch {PATCH_VERSION}"}, record["dim"]
+    if record["kind"] == MORPHOMETRICS:
+        from shest.encode import morphometrics
+
+        names = morphometrics.patch_names()
+        settings, dim = settings | {"features": names}, len(names)
+    return record | {"patches": True, "dim": dim, "settings": settings, "fingerprint": digest(settings)}
+
+
+def patch_work(index: Mapping[str, Any]) -> list["Work"]:
+    """Return what there is to encode of a sample's ``patches.json``: every unit as it stands."""
+    return [({"file": s["file"], "sha256": s["sha256"], "cells": s["units"]}, 0, None) for s in index["shards"]]
+
+
 def load(record: dict, threads: int) -> Any:
-    """Make the encoder that ``encoder.json`` describes."""
+    """Make the encoder that ``encoder.json`` describes, or :func:`for_patches` made of it."""
     if record["kind"] == MORPHOMETRICS:
         from shest.encode.morphometrics import Morphometrics
 
-        return Morphometrics(threads)
+        return Morphometrics(threads, record.get("patches", False))
     import torch
 
     from shest.encode import timm_encoder
@@ -102,8 +123,11 @@ def load(record: dict, threads: int) -> Any:
     return timm_encoder.TimmEncoder(model, spec, settings["precision"], settings["batch"], where)
 
 
-def encode_cells(encoder: Any, windows: np.ndarray, masks: np.ndarray, view: int, advance: Any) -> np.ndarray:
-    """Encode cells batch by batch -> (n, dim) float16; results are fetched while the next batch runs."""
+def encode_cells(encoder: Any, windows: np.ndarray, masks: np.ndarray | None, view: int, advance: Any) -> np.ndarray:
+    """Encode cells batch by batch -> (n, dim) float16; results are fetched while the next batch runs.
+
+    ``masks``: None of plain patches.
+    """
     out = np.empty((len(windows), encoder.dim), np.float16)
     waiting: list[tuple[slice, Any]] = []
 
@@ -114,7 +138,7 @@ def encode_cells(encoder: Any, windows: np.ndarray, masks: np.ndarray, view: int
 
     for start in range(0, len(windows), encoder.batch):
         part = slice(start, min(start + encoder.batch, len(windows)))
-        waiting.append((part, encoder.encode(windows[part], masks[part], view)))
+        waiting.append((part, encoder.encode(windows[part], None if masks is None else masks[part], view)))
         if len(waiting) > 1:
             fetch()
     while waiting:
@@ -136,11 +160,15 @@ def outstanding(work: list[Work], folder: str | Path, fingerprint: str) -> list[
     return left
 
 
-def prefetch(work: list[Work], tile_folder: Path) -> Iterator[tuple[Work, np.ndarray, np.ndarray]]:
-    """Read shards one ahead of the encoder."""
+def prefetch(work: list[Work], tile_folder: Path) -> Iterator[tuple[Work, np.ndarray, np.ndarray | None]]:
+    """Read shards, of tiles or of patches, one ahead of the encoder."""
 
-    def read(item: Work) -> tuple[np.ndarray, np.ndarray]:
-        windows, masks = shards.read_shard(tile_folder / item[0]["file"])
+    def read(item: Work) -> tuple[np.ndarray, np.ndarray | None]:
+        path = tile_folder / item[0]["file"]
+        if path.suffix == patch.SUFFIX:
+            patches = np.load(path, mmap_mode="r")
+            return (patches if item[2] is None else patches[item[2]]), None
+        windows, masks = shards.read_shard(path)
         return (windows, masks) if item[2] is None else (windows[item[2]], masks[item[2]])
 
     with ThreadPoolExecutor(1) as pool:

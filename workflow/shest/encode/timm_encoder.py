@@ -88,9 +88,9 @@ class TimmEncoder:
         return f"{self.spec.name} on {name}, {self.precision}, batch {self.batch}"
 
     def normalise(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Turn uint8 tiles (n, 3, 224, 224) into the model's input."""
+        """Turn uint8 tiles, or patches of any size, (n, 3, px, px), into the model's input."""
         x = (tiles.to(torch.float32) - self.mean) / self.std
-        if self.spec.input_px != TILE:
+        if self.spec.input_px != x.shape[-1]:
             x = F.interpolate(x, size=(self.spec.input_px,) * 2, mode="bilinear", align_corners=False, antialias=True)
         return x
 
@@ -102,19 +102,24 @@ class TimmEncoder:
         with mixed:
             return self.model(x).float()
 
-    def assemble(self, windows: np.ndarray, masks: np.ndarray, view: int) -> torch.Tensor:
-        """Make the tiles of a batch on the device, uint8 (n, 3, 224, 224)."""
+    def assemble(self, windows: np.ndarray, masks: np.ndarray | None, view: int) -> torch.Tensor:
+        """Make the tiles of a batch on the device, uint8 (n, 3, 224, 224); plain patches stay as they are."""
+        if masks is None:
+            return torch.from_numpy(np.ascontiguousarray(windows)).to(self.device).permute(0, 3, 1, 2)
         if self.device.type == "cuda":
             return quadruple.apply_dihedral(quadruple.assemble_torch(windows, masks, self.device), view)
         tiles = torch.from_numpy(quadruple.assemble(windows, masks, torch.get_num_threads()))
         return quadruple.apply_dihedral(tiles.permute(0, 3, 1, 2), view)
 
     @torch.inference_mode()
-    def encode(self, windows: np.ndarray, masks: np.ndarray, view: int) -> torch.Tensor:
-        """Encode at most ``batch`` cells, (n, h, w, 3) and (n, 1568) -> (n, features) float16 on the device."""
+    def encode(self, windows: np.ndarray, masks: np.ndarray | None, view: int) -> torch.Tensor:
+        """Encode at most ``batch`` cells, (n, h, w, 3) and (n, 1568) -> (n, features) float16 on the device.
+
+        ``masks``: None of plain patches, which are encoded as they stand.
+        """
         n = len(windows)
         padded = np.resize(np.arange(n), self.batch) if n < self.batch else slice(None)
-        x = self.normalise(self.assemble(windows[padded], masks[padded], view))
+        x = self.normalise(self.assemble(windows[padded], None if masks is None else masks[padded], view))
         return self.forward(x)[:n].to(torch.float16)
 
 

@@ -20,7 +20,7 @@ ROWS = 65_536
 def read_counts(
     store: str | Path, known: panels.Genes | None = None
 ) -> tuple[sparse.csr_matrix, panels.Genes, np.ndarray]:
-    """Read the counts of all cells of a sample's SpatialData store.
+    """Read the counts of all cells, or spots, of a SpatialData store.
 
     ``known``: a model's genes; those of the sample that are among them are named as there.
 
@@ -38,7 +38,7 @@ def read_counts(
     table = ad.read_zarr(Path(store) / "tables" / TABLE)
     columns, genes = _panel(store, table.var, known)
     table = table if len(columns) == table.n_vars else table[:, columns]
-    return sparse.csr_matrix(table.X, dtype=np.float32), genes, table.obs["cell_id"].to_numpy(dtype=str)
+    return sparse.csr_matrix(table.X, dtype=np.float32), genes, _ids(table.obs)
 
 
 def read_counts_of(
@@ -59,10 +59,14 @@ def read_counts_of(
     place = {name: column for name, column in zip(genes.symbols, columns, strict=True)}
     names = [name for name in wanted if name in place]
     chosen, matrix = [place[name] for name in names], ad.io.sparse_dataset(group["X"])
-    cell_id = ad.io.read_elem(group["obs"])["cell_id"].to_numpy(dtype=str)
+    cell_id = _ids(ad.io.read_elem(group["obs"]))
     starts = range(0, max(len(cell_id), 1), ROWS)
     blocks = [sparse.csr_matrix(matrix[row : row + ROWS], dtype=np.float32)[:, chosen] for row in starts]
     return sparse.csc_matrix(sparse.vstack(blocks)), names, cell_id
+
+
+def _ids(obs: pd.DataFrame) -> np.ndarray:
+    return obs["spot_id" if "spot_id" in obs else "cell_id"].to_numpy(dtype=str)
 
 
 def _panel(store: str | Path, var: pd.DataFrame, known: panels.Genes | None) -> tuple[np.ndarray, panels.Genes]:

@@ -1,12 +1,13 @@
-"""From a Xenium bundle or a plain slide to a SpatialData store: counts, nucleus outlines, and the H&E in chunks."""
+"""From a bundle, a section in spots or a plain slide to a SpatialData store: counts, outlines, the H&E in chunks."""
 
 import errno
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dask
 import dask.array as da
@@ -25,9 +26,10 @@ from xarray import DataArray, DataTree
 from shest.core.errors import InputError, one_line
 from shest.core.files import atomic_write, remove, write_json
 from shest.core.provenance import versions
-from shest.io import slide, xenium, xenium_files
+from shest.io import slide, spots, xenium, xenium_files
+from shest.io.genes import Genes
 from shest.io.image import CHUNKS, read_he
-from shest.io.store import IMAGE, NUCLEI, TABLE, stored_bytes
+from shest.io.store import IMAGE, NUCLEI, SPOTS, TABLE, stored_bytes
 
 PYRAMID = (4, 4)  # further scales of the stored image, for pictures and viewers
 ASSUMED = {"polygon_sets": "xenium-4.0.0", "seg_mask_value": "xenium-1.9.0", "integers": "xenium-1.0.0"}
@@ -153,6 +155,68 @@ def read_slide(path: str | Path, outlines: str | Path | None, mpp: str | None) -
         "repaired_outlines": nuclei.repaired,
     }
     return sdata, facts
+
+
+def read_spot_sample(row: Mapping[str, Any], he_image: str | Path, mpp: str | float | None) -> tuple[SpatialData, dict]:
+    """Read a section measured in spots; the frame of µm is from the H&E's first pixel, along its axes.
+
+    Parameters
+    ----------
+    row
+        Of the sheet, see :func:`shest.io.spots.read_spots`.
+    he_image
+        Of full size.
+    mpp
+        µm per px, or None for what the array's pitch says.
+
+    Returns
+    -------
+    As :func:`read_bundle`; ``spots`` (circles, µm) in the place of nuclei, and a row of the table each.
+
+    Raises
+    ------
+    InputError
+        A file cannot be used.
+    """
+    found, pixels = spots.read_spots(row), slide.read_image(he_image)
+    size = spots.settle_mpp(found, mpp, row["path"])
+    to_um = np.diag([size, size, 1.0])
+    obs = pd.DataFrame({"spot_id": found.spot_id, "measured": found.measured, "on_tissue": found.on_tissue})
+    obs = obs.assign(array_row=found.array[:, 0], array_col=found.array[:, 1], x=found.xy[:, 0], y=found.xy[:, 1])
+    sdata = spot_sdata(obs, found.counts, found.genes, found.xy * size, found.diameter_um)
+    sdata.images[IMAGE] = _image(pixels, to_um)
+    facts = {
+        "platform": row["platform"],
+        "spots": len(found.spot_id),
+        "spots_without_counts": int((~found.measured).sum()),
+        "counts_without_place": found.unplaced,
+        "genes": len(found.genes),
+        "diameter_um": found.diameter_um,
+        "he_shape": [int(n) for n in pixels.shape[1:]],
+        "pixel_size_um": 1.0,
+        "he_to_morphology": to_um.tolist(),
+        "mpp_from": "array" if mpp is None else "sheet",
+    }
+    return sdata, facts
+
+
+def spot_sdata(
+    obs: pd.DataFrame, counts: sparse.csr_matrix, genes: Genes, centres_um: np.ndarray, diameter_um: float
+) -> SpatialData:
+    """Bring spots into a store's elements: ``spots`` (circles, µm) and ``table``; ``obs``: spot_id and what is known.
+
+    Parameters as of :class:`shest.io.spots.Spots`; ``centres_um``: (n, 2).
+    """
+    obs = obs.assign(region=pd.Categorical([SPOTS] * len(obs)))
+    var = pd.DataFrame({"gene_ids": genes.ids}, index=pd.Index(genes.symbols, dtype=object))
+    table = AnnData(counts.astype(np.float32), obs=obs.set_index(obs["spot_id"].to_numpy()), var=var)
+    circles = ShapesModel.parse(
+        centres_um, geometry=0, radius=diameter_um / 2, index=obs["spot_id"], transformations={"global": Identity()}
+    )
+    return SpatialData(
+        shapes={SPOTS: circles},
+        tables={TABLE: TableModel.parse(table, region=SPOTS, region_key="region", instance_key="spot_id")},
+    )
 
 
 @contextmanager

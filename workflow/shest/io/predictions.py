@@ -133,7 +133,7 @@ def write(
             start = stop
     gathered = {k: np.concatenate([part[k] for part in per_unit]) for k in per_unit[0]} if per_unit else {}
     probability = gathered.get("probability", np.empty((n, 0), np.float32))
-    obs = pd.DataFrame(index=pd.Index(units.index.to_numpy(dtype=str), name="cell_id"))
+    obs = pd.DataFrame(index=pd.Index(units.index.to_numpy(dtype=str), name=units.index.name or "cell_id"))
     best = probability.argmax(axis=1) if probability.size else np.full(n, -1)
     obs["cell_type"] = pd.Categorical.from_codes(best, classes)
     rows = np.arange(n)

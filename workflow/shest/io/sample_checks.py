@@ -1,4 +1,4 @@
-"""Checks of a sample's files: everything that is wrong with a bundle or a plain slide, before it is read whole."""
+"""Checks of a sample's files: what is wrong with a bundle, spots or a plain slide, before it is read whole."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from shest.core.errors import Findings
-from shest.io import geojson, slide
+from shest.io import geojson, slide, spots
 from shest.io.geojson import NUCLEI_REMEDY
 from shest.io.header import FEW_INSIDE, LEAST_INSIDE, MPP_RANGE, SampleHeader, share_inside
 from shest.io.image import AGAIN, read_he
+from shest.io.spot_arrays import PLATFORMS
 from shest.io.xenium import (
     COPY,
     CellArchive,
@@ -27,6 +28,7 @@ from shest.io.xenium import (
 from shest.io.xenium_files import CELLS, MATRIX, NUCLEI, SPECS, ZARR
 
 LATEST = (4,)
+SPOTS_INSIDE = 0.95  # share of the measured spots on the image: below, it is not the whole one
 
 
 def check_sample(row: Mapping[str, Any], findings: Findings) -> SampleHeader:
@@ -36,10 +38,13 @@ def check_sample(row: Mapping[str, Any], findings: Findings) -> SampleHeader:
     ----------
     row
         Row of the sheet with resolved paths: ``platform``, ``path``; ``he_image`` and ``alignment`` of a bundle (None
-        where it is yet to be found), ``nuclei`` of a plain slide; ``mpp`` of an image without an alignment.
+        where it is yet to be found), ``nuclei`` of a plain slide; ``mpp`` of an image without an alignment. Of spots
+        ``he_image``; ``alignment`` is the spot selection of a legacy section.
     """
     if row["platform"] == "slide":
         return check_slide(row["path"], row.get("nuclei"), row.get("mpp"), findings)
+    if row["platform"] in PLATFORMS:
+        return check_spots(row, findings)
     header = check_bundle(row["path"], row["he_image"], row["alignment"], findings)
     if row["alignment"] is None and header.he_shape is not None:
         header.mpp = findings.attempt(row["he_image"], slide.SET_MPP, slide.read_mpp, row["he_image"], row.get("mpp"))
@@ -77,6 +82,37 @@ def _warn_of_outlines(path: str | Path, outlines: slide.Nuclei, findings: Findin
         findings.warn(path, f"{outlines.repaired:,} outlines cross themselves", "They are repaired")
     if not outlines.named:
         findings.warn(path, "its features have no ids, or share them", "Cells are numbered in the order of the file")
+
+
+def check_spots(row: Mapping[str, Any], findings: Findings) -> SampleHeader:
+    """Check a section in spots: counts, places, scale factors and image, each by itself and against the others."""
+    header, visium = SampleHeader(), row["platform"] == "visium"
+    pixels = findings.attempt(row["he_image"], AGAIN, slide.read_image, row["he_image"])
+    if pixels is not None:
+        header.he_shape = (int(pixels.shape[1]), int(pixels.shape[2]))
+    found = findings.attempt(row["path"], spots.FOLDER_REMEDY if visium else spots.COUNTS_REMEDY, spots.read_spots, row)
+    if found is None:
+        return header
+    header.cell_ids, header.genes, header.values = found.spot_id[found.measured], found.genes, found.counts.nnz
+    mpp = findings.attempt(row["path"], slide.SET_MPP, spots.settle_mpp, found, row.get("mpp"), row["path"])
+    header.mpp = None if mpp is None else (mpp, mpp)
+    if found.unplaced:
+        findings.warn(row["path"], f"{found.unplaced:,} rows of counts of spots without a place", "They are left out")
+    if header.he_shape is None:
+        return header
+    if visium:
+        folder, image = Path(row["path"]), row["he_image"]
+        findings.attempt(image, spots.FULL_IMAGE, spots.check_image, folder, image, header.he_shape)
+    header.share_inside = share_inside(found.xy[found.measured], header.he_shape)
+    number = int(found.measured.sum())
+    if header.share_inside < SPOTS_INSIDE:
+        findings.problem(
+            row["he_image"],
+            f"{round(number * (1 - header.share_inside)):,} of {number:,} spots lie outside of its "
+            f"{header.he_shape[1]:,} by {header.he_shape[0]:,} px: cropped, or another size",
+            spots.FULL_IMAGE if visium else "Name the image that the pixels of the spot selection are of",
+        )
+    return header
 
 
 def check_bundle(

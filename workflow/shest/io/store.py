@@ -10,7 +10,7 @@ import zarr
 
 from shest.core.disk import used_bytes
 
-IMAGE, NUCLEI, TABLE = "he_image", "nucleus_boundaries", "table"
+IMAGE, NUCLEI, SPOTS, TABLE = "he_image", "nucleus_boundaries", "spots", "table"
 
 
 def stored_bytes(store: str | Path) -> dict[str, int]:
@@ -57,6 +57,15 @@ def read_nuclei(store: str | Path) -> tuple[np.ndarray, np.ndarray]:
     frame = geopandas.read_parquet(path)
     ids = frame["cell_id"] if "cell_id" in frame.columns else frame.index
     return np.asarray(ids, dtype=str), frame.geometry.to_numpy()
+
+
+def read_circles(store: str | Path) -> np.ndarray:
+    """Read the spots of a sample as circles, (n,) shapely polygons, µm; none of a sample without."""
+    path = Path(store) / "shapes" / SPOTS / "shapes.parquet"
+    if not path.is_file():
+        return np.empty(0, dtype=object)
+    frame = geopandas.read_parquet(path)
+    return shapely.buffer(frame.geometry.to_numpy(), frame["radius"].to_numpy())
 
 
 def transform_outlines(outlines: np.ndarray, matrix: np.ndarray) -> np.ndarray:

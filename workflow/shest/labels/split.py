@@ -16,7 +16,7 @@ PARTS = ("train", "val", "test", "gap")
 ALL = "all"  # the fold of which nothing is held out but val
 BLOCKS_A_FOLD = 3  # at least
 HALVINGS = 6  # at most this often are blocks halved where a sample is too small for them
-COLUMNS = ["sample", "id", "part", "block", "group", "cell_type"]
+COLUMNS = ["sample", "id", "part", "block", "group", "cell_type", "unit"]
 
 
 def random_split(n: int, fractions: dict[str, float], seed: int) -> np.ndarray:
@@ -149,7 +149,13 @@ def fold_parts(block: np.ndarray, fold_of: pd.Series | None, fold: str, val: flo
 
 
 def block_folds(
-    xy_um: np.ndarray, block_um: float, reach_um: tuple[float, float], folds: int, val: float, seed: Sequence[int]
+    xy_um: np.ndarray,
+    block_um: float,
+    reach_um: tuple[float, float],
+    folds: int,
+    val: float,
+    seed: Sequence[int],
+    least_um: float = 0.0,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, float]:
     """Divide one sample into folds of whole spatial blocks.
 
@@ -166,6 +172,8 @@ def block_folds(
         Width and height of a window, rounding of its place included.
     folds, val, seed
         How many; share of the training cells; of the draws.
+    least_um
+        What blocks are not made smaller than: another unit that is laid on them needs it.
 
     Returns
     -------
@@ -187,7 +195,7 @@ def block_folds(
         }
         wanted = {"train", *(["val"] if val > 0 else [])}
         whole = all(wanted | ({"test"} if fold != ALL else set()) <= set(part) for fold, part in parts.items())
-        if (whole and len(names) >= BLOCKS_A_FOLD * folds) or side / 2 < 2 * max(reach_um):
+        if (whole and len(names) >= BLOCKS_A_FOLD * folds) or side / 2 < max(2 * max(reach_um), least_um):
             break
         side /= 2
     return parts, block, side
@@ -215,9 +223,18 @@ def group_of(sample: str, row: dict, by: str) -> str:
 
 
 def split(
-    cells: pd.DataFrame, protocol: str, fold: str, reach_um: dict[str, tuple[float, float]], config: dict
+    cells: pd.DataFrame,
+    protocol: str,
+    fold: str,
+    reach_um: dict[str, tuple[float, float]],
+    config: dict,
+    spots: pd.DataFrame | None = None,
+    spot_reach_um: dict[str, tuple[float, float]] | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Assign every labelled cell of the training samples to a part, in one fold.
+    """Assign every labelled cell, and every kept spot, of the training samples to a part, in one fold.
+
+    Spots of a sample that has cells lie on the blocks of its cells, so that systems of both are scored on the same
+    tissue; each unit keeps the distance that its own windows need.
 
     Parameters
     ----------
@@ -232,12 +249,14 @@ def split(
     config
         Section ``split``: ``by``, ``folds``, ``block_um``, ``fractions`` (``test``: share of all, ``paper`` alone;
         ``val``: share of the rest), ``seed``.
+    spots, spot_reach_um
+        The same of spots, without types.
 
     Returns
     -------
     table
-        :data:`COLUMNS`, in the order of ``cells``; ``block`` and ``group``, what is held out together, are empty in
-        ``paper``.
+        :data:`COLUMNS`, in the order of ``cells``, then of ``spots``; ``block`` and ``group``, what is held out
+        together, are empty in ``paper``.
     notes
         Sentences about what a reader should know.
 
@@ -246,19 +265,98 @@ def split(
     InputError
         No training cells remain, or windows of different parts meet.
     """
-    table = cells[["sample", "id", "cell_type"]].reset_index(drop=True).assign(part="", block="", group="")
+    cells = cells.assign(unit="cells")
+    spots = cells[:0] if spots is None else spots.assign(unit="spots", cell_type=None)
+    spot_reach = spot_reach_um or {}
+    laid = spots["sample"].isin(cells["sample"])
+    leading = pd.concat([units for units in (cells, spots[~laid]) if len(units)], ignore_index=True)
+    groups = dict(zip(leading["sample"], leading["patient" if config["by"] == "patient" else "sample"], strict=True))
+    held_out = hold_out(leading["sample"], groups, config) if config["by"] != "block" and protocol != "paper" else {}
+    least = {sample: 2 * max(spot_reach[sample]) for sample in spots.loc[laid, "sample"].unique()}
+    parts, notes = [], []
+    for units, reach in ((cells, reach_um), (spots[~laid], spot_reach)):
+        if len(units):
+            table, more = _split(units, protocol, fold, reach, config, least, groups, held_out)
+            parts.append(table)
+            notes += more
+    for sample, units in spots[laid].groupby("sample", sort=False):
+        own, places = parts[0][parts[0]["sample"] == sample], cells[cells["sample"] == sample]
+        parts.append(_follow(units, own, places, protocol, fold, spot_reach[sample], config))
+    table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    if not (table["part"] == "train").any():
+        raise InputError(
+            "split",
+            f"none of {len(table)} labelled cells and kept spots of the training samples is left to train on",
+            "Give more of them, or lower split.block_um, split.folds or split.fractions",
+        )
+    return table, notes
+
+
+def _follow(
+    spots: pd.DataFrame,
+    own: pd.DataFrame,
+    cells: pd.DataFrame,
+    protocol: str,
+    fold: str,
+    reach: tuple[float, float],
+    config: dict,
+) -> pd.DataFrame:
+    """Lay the spots of a sample on the blocks of its cells.
+
+    A spot belongs to the nearest cell's block, and so to its part before any gap, which is that of the block's cells
+    that are in none.
+
+    Parameters
+    ----------
+    spots
+        sample, id, x_um, y_um, unit, cell_type.
+    own
+        What :func:`split` says of the sample's cells.
+    cells
+        Their places, in the same order.
+    """
+    spots = spots.reset_index(drop=True)
+    table = spots[["sample", "id", "cell_type", "unit"]].assign(part="", block="", group="")
+    if protocol == "paper":
+        return table.assign(part=random_split(len(table), config["fractions"], config["seed"]))[COLUMNS]
+    xy, places = spots[["x_um", "y_um"]].to_numpy(float), cells[["x_um", "y_um"]].to_numpy(float)
+    nearest = cKDTree(places).query(xy)[1]
+    table["block"], table["group"] = (own[name].to_numpy()[nearest] for name in ("block", "group"))
+    of_block = own[own["part"] != "gap"].groupby("block")["part"].first()
+    part = of_block.reindex(table["block"]).fillna("gap").to_numpy(str)
+    if not (part == "test").all():
+        part = clear_gaps(xy, part, reach)
+        check_disjoint(xy, part, reach, where=f"split of {spots['sample'].iloc[0]}, spots")
+    return table.assign(part=part)[COLUMNS]
+
+
+def _split(
+    cells: pd.DataFrame,
+    protocol: str,
+    fold: str,
+    reach_um: dict[str, tuple[float, float]],
+    config: dict,
+    least_um: dict[str, float],
+    groups: dict[str, str],
+    held_out: dict[str, str],
+) -> tuple[pd.DataFrame, list[str]]:
+    """Split units of one kind, see :func:`split`.
+
+    ``least_um``: of the blocks of a sample; ``groups``, ``held_out``: what it is held out with, and in which fold.
+    """
+    table = cells[["sample", "id", "cell_type", "unit"]].reset_index(drop=True).assign(part="", block="", group="")
     notes: list[str] = []
     if protocol == "paper":
         table["part"] = random_split(len(table), config["fractions"], config["seed"])
     else:
-        groups = dict(zip(cells["sample"], cells["patient" if config["by"] == "patient" else "sample"], strict=True))
-        held_out = hold_out(cells["sample"], groups, config) if config["by"] != "block" else {}
         for sample, members in cells.reset_index(drop=True).groupby("sample", sort=False):
             xy, reach = members[["x_um", "y_um"]].to_numpy(float), reach_um[sample]
             seed = [config["seed"], *str(sample).encode()]
             val = config["fractions"]["val"]
             if config["by"] == "block":
-                parts, block, side = block_folds(xy, config["block_um"], reach, config["folds"], val, seed)
+                parts, block, side = block_folds(
+                    xy, config["block_um"], reach, config["folds"], val, seed, least_um.get(sample, 0.0)
+                )
                 part, group = parts[fold], np.array([f"{sample}/{name}" for name in block], dtype=object)
                 notes += sample_notes(sample, part, side, config["block_um"], fold)
             else:
@@ -270,12 +368,6 @@ def split(
             check_disjoint(xy, part, reach, where=f"split of {sample}")
             for column, values in (("part", part), ("block", block), ("group", group)):
                 table.loc[members.index, column] = values
-    if not (table["part"] == "train").any():
-        raise InputError(
-            "split",
-            f"none of {len(table)} labelled cells of the training samples is left to train on",
-            "Give more labelled cells, or lower split.block_um, split.folds or split.fractions",
-        )
     return table[COLUMNS], notes
 
 

@@ -22,12 +22,42 @@ def labelled_cells(sample: str, cells: str | Path, annotation: str | Path) -> pd
     return table.drop(columns="kept").rename(columns={"cell_id": "id"}).astype({"cell_type": str})
 
 
+def kept_spots(sample: str, spots: str | Path) -> pd.DataFrame:
+    """Read the kept spots of a sample -> sample, id, x, y (H&E px), cell_type (none); sorted by id."""
+    table = pd.read_parquet(spots, columns=["spot_id", "x", "y", "kept"])
+    table = table[table["kept"]].drop(columns="kept").sort_values("spot_id", ignore_index=True)
+    table.insert(0, "sample", sample)
+    return table.rename(columns={"spot_id": "id"}).assign(cell_type=None)
+
+
+def read_split(path: str | Path, unit: str = "cells") -> pd.DataFrame:
+    """Read what a split says of the units of one kind: sample, id, part, block, group, cell_type."""
+    table = pd.read_parquet(path)
+    return table[table["unit"] == unit].drop(columns="unit").reset_index(drop=True)
+
+
 def window_reach(gap_um: float, mpp: tuple[float, float]) -> tuple[float, float]:
     """Return how far apart, µm along x and y, centres must be so that windows of different parts do not meet.
 
     Windows of centres so far apart in one axis do not meet, however their places were rounded to pixels.
     """
     return gap_um + 2 * mpp[0], gap_um + 2 * mpp[1]
+
+
+def spot_training_table(split: pd.DataFrame, protocol: str, min_spots: int) -> pd.DataFrame:
+    """Choose the spots to learn from: all of the parts train and val; no type, label 0.
+
+    Parameters and errors as of :func:`training_table`.
+    """
+    table = split[split["part"].isin(["train", "val"])].reset_index(drop=True)
+    number = int((table["part"] == "train").sum())
+    if number < min_spots:
+        raise InputError(
+            f"training spots ({protocol})",
+            f"{number} spots are too few to learn from (train.min_cells: {min_spots})",
+            "Give more samples, or lower split.folds, spots.patch_um or train.min_cells",
+        )
+    return table.assign(cell_type="spot", label=np.int64(0))
 
 
 def training_table(

@@ -28,6 +28,7 @@ from shest.io.genes import describe
 from shest.io.header import SampleHeader
 from shest.io.image import AGAIN
 from shest.io.sample_checks import check_sample
+from shest.io.spot_arrays import PLATFORMS
 from shest.labels import checks
 from shest.labels.annotate import group_owners
 from shest.labels.checks import ReferenceHeader
@@ -166,6 +167,9 @@ def _describe_header(name: str, row: Mapping[str, Any], header: SampleHeader) ->
     if row["platform"] == "slide" and header.cell_ids is None:
         return f"{name} ({row['role']}, {what}): nuclei to be found, H&E {width:,} x {height:,} px"
     cells = 0 if header.cell_ids is None else len(header.cell_ids)
+    if row["platform"] in PLATFORMS:
+        found = f"{cells:,} spots with counts, {len(header.genes):,} genes, H&E {width:,} x {height:,} px"
+        return f"{name} ({row['role']}, {row['platform']}): {found}"
     return (
         f"{name} ({row['role']}, {what}): {cells:,} cells, {header.nuclei or 0:,} nuclei, {len(header.genes):,} genes, "
         f"H&E {width:,} x {height:,} px"

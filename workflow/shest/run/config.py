@@ -26,6 +26,18 @@ PANNUKE = {
 }
 """Types of a run by marker genes that names none of its own."""
 BY_REFERENCE, BY_MARKERS = ("tacco", "mixture"), ("markers", "aucell", "ucell", "top_down")
+FOREIGN = {
+    "xenium": ("nuclei",),
+    "visium": ("alignment", "annotation", "nuclei"),
+    "st": ("annotation", "nuclei"),
+    "slide": ("he_image", "alignment", "annotation"),
+}
+"""Columns of the sheet that a platform has no use for."""
+NEEDED = {
+    "visium": {"he_image": "the image in full size that Space Ranger was given"},
+    "st": {"he_image": "the image in full size", "alignment": "the spot selection (x, y, pixel_x, pixel_y)"},
+}
+"""Columns that it cannot do without, and what stands there."""
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 
 
@@ -110,16 +122,22 @@ def _note(error: Any, where: str, findings: Findings) -> None:
         findings.problem(where, f"{place or 'value'}: {error.message}", about or "See config/README.md")
 
 
-def check_config(config: dict, where: str, findings: Findings) -> dict:
+def check_config(config: dict, where: str, findings: Findings, cells: bool = True) -> dict:
     """Return a parsed config with every default filled in and its encoders completed, and note what is wrong with it.
 
     Parameters
     ----------
     where
         The config's file, for the messages.
+    cells
+        Whether any sample has cells: without, nothing is labelled, and neither types nor a reference are needed.
     """
     schema, known = load_schema("config"), len(findings.problems)
-    if needs_reference(config) and "model" not in config:
+    if not cells:
+        schema["required"].remove("cell_types")
+        config = {"cell_types": {}} | config
+        schema["properties"]["cell_types"].pop("minProperties")
+    elif needs_reference(config) and "model" not in config:
         schema["required"].append("reference")
     elif "cell_types" not in config:
         config = config | {"cell_types": PANNUKE}
@@ -130,19 +148,25 @@ def check_config(config: dict, where: str, findings: Findings) -> dict:
     remedy = "Use a known name"
     entries = [findings.attempt(f"encoders: {entry}", remedy, complete, entry) for entry in filled["encoders"]]
     filled["encoders"] = [entry for entry in entries if entry is not None]
-    _cross_check(filled, where, findings)
+    _cross_check(filled, where, findings, cells)
     _check_fetch(filled["fetch"], where, findings)
     systems.check(filled, where, findings)
     if len(findings.problems) == known:
-        filled["systems"] = systems.fill(filled)
+        filled["systems"] = systems.fill(filled, "cells" if cells else "spots")
     return filled
 
 
-def _cross_check(config: dict, where: str, findings: Findings) -> None:
+def _cross_check(config: dict, where: str, findings: Findings, cells: bool) -> None:
     """Note what a schema cannot say: keys that must agree with each other."""
     if config["cells"]["min_um"] >= config["cells"]["max_um"]:
         findings.problem(where, "cells.min_um must be less than cells.max_um", "Correct one of them")
-    _check_types(config, where, findings)
+    diameter, pitch = (config["spots"].get(key) for key in ("diameter_um", "pitch_um"))
+    if (diameter is None) != (pitch is None):
+        findings.problem(where, "spots.diameter_um and spots.pitch_um go together", "Give both, or neither")
+    elif diameter is not None and pitch < diameter:
+        findings.problem(where, "spots.pitch_um is less than spots.diameter_um: spots would overlap", "Correct one")
+    if cells:
+        _check_types(config, where, findings)
     for name, entry in config["evaluate"]["comparators"].items():
         if entry["format"] != "h5ad":
             if "types" not in entry:
@@ -231,6 +255,12 @@ def read_sheet(path: Path, findings: Findings, trains: bool = True) -> list[dict
     return rows
 
 
+def has_cells(path: Path) -> bool:
+    """Tell whether a sheet has a sample with cells; True where it cannot be read, which :func:`read_sheet` will say."""
+    rows = read_sheet(path, Findings()) if path.is_file() else []
+    return not rows or any(row.get("platform") not in NEEDED for row in rows)
+
+
 def _check_sheet(path: Path, rows: list[dict], trains: bool, findings: Findings) -> None:
     """Note rows that contradict each other or themselves."""
     for name in _twice(row.get("sample") for row in rows):
@@ -241,16 +271,21 @@ def _check_sheet(path: Path, rows: list[dict], trains: bool, findings: Findings)
             findings.problem(
                 path, f"{who} is a plain slide, without counts to train on or to be scored by", "Its role is predict"
             )
-        foreign = ("he_image", "alignment", "annotation") if platform == "slide" else ("nuclei",)
-        for column in foreign:
+        for column in FOREIGN.get(platform, ()):
             if row.get(column):
                 findings.problem(path, f"{who}: column {column} is not used for platform {platform}", "Leave it empty")
+        for column, what in NEEDED.get(platform, {}).items():
+            if not row.get(column):
+                findings.problem(path, f"{who}: column {column} is empty", f"Platform {platform} needs {what} there")
+        if platform in NEEDED and not trains:
+            problem = f"{who} is measured in spots, and the config names a trained model, which is of cells"
+            findings.problem(path, problem, "Leave the sample out")
     if not trains:
         for row in rows:
             if row.get("role") == "train":
                 problem = f"sample {row.get('sample')} is to be trained on, and the config names a trained model"
                 findings.problem(path, problem, "Set its role to validation or predict, or leave model out")
-    elif rows and not any(row.get("role") == "train" and row.get("platform") == "xenium" for row in rows):
+    elif rows and not any(row.get("role") == "train" and row.get("platform") != "slide" for row in rows):
         findings.problem(path, "no training sample", "Give at least one Xenium bundle the role train")
 
 

@@ -83,7 +83,7 @@ def encoding_minutes(entry: Mapping[str, Any], cells: float, threads: int, gpu: 
 
 
 def training_minutes(records: Sequence[str], dim: int, train: Mapping[str, Any], threads: int, gpu: bool) -> float:
-    """Return the time to train on the cells of some samples, in minutes.
+    """Return the time to train on the cells, or spots, of some samples, in minutes.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def training_minutes(records: Sequence[str], dim: int, train: Mapping[str, Any],
         Section of the config.
     """
     facts = [_read(path) for path in records]
-    cells = sum(fact["cells"] for fact in facts)
+    cells = sum(fact["spots"] if "spots" in fact else fact["cells"] for fact in facts)
     genes = sum(fact.get("genes", 0) for fact in facts)  # at most: samples share genes
     return fitting_minutes(estimate.training_seconds(cells, genes, dim, train, threads, gpu))
 

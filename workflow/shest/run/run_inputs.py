@@ -10,10 +10,11 @@ from shest.encode.spec import local_weights
 from shest.fetch.sources import published_name, published_parts
 from shest.io.cohort import REMEDY, read_cohort
 from shest.io.geojson import NUCLEI_REMEDY
+from shest.io.spot_arrays import visium_files
 from shest.io.xenium_files import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
 from shest.labels.split import group_of
 from shest.run import config as settings
-from shest.run import packages
+from shest.run import packages, systems
 from shest.systems import base
 
 COLUMNS = ("path", "he_image", "alignment", "annotation", "nuclei")
@@ -21,6 +22,7 @@ BY_WEIGHTS = ("torchscript", "trained")  # methods of segment that need weights
 RESOURCES = Path(__file__).resolve().parents[3] / "resources"
 IN_BUNDLE = {"he_image": (HE_IMAGE, "H&E image"), "alignment": (ALIGNMENT, "alignment")}
 """Columns that a bundle fills where the sheet does not: the end of the file's name, and what it is."""
+VISIUM_REMEDY = "Name the folder that Space Ranger wrote (outs; not Visium HD), with its folder spatial"
 FOUND = "Or leave column alignment empty and let it be found (register.method: estimate)"
 
 
@@ -67,6 +69,9 @@ class RunInputs:
         row = self.samples[sample]
         if row["platform"] == "slide":
             return [row["path"], *filter(None, [row["nuclei"]])]
+        if row["platform"] in settings.NEEDED:
+            own = visium_files(row["path"]).values() if row["platform"] == "visium" else [row["path"]]
+            return [*own, *(row[column] for column in settings.NEEDED[row["platform"]])]
         alignment = [] if row["aligned"] else [row["alignment"]]
         return [row["he_image"], *alignment, *(f"{row['path']}/{name}" for name in BUNDLE_FILES)]
 
@@ -86,7 +91,7 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
         if package is None:
             return None
         config = packages.configure(config, Path(model), package, where, findings)
-    filled = settings.check_config(config, where, findings)
+    filled = settings.check_config(config, where, findings, _has_cells(config, config_file, results))
     _check_results(results, findings)
     fetched = _fetched_folder(filled, where, findings)
     paths = settings.Paths(config_file.resolve().parent, results, fetched)
@@ -109,7 +114,10 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     _check_figures(filled["figures"], samples, list(filled["systems"]), findings)
     _check_viewer(filled["viewer"], list(filled["systems"]), findings)
     _check_explain(filled, samples, findings)
-    _check_groups(filled["split"]["by"], samples, findings)
+    if model is None:
+        systems.check_units(filled, samples, findings)
+        _check_packed(filled, findings)
+    _check_groups(filled, samples, findings)
     _check_prior(filled["annotate"], samples, findings)
     cohort = _cohort(filled, samples, paths, findings)
     markers = _markers(filled, paths, findings) if settings.needs_markers(filled) else None
@@ -121,7 +129,7 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     for entry in filled["encoders"]:
         if local_weights(entry):
             entry["weights"] = paths.resolve(entry["weights"])
-    labelled = [name for name, row in samples.items() if row["role"] != "predict"]
+    labelled = [name for name, row in samples.items() if row["role"] != "predict" and row["platform"] == "xenium"]
     if labelled and settings.needs_reference(filled) and "reference.path" not in places:
         findings.problem(where, f"no reference, and {', '.join(labelled)} cannot be labelled", "Give reference.path")
         return None
@@ -143,6 +151,15 @@ def _cohort(config: dict, samples: dict[str, dict], paths: settings.Paths, findi
             slides = [name for name, row in samples.items() if row["platform"] == "slide"]
             findings.attempt(path, REMEDY, read_cohort, path, slides)
     return path
+
+
+def _has_cells(config: dict, config_file: Path, results: str) -> bool:
+    """Tell whether any sample of the sheet has cells; True where there is no sheet to look into."""
+    try:
+        path = settings.Paths(config_file.resolve().parent, results).resolve(str(config.get("samples")))
+    except KeyError:
+        return True
+    return settings.has_cells(Path(path))
 
 
 def _markers(config: dict, paths: settings.Paths, findings: Findings) -> dict:
@@ -288,6 +305,8 @@ def _with_nuclei(row: dict, config: dict, findings: Findings) -> dict:
     segment = config.get("segment")
     method = segment.get("method", "auto") if isinstance(segment, dict) else "auto"
     slide, who = row.get("platform") == "slide", f"sample {row.get('sample')}"
+    if row.get("platform") in settings.NEEDED:
+        return row | {"segment": None, "nuclei": None}
     if method == "auto":
         method = "bundle" if not slide else "file" if row.get("nuclei") else "classical"
     elif method == "trained" and row.get("role") == "train":
@@ -301,20 +320,29 @@ def _with_nuclei(row: dict, config: dict, findings: Findings) -> dict:
     return row | {"segment": method, "nuclei": row.get("nuclei") if method == "file" else None}
 
 
-def _check_groups(by: str, samples: dict[str, dict], findings: Findings) -> None:
-    """Note training samples of which none could be held out as a whole."""
-    rows = {name: row for name, row in samples.items() if row["role"] == "train"}
-    if by != "block" and len({group_of(name, row, by) for name, row in rows.items()}) < 2:
+def _check_groups(config: dict, samples: dict[str, dict], findings: Findings) -> None:
+    """Note training samples of which none could be held out as a whole, of each unit that a system predicts for."""
+    by, rows = config["split"]["by"], {name: row for name, row in samples.items() if row["role"] == "train"}
+    laid = config["spots"].get("diameter_um") is not None
+    of_unit = {
+        "cells": [name for name, row in rows.items() if row["platform"] == "xenium"],
+        "spots": [name for name, row in rows.items() if row["platform"] != "xenium" or laid],
+    }
+    wanted = {entry["unit"] for entry in config["systems"].values()}
+    few = [u for u in of_unit if u in wanted and len({group_of(n, rows[n], by) for n in of_unit[u]}) < 2]
+    what = f"{by} with spots" if few == ["spots"] else by
+    if by != "block" and few:
         findings.problem(
             "split.by",
-            f"there is one {by} to train on, and none is left where it is held out",
+            f"there is one {what} to train on, and none is left where it is held out",
             "Add training samples, or set split.by to block",
         )
 
 
 def _check_prior(annotate: dict, samples: dict[str, dict], findings: Findings) -> None:
     """Note samples without the table that their prior should come from."""
-    without = [n for n, row in samples.items() if row["role"] != "predict" and not row.get("annotation")]
+    labelled = [n for n, row in samples.items() if row["role"] != "predict" and row["platform"] == "xenium"]
+    without = [n for n in labelled if not samples[n].get("annotation")]
     if annotate["prior"] == "table" and annotate["method"] == "tacco" and without:
         findings.problem(
             "annotate.prior",
@@ -352,17 +380,30 @@ def _check_explain(config: dict, samples: dict[str, dict], findings: Findings) -
     if "explain" not in config:
         return
     explain, systems = config["explain"], config["systems"]
-    known = [name for name, entry in systems.items() if base.spec_of(entry["kind"]).reads == "embeddings"]
+    known = [name for name, entry in systems.items() if _sees_cells(entry)]
+    with_cells = [name for name, row in samples.items() if row["platform"] in ("xenium", "slide")]
     if "model" in config:
         findings.problem("explain", "is done where systems are trained, and a package is applied", "Leave it out")
-    elif explain["sample"] not in samples:
-        remedy = did_you_mean(explain["sample"], samples)
-        findings.problem("explain.sample", f"no sample {explain['sample']} in the sheet", remedy)
+    elif explain["sample"] not in with_cells:
+        problem = f"no sample {explain['sample']} with cells in the sheet"
+        findings.problem("explain.sample", problem, did_you_mean(explain["sample"], with_cells))
     elif not known:
-        findings.problem("explain", "no system reads embeddings", "Leave it out, or add one to systems")
+        findings.problem("explain", "no system reads embeddings of cells", "Leave it out, or add one to systems")
     elif explain.setdefault("system", known[0]) not in known:
-        problem = f"no system {explain['system']} that reads embeddings"
+        problem = f"no system {explain['system']} that reads embeddings of cells"
         findings.problem("explain.system", problem, did_you_mean(explain["system"], known))
+
+
+def _sees_cells(entry: dict) -> bool:
+    """Tell whether a system reads embeddings of cells."""
+    return base.spec_of(entry["kind"]).reads == "embeddings" and entry["unit"] == "cells"
+
+
+def _check_packed(config: dict, findings: Findings) -> None:
+    """Note systems that should be packed and are of spots: a package predicts cells of a slide."""
+    for name in config["package"].get("systems", []):
+        if config["systems"].get(name, {}).get("unit") == "spots":
+            findings.problem("package.systems", f"{name} predicts spots, and packages are of cells", "Leave it out")
 
 
 def _comparators(
@@ -425,11 +466,18 @@ def _check_row(row: dict, given: dict, config: dict, findings: Findings) -> None
             _check_file(row[column], who, f"{column} of the sheet", findings, column)
     if "path" not in given:
         return
-    slide = row.get("platform") == "slide"
+    slide = row.get("platform") in ("slide", "st")
     if _made(given["path"]):
         _check_simulated(given["path"], who, config, findings)
     elif slide:
-        _check_file(row["path"], who, "the slide", findings)
+        _check_file(row["path"], who, "the slide" if row["platform"] == "slide" else "the table of counts", findings)
+    elif row.get("platform") == "visium":
+        if not Path(row["path"]).is_dir():
+            findings.problem(row["path"], f"{who}: no such folder", _nearest(Path(row["path"])))
+            return
+        for what, path in visium_files(row["path"]).items():
+            if not Path(path).is_file():
+                findings.problem(path, f"{who}: no {what.removeprefix('the ')} of Space Ranger", VISIUM_REMEDY)
     else:
         check_bundle(Path(row["path"]), who, [column for column in IN_BUNDLE if column in given], findings)
 

@@ -8,21 +8,40 @@ from shest.core.errors import Findings, did_you_mean
 from shest.systems import base
 
 
-def fill(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the systems by name, each with kind, encoder (None where it reads none) and all of its settings.
+def fill(config: dict[str, Any], unit: str = "cells") -> dict[str, dict[str, Any]]:
+    """Return the systems by name, each with kind, unit, encoder (None where it reads none) and all of its settings.
 
-    Without any in the config: ``shest`` on the first encoder, ``linear`` on the same, and ``mean``.
+    Without any in the config: ``shest`` on the first encoder, ``linear`` on the same, and ``mean``, those of them that
+    predict for ``unit``, which is that of a system that names none.
     """
-    entries = config["systems"] or {name: {"kind": name} for name in ("shest", "linear", "mean")}
+    known = [name for name in ("shest", "linear", "mean") if unit in base.spec_of(name).units]
+    entries = config["systems"] or {name: {"kind": name} for name in known}
     first = config["encoders"][0]["name"]
     return {
         name: {
             "kind": entry["kind"],
+            "unit": entry.get("unit", unit),
             "encoder": entry.get("encoder", first) if base.spec_of(entry["kind"]).reads == "embeddings" else None,
             "settings": base.settings_of(entry, config["train"]),
         }
         for name, entry in entries.items()
     }
+
+
+def check_units(config: dict[str, Any], samples: dict[str, dict], findings: Findings) -> None:
+    """Note filled-in systems whose unit their kind does not predict for, or no training sample has."""
+    trained = [row["platform"] for row in samples.values() if row["role"] == "train"]
+    there = {"cells": "xenium" in trained, "spots": any(p != "xenium" for p in trained)}
+    there["spots"] |= there["cells"] and config["spots"].get("diameter_um") is not None
+    for name, entry in config["systems"].items():
+        unit, units, key = entry["unit"], base.spec_of(entry["kind"]).units, f"systems.{name}.unit"
+        if unit not in units:
+            findings.problem(key, f"{entry['kind']} does not predict for {unit}", f"It does for {', '.join(units)}")
+        elif not there[unit]:
+            remedy = "Give a Xenium bundle the role train"
+            if unit == "spots":
+                remedy = "Give a sample in spots the role train, or lay spots over cells (spots.diameter_um, pitch_um)"
+            findings.problem(key, f"no training sample has {unit}", remedy)
 
 
 def check(config: dict[str, Any], where: str, findings: Findings) -> None:

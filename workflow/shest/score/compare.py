@@ -225,16 +225,26 @@ def verdicts(evaluations: Sequence[Evaluation], found: Sequence[dict[str, Any]])
 
 
 def set_apart(evaluations: Sequence[Evaluation]) -> list[dict[str, str]]:
-    """Return what is not compared, and why: other programs that cannot be, and systems scored on something else."""
+    """Return what is not compared, and why: other programs that cannot be, and systems scored on something else.
+
+    Where systems are scored on what they share, it is told of that ground alone.
+    """
     found = [{"system": e.system, "sample": e.sample, "why": e.apart} for e in evaluations if e.apart]
+    shared = {e.sample for e in evaluations if e.ground == "shared"}
     for group in _grounds(e for e in evaluations if not e.apart):
         first = group[0]
+        if first.ground == "all" and first.sample in shared:
+            continue
         for e in group[1:]:
             if not comparable(e, first, "types"):
                 why = f"is scored on {e.n:,} {e.unit}, {first.system} on {first.n:,} others"
-            elif e.pearson and first.pearson and not comparable(e, first, "expression"):
-                why = f"predicts other genes, or in another unit ({e.expression_unit}), than {first.system}"
-            else:
+            elif not (e.pearson and first.pearson) or comparable(e, first, "expression"):
                 continue
+            elif comparable(e, first, "logs"):
+                why = (
+                    f"predicts {e.expression_unit}, {first.system} {first.expression_unit}; R of logs is compared alone"
+                )
+            else:
+                why = f"predicts other genes than {first.system}"
             found.append({"system": e.system, "sample": e.sample, "why": why})
     return found

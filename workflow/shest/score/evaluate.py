@@ -24,6 +24,7 @@ VALUES_AT_ONCE = 8_000_000  # of a block of genes: 32 MB, of which some eight co
 TOP = 100
 TOP_CHOSEN = "by R in the cells of the other folds"
 SMOOTHED = f"mean of a cell and its {NEIGHBOURS} nearest, high above the mean of all"
+UNIT_SCALES = {False: "log(1 + counts)", True: "logarithms, as predicted"}
 MEDIANS = {"pearson_median": "pearson", "spearman_median": "spearman", "pearson_within_type": "pearson_within_type"}
 MAP_MEDIANS = {"bivariate_moran": "moran_bivariate", "iou_high": "iou_high"}
 """Scores over genes that have an interval, and the column that each is the median of; the second are of maps."""
@@ -46,6 +47,7 @@ class Scored:
     counts : (n, genes) actual counts, in the unit that is predicted, CSC, of the genes that are measured and predicted
     genes : names of these genes
     fold : (n,) fold whose model predicted the cell; None where one model predicted all
+    in_logs : whether ``counts`` are logarithms
     """
 
     cell_type: np.ndarray
@@ -54,6 +56,7 @@ class Scored:
     counts: sparse.csc_matrix
     genes: list[str]
     fold: np.ndarray | None = None
+    in_logs: bool = False
 
 
 def score_types(label: np.ndarray, predicted: np.ndarray, types: list[str]) -> TypeScores:
@@ -180,7 +183,7 @@ class GenePass:
             without | without_maps,
             overall,
             maps.null_correlations(actual, predicted, self.order, self.moved, spread),
-            maps.unit_sums(actual, predicted),
+            maps.unit_sums(actual, predicted, self.scored.in_logs),
         )
 
     def score_maps(self, actual: np.ndarray, predicted: np.ndarray) -> tuple[dict, dict]:
@@ -298,7 +301,7 @@ def _summary(scored: Scored, genes: pd.DataFrame, parts: list[GeneScores], unit_
         "spearman": {"median": found["spearman_median"][0]},
         "moran": _moran_summary(genes),
         "iou": {name: _number(genes[f"iou_{name}"].median()) for name in ("high", "chance", "low")} | {"map": SMOOTHED},
-        "unitwise": {"median": found["unit_r"][0], "scale": "log(1 + counts)"},
+        "unitwise": {"median": found["unit_r"][0], "scale": UNIT_SCALES[scored.in_logs]},
         "intervals": intervals,
         "without": {
             name: [float(v) for v in rest] if blocks > 1 and np.isfinite(rest).all() else []
@@ -409,8 +412,10 @@ def score_distances(xy: np.ndarray, actual: np.ndarray, predicted: np.ndarray, t
     ]
 
 
-def scored_rows(table: pd.DataFrame, role: str, protocol: str, refined: pd.Series | None) -> tuple[np.ndarray, str]:
-    """Say which cells are scored.
+def scored_rows(
+    table: pd.DataFrame, role: str, protocol: str, refined: pd.Series | None, unit: str = "cells"
+) -> tuple[np.ndarray, str]:
+    """Say which units are scored.
 
     Parameters
     ----------
@@ -422,17 +427,19 @@ def scored_rows(table: pd.DataFrame, role: str, protocol: str, refined: pd.Serie
         ``strict`` or ``paper``.
     refined
         By cell_id, whether refinement kept the cell; None where it decides nothing.
+    unit
+        For the words: cells with labels, or spots.
 
     Returns
     -------
     (n,) bool, and in words which cells these are.
     """
-    labelled = table["label"].notna().to_numpy()
+    labelled, which = table["label"].notna().to_numpy(), {"cells": "labelled cells", "spots": "kept spots"}[unit]
     if role != "train":
-        return labelled, "all labelled cells of a sample that nothing was fitted on"
+        return labelled, f"all {which} of a sample that nothing was fitted on"
     test = labelled & (table["part"] == "test").to_numpy()
     if protocol == "strict":
-        return test, "all labelled cells, each by a model of a fold that held it out with its surroundings"
+        return test, f"all {which}, each by a model of a fold that held it out with its surroundings"
     if refined is None:
         return test, "random test part"
     return test & refined.reindex(table.index).fillna(False).to_numpy(bool), "random test part, refined (as published)"

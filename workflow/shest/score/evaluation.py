@@ -97,11 +97,12 @@ class Evaluation:
     types
         Scores of types; None where the system predicts none.
     pearson, spearman
-        ``median`` over all measured genes, ``share_above_0.3``, ``within_type`` and ``csv``, the file with every gene;
-        of simulated tissue also ``ceiling`` and ``ceiling_within_type``, what the true expectation reaches; None where
-        no expression is scored. Also ``n_above_0.3`` with its ``null`` (predictions moved along the tissue), and
-        ``top``: the median of the genes that are best in the other folds. So with ``genes`` (scored, unmeasured,
-        not_in_model, not_chosen, constant) and ``moran`` (``bivariate``: predictions against what neighbours measure).
+        ``median`` over all measured genes, ``share_above_0.3``, ``within_type`` (None of spots) and ``csv``, the file
+        with every gene; of simulated tissue also ``ceiling`` and ``ceiling_within_type``, what the true expectation
+        reaches; None where no expression is scored. Also ``n_above_0.3`` with its ``null`` (predictions moved along the
+        tissue), and ``top``: the median of the genes that are best in the other folds. So with ``genes`` (scored,
+        unmeasured, not_in_model, not_chosen, constant) and ``moran`` (``bivariate``: predictions against what
+        neighbours measure).
     iou, unitwise
         Medians over genes of the overlap of high places (``high``), of its ``chance``, and of the low places
         (``low``, the index that was published); the median over units of R across genes.
@@ -179,6 +180,13 @@ class Evaluation:
         """Return the interval of a score, None where there is none."""
         found = self.intervals.get(score)
         return tuple(found) if found else None
+
+    def without_types(self) -> None:
+        """Leave out what is said within types: these units have none."""
+        self.intervals.pop("pearson_within_type", None)
+        self.intervals.get("without", {}).pop("pearson_within_type", None)
+        for scores in filter(None, (self.pearson, self.common)):
+            scores["within_type"] = None
 
     def write(self, path: str | Path) -> None:
         """Write it as JSON, by the keys of the contract."""

@@ -121,6 +121,7 @@ def maps(x, y, mean_x, mean_y, high_x, high_y, neighbours, block, blocks):
     k = neighbours.shape[1]
     sums = np.zeros((blocks, 8, genes))
     around_x, around_y = np.empty(genes), np.empty(genes)
+    edge_x, edge_y = high_x * (k + 1), high_y * (k + 1)
     for i in range(cells):
         around_x[:] = 0.0
         around_y[:] = 0.0
@@ -133,17 +134,18 @@ def maps(x, y, mean_x, mean_y, high_x, high_y, neighbours, block, blocks):
         found = sums[block[i]]
         for g in range(genes):
             z, v = np.float64(x[i, g]) - mean_x[g], np.float64(y[i, g]) - mean_y[g]
-            near = (around_x[g] - k * mean_x[g]) / k
+            near = around_x[g] - k * mean_x[g]
             found[0, g] += z * near
-            found[1, g] += v * ((around_y[g] - k * mean_y[g]) / k)
+            found[1, g] += v * (around_y[g] - k * mean_y[g])
             found[2, g] += v * near
             found[3, g] += z * z
             found[4, g] += v * v
-            in_x = (around_x[g] + x[i, g]) / (k + 1) > high_x[g]
-            in_y = (around_y[g] + y[i, g]) / (k + 1) > high_y[g]
-            found[5, g] += 1.0 if in_x else 0.0
-            found[6, g] += 1.0 if in_y else 0.0
-            found[7, g] += 1.0 if in_x and in_y else 0.0
+            in_x = np.float64(around_x[g] + x[i, g] > edge_x[g])
+            in_y = np.float64(around_y[g] + y[i, g] > edge_y[g])
+            found[5, g] += in_x
+            found[6, g] += in_y
+            found[7, g] += in_x * in_y
+    sums[:, :3] /= k
     return sums
 
 
@@ -159,22 +161,22 @@ def weighted_sums(values, weight):
 
 
 @numba.njit(nogil=True, cache=True)
-def shifted_products(x, y, mean_x, mean_y, order, shifts):
-    """Sum z_x z_y with y moved along an order of the cells by each shift: (shifts, genes) float64."""
+def shifted_products(x, y, mean_x, order, shifts):
+    """Sum z_x y, z less its mean and y moved along an order of the cells by each shift: (shifts, genes) float64."""
     cells, genes = x.shape
     sums = np.zeros((len(shifts), genes))
-    z = np.empty(genes)
+    z = np.empty(genes)  # they add up to 0: the mean of y would take nothing away
     for i in range(cells):
         for g in range(genes):
             z[g] = np.float64(x[order[i], g]) - mean_x[g]
         for s in range(len(shifts)):
             other = order[(i + shifts[s]) % cells]
             for g in range(genes):
-                sums[s, g] += z[g] * (np.float64(y[other, g]) - mean_y[g])
+                sums[s, g] += z[g] * y[other, g]
     return sums
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def unit_sums(x, y):
     """Sum over genes what Pearson's R of each cell needs: (5, cells) float64 of x, y, xx, yy, xy."""
     cells, genes = x.shape

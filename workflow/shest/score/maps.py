@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from shest.score import kernels, metrics
 
-SHIFTS = 9
+SHIFTS = 5
 CONSTANT = 1e-16  # variance, of the squared mean, that float64 leaves of values that are all alike
 TIE = 1e-9  # relative: a map that is flat but for rounding is high nowhere
 
@@ -97,7 +97,7 @@ def along(xy: np.ndarray) -> np.ndarray:
 
 
 def shifts(n: int, number: int = SHIFTS) -> np.ndarray:
-    """Return how far predictions are moved along the order of ``n`` units: tenths of it."""
+    """Return how far predictions are moved along the order of ``n`` units: sixths of it."""
     return np.unique(np.linspace(0, n, number + 2)[1:-1].astype(np.int64))
 
 
@@ -112,18 +112,20 @@ def null_correlations(
     order, moved : of :func:`along` and :func:`shifts`
     spread : (genes,) root of the product of both sums of squares about the mean; 0 where a side is constant
     """
-    means = (metrics.centre(actual), metrics.centre(predicted))
-    products = kernels.shifted_products(actual, predicted, *means, order, moved)
+    products = kernels.shifted_products(actual, predicted, metrics.centre(actual), order, moved)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(spread > 0, products / spread, 0.0)
 
 
-def unit_sums(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Sum what R across genes needs of each unit on the scale log(1 + counts): (n, genes) float32 -> (5, n).
+def unit_sums(actual: np.ndarray, predicted: np.ndarray, in_logs: bool = False) -> np.ndarray:
+    """Sum what R across genes needs of each unit: (n, genes) float32 -> (5, n); of log(1 + counts), or as they are.
 
-    What is below 0 counts as 0.
+    Counts below 0 are 0.
     """
-    return kernels.unit_sums(*(np.log1p(np.maximum(v, 0)) for v in (actual, predicted)))
+    if in_logs:
+        return kernels.unit_sums(actual, predicted)
+    logs = [np.maximum(v, 0) for v in (actual, predicted)]
+    return kernels.unit_sums(*(np.log1p(v, out=v) for v in logs))
 
 
 def unit_correlations(sums: np.ndarray, genes: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from scipy import sparse
 from shest.core.errors import InputError
 from shest.core.files import atomic_write, sha256, write_json
 from shest.simulate import bundle as files
-from shest.simulate import counts, defects, geometry, nuclei, profiles, reference, render, tissue
+from shest.simulate import counts, defects, geometry, nuclei, profiles, reference, render, tissue, visium
 from shest.simulate.spec import MAX_MEAN_GREY, PIXEL_SIZE, SLIDE_FACTOR, WINDOW_UM, Slide, as_dict, stream
 
 SENTINEL = "truth/truth.json"
@@ -39,7 +39,7 @@ class Drawn:
 def simulate_slide(
     spec: Slide, markers: pd.DataFrame, folder: str | Path, advance: Callable[[int], None] = lambda n: None
 ) -> dict:
-    """Write the bundle ``folder`` of a simulated slide with its truth, whole or not at all; return the truth's summary.
+    """Write the bundle, or Visium folder, of a simulated slide with its truth, whole or not at all; return its summary.
 
     ``advance`` is called with the number of pixels painted.
     """
@@ -50,6 +50,12 @@ def simulate_slide(
         genes = profiles.panel_profiles(markers, spec.panel, spec.genes, spec.difficulty)
         zinb = counts.parameters(drawn.cells, genes, spec.difficulty, spec.link, stream(spec, "parameters"))
         observed, expected, received = measure(spec, drawn.cells, zinb)
+        if spec.platform == "visium":
+            files.write_he(tmp_path / f"{spec.name}_he_image.ome.tif", drawn.picture, spec.mpp)
+            kinds, centres = drawn.cells.cell_type.to_numpy(str), geometry.centroid(drawn.outlines)
+            ensembl = reference.ensembl_ids(genes.symbols, markers.symbol.to_numpy(str))
+            measured = centres, kinds, observed, expected, genes.symbols, ensembl
+            return visium.write_folder(tmp_path, spec, drawn.picture, *measured)
         content, truth = assemble(spec, drawn, matrix, genes, observed, markers)
         received = received[truth.row]
         truth["spillover"] = received.sum(axis=1)

@@ -29,6 +29,15 @@ BUNDLE_FILES = (
     "truth/truth.h5ad",
 )
 """What every simulated bundle holds; ``{name}`` stands for the slide's."""
+VISIUM_FILES = (
+    "filtered_feature_bc_matrix.h5",
+    "spatial/tissue_positions.csv",
+    "spatial/scalefactors_json.json",
+    "spatial/tissue_hires_image.png",
+    "{name}_he_image.ome.tif",
+    "truth/truth.h5ad",
+)
+"""What every simulated Visium folder holds; ``{name}`` stands for the slide's."""
 PLANTED = (
     "no_counts",
     "no_nucleus",
@@ -58,6 +67,8 @@ class Slide:
     ----------
     name
         Name of the bundle's folder and run.
+    platform
+        ``xenium``, or ``visium``: the same cells, summed over spots.
     cells, genes
         Number of cells in the bundle (planted defects included) and of genes in its panel.
     panel
@@ -87,6 +98,7 @@ class Slide:
     """
 
     name: str
+    platform: str = "xenium"
     cells: int = 1500
     genes: int = 300
     panel: str = "prime"

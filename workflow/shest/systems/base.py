@@ -162,7 +162,8 @@ class System(ABC):
         What :attr:`SystemSpec.train_keys` and :attr:`SystemSpec.settings` name.
     """
 
-    expression_unit = "expected counts per cell"
+    expression_unit = "expected counts per {unit}"
+    """Of :attr:`Prediction.expected`; ``{unit}`` stands for cell or spot."""
     scratch: Path | None = None
     """Folder for what is needed only while it is fitted: one that was cut off left there what the next goes on from."""
 

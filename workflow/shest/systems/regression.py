@@ -17,7 +17,7 @@ SOLVER = {"max_iter": 300, "warm_start": True}  # each penalty goes on from the 
 WEIGHTS = {"logistic": None, "logistic, balanced": "balanced"}  # of its classes
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of ridge regression, times the number of training units
 MAX_LOG = 12.0  # log1p of counts that ridge may answer: beyond it expm1 would only carry extrapolation further
-EXPRESSION_UNIT = "counts per cell, exp(x) - 1 of what ridge regression expects of log(1 + counts)"
+EXPRESSION_UNIT = "counts per {unit}, exp(x) - 1 of what ridge regression expects of log(1 + counts)"
 
 
 def counts_of(logs: np.ndarray) -> np.ndarray:

@@ -2,4 +2,4 @@
 
 from shest.systems.base import SystemSpec
 
-SPEC = SystemSpec("shest.systems.linear.system:Linear", train_keys=("seed",))
+SPEC = SystemSpec("shest.systems.linear.system:Linear", units=("cells", "spots"), train_keys=("seed",))

@@ -25,7 +25,7 @@ class Linear(System):
     mean, std
         (d,) moments of the training units.
     type_weight, type_bias
-        (d, c), (c,) of logistic regression on standardised embeddings.
+        (d, c), (c,) of logistic regression on standardised embeddings; c is 0 of units without types.
     ridge_weight, ridge_bias
         (d, g), (g,) of ridge regression on log(1 + counts).
     """
@@ -41,7 +41,9 @@ class Linear(System):
         x, x_val = (self._features(data, units) for units in (data.train, data.val))
         label, label_val = data.label[data.train], data.label[data.val]
         classes, seed = len(data.classes), self.settings.get("seed", 42)
-        self.type_weight, self.type_bias, rows = fit_logistic(x, label, x_val, label_val, classes, seed)
+        self.type_weight, self.type_bias, rows = np.zeros((x.shape[1], 0), np.float32), np.zeros(0, np.float32), []
+        if classes:
+            self.type_weight, self.type_bias, rows = fit_logistic(x, label, x_val, label_val, classes, seed)
         advance(1)
         self.ridge_weight, self.ridge_bias, more = fit_ridge(x, x_val, data)
         advance(1)
@@ -59,7 +61,7 @@ class Linear(System):
 
     def predict(self, x: np.ndarray, expression: bool = True) -> Prediction:
         standard = self._standardise(x)
-        logits = (standard @ self.type_weight + self.type_bias)[None]
+        logits = (standard @ self.type_weight + self.type_bias)[None] if len(self.type_bias) else None
         if not expression:
             return Prediction(logits)
         logs = standard @ self.ridge_weight + self.ridge_bias

@@ -14,7 +14,7 @@ class Mean(System):
 
     def fit(self, data: TrainingSet, advance: Callable[[int], None]) -> list[dict[str, Any]]:
         shares = np.bincount(data.label[data.train], minlength=len(data.classes)) / max(len(data.train), 1)
-        self.log_share = np.log(np.maximum(shares, 1e-9)).astype(np.float32)
+        self.log_share = np.log(np.maximum(shares[: len(data.classes)], 1e-9)).astype(np.float32)
         measured = np.bincount(data.sample[data.train], minlength=len(data.measured)) @ data.measured
         total = np.asarray(data.counts[data.train].sum(axis=0), np.float64).ravel()
         self.expected = (total / np.maximum(measured, 1)).astype(np.float32)
@@ -22,7 +22,7 @@ class Mean(System):
         return []
 
     def predict(self, x: np.ndarray, expression: bool = True) -> Prediction:
-        logits = np.tile(self.log_share, (1, len(x), 1))
+        logits = np.tile(self.log_share, (1, len(x), 1)) if len(self.log_share) else None
         return Prediction(logits, np.tile(self.expected, (len(x), 1)) if expression else None)
 
     def tensors(self) -> dict[str, np.ndarray]:

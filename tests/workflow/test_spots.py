@@ -1,0 +1,191 @@
+"""Spots from end to end: Visium beside a bundle with pseudo-spots, and a real legacy section."""
+
+import json
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from shest.io.counts import read_counts
+
+R = "results/tiny"
+FOLDS = ("0", "1", "all")
+
+
+@pytest.fixture(scope="module")
+def run(snake, root, tmp_path_factory):
+    """A bundle with pseudo-spots and a Visium section to train on; a linear system of cells, two systems of spots."""
+    folder = tmp_path_factory.mktemp("spots")
+    config = yaml.safe_load((root / "config/tiny.yaml").read_text())
+    small = {"genes": 80, "defects": 2, "mpp": 0.5}
+    config["simulate"]["slides"] = {
+        "bundle": {"cells": 700} | small,
+        "visium": {"cells": 2600, "platform": "visium"} | small,
+    }
+    config |= {
+        "samples": "sheet.tsv",
+        "spots": {"diameter_um": 40, "pitch_um": 45, "patch_um": 40, "patch_px": 112},
+        "systems": {
+            "linear": {"kind": "linear"},
+            "spot_linear": {"kind": "linear", "unit": "spots"},
+            "spot_mean": {"kind": "mean", "unit": "spots"},
+        },
+        "protocols": ["strict"],
+        "viewer": {"enabled": False},
+    }
+    config["train"] = {"min_cells": 10}
+    simulated = "{results}/simulated"
+    image = f"{simulated}/visium/visium_he_image.ome.tif"
+    (folder / "sheet.tsv").write_text(
+        "sample\trole\tplatform\tpath\the_image\tannotation\n"
+        f"bundle\ttrain\txenium\t{simulated}/bundle\t\t{simulated}/bundle/he_annotation.csv\n"
+        f"visium\ttrain\tvisium\t{simulated}/visium\t{image}\t\n"
+    )
+    (folder / "spots.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    snake(folder, config=folder / "spots.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(run):
+    return run / R
+
+
+def evaluation(results, system, sample, unit="spots"):
+    return json.loads((results / f"evaluation/{system}/strict/{sample}.{unit}.json").read_text())
+
+
+def test_reasons_add_up_to_all_spots(results):
+    for sample in ("bundle", "visium"):
+        table = pd.read_parquet(results / f"samples/{sample}/spots.parquet")
+        assert table["spot_id"].is_unique
+        assert (table["kept"] == (table["reason"] == "kept")).all()
+        assert table["kept"].sum() > 20
+        found = evaluation(results, "spot_linear", sample)
+        assert found["n"] == table["kept"].sum() == found["reasons"]["spots"]["kept"]
+        assert sum(found["reasons"]["spots"].values()) == len(table)
+
+
+def test_a_pseudo_spot_has_the_counts_of_its_cells(results):
+    folder = results / "samples/bundle"
+    cells, genes, ids = read_counts(folder / "sdata.zarr")
+    spots, same, spot_ids = read_counts(folder / "spots.zarr")
+    members = pd.read_parquet(folder / "spot_cells.parquet")
+    assert same.symbols == genes.symbols
+    assert members["cell_id"].is_unique
+    table = pd.read_parquet(folder / "spots.parquet").set_index("spot_id")
+    for spot in table.index[table["kept"]][:5]:
+        inside = members.loc[members["spot_id"] == spot, "cell_id"]
+        assert len(inside) == table.loc[spot, "n_cells"]
+        expected = cells[pd.Index(ids).get_indexer(inside)].sum(axis=0)
+        assert np.array_equal(spots[spot_ids == spot].toarray(), expected)
+    shares = table.filter(like="type:")[table["n_cells"] > 5].sum(axis=1)
+    assert shares.dropna().to_numpy() == pytest.approx(1)
+
+
+def test_visium_counts_are_the_truths_within_their_noise(results):
+    truth = ad.read_h5ad(results / "simulated/visium/truth/truth.h5ad")
+    counts, genes, ids = read_counts(results / "samples/visium/sdata.zarr")
+    rows = pd.Index(ids).get_indexer(truth.obs_names)
+    found = counts[rows].toarray()
+    assert genes.symbols == truth.var_names.tolist()
+    assert found.sum() == pytest.approx(truth.X.sum(), rel=0.05)
+
+
+def test_both_units_are_held_out_by_the_same_blocks(results):
+    splits = {fold: pd.read_parquet(results / f"splits/strict/{fold}.parquet") for fold in FOLDS}
+    held_out = pd.concat(table[table["part"] == "test"] for table in splits.values())
+    of_spots = held_out[held_out["unit"] == "spots"]
+    for sample in ("bundle", "visium"):
+        kept = pd.read_parquet(results / f"samples/{sample}/spots.parquet").query("kept")["spot_id"]
+        assert sorted(of_spots.loc[of_spots["sample"] == sample, "id"]) == sorted(kept)
+    for fold in FOLDS[:-1]:
+        table = splits[fold][splits[fold]["sample"] == "bundle"]
+        blocks = {u: set(rows.loc[rows["part"] == "test", "block"]) for u, rows in table.groupby("unit")}
+        assert blocks["spots"] <= blocks["cells"]
+
+
+def test_no_training_patch_meets_a_test_patch(results):
+    for fold in FOLDS:
+        table = pd.read_parquet(results / f"splits/strict/{fold}.parquet").query("unit == 'spots'")
+        for sample, rows in table.groupby("sample"):
+            index = json.loads((results / f"samples/{sample}/spots/40um_112px/patches.json").read_text())
+            places = pd.read_parquet(results / f"samples/{sample}/spots.parquet").set_index("spot_id").loc[rows["id"]]
+            xy, part = places[["x", "y"]].to_numpy(), rows["part"].to_numpy()
+            for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
+                apart = np.abs(xy[part == one][:, None] - xy[part == other][None])
+                assert not (apart < np.array(index["window"][::-1])).all(axis=2).any(), (fold, sample, one, other)
+
+
+def test_spots_of_a_system_of_cells_are_sums_over_its_cells(results):
+    cells = ad.read_h5ad(results / "predictions/linear/strict/bundle.cells.h5ad")
+    spots = ad.read_h5ad(results / "predictions/linear/strict/bundle.spots.h5ad")
+    beside = ad.read_h5ad(results / "predictions/spot_linear/strict/bundle.spots.h5ad")
+    members = pd.read_parquet(results / "samples/bundle/spot_cells.parquet").set_index("cell_id")["spot_id"]
+    member = members.reindex(cells.obs_names)
+    for spot in spots.obs_names[:5]:
+        expected = cells.X[(member == spot).to_numpy()].sum(axis=0)
+        assert spots[spot].X.ravel() == pytest.approx(expected, rel=2e-3, abs=1e-6)
+    assert (spots.obs["fold"] == beside.obs["fold"]).all()
+    assert spots.obs_names.equals(beside.obs_names)
+    assert set(spots.obs["part"]) == {"test"}
+    assert "sum over cells" in spots.uns["unit"]
+    assert "per spot" in beside.uns["unit"]
+
+
+def test_systems_of_both_units_are_scored_on_the_same_spots_and_blocks(results):
+    table = pd.read_csv(results / "comparison/strict.csv")
+    of_spots = table[(table["sample"] == "bundle") & (table["unit"] == "spots")].set_index("system")
+    assert set(of_spots.index) == {"linear", "spot_linear", "spot_mean"}
+    assert of_spots["n"].nunique() == of_spots["n_blocks"].nunique() == 1
+    assert of_spots.loc["linear", "pearson_median"] > of_spots.loc["spot_mean", "pearson_median"]
+    assert of_spots["weighted"].isna().all()
+    assert of_spots["pearson_within_type"].isna().all()
+    assert set(table.loc[table["sample"] == "visium", "system"]) == {"spot_linear", "spot_mean"}
+    assert table.loc[table["sample"] == "visium", "pearson_median"].max() > 0.2
+    gaps = json.loads((results / "comparison/strict.json").read_text())["differences"]
+    assert {"sample": "bundle", "unit": "spots"}.items() <= gaps[-1].items()
+
+
+def test_the_report_says_how_many_spots_there_are_and_why(results):
+    page = (results / "report.html").read_text()
+    assert "Spot filter" in page
+    assert "all spots" in page
+    assert pd.read_csv(results / "tables/table_1.csv").set_index("sample").loc["visium", "kept_spots"] > 20
+    assert (results / "samples/visium/registration.png").stat().st_size > 10_000
+
+
+def test_nothing_is_done_twice(run, snake):
+    assert "Nothing to be done" in snake(run, "--dry-run", config=run / "spots.yaml").stdout
+
+
+HER2ST = Path("data/her2st")
+
+
+@pytest.mark.slow
+def test_a_real_legacy_section(snake, root, tmp_path):
+    """C2 of HER2ST: 187 spots and 15,706 genes; the score is that of neighbouring tissue of one section."""
+    data = root.parent / "shared" / HER2ST
+    if not data.is_dir():
+        pytest.skip("needs HER2ST in shared/data/her2st, which is not there")
+    config = yaml.safe_load((root / "config/spots.yaml").read_text())
+    lines = (root / "config/spots.tsv").read_text().splitlines(keepends=True)
+    (tmp_path / "c2.tsv").write_text(lines[0] + next(line for line in lines if line.startswith("C2")))
+    config |= {"samples": "c2.tsv", "split": {"folds": 2, "block_um": 1000}}
+    config["predict"] = {"genes": ["GNAS", "FASN", "ATP1A1", "CD74", "B2M", "SPARC"]}
+    (tmp_path / "c2.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    snake(tmp_path, config=tmp_path / "c2.yaml", HER2ST=str(data))
+    results = tmp_path / config["results"]
+    table = pd.read_parquet(results / "samples/C2/spots.parquet")
+    assert len(table) == 187
+    registration = json.loads((results / "samples/C2/registration.json").read_text())
+    assert registration["mpp_x"] == pytest.approx(0.69, abs=0.005)
+    assert registration["share_on_tissue"] > 0.9
+    found = evaluation(results, "linear", "C2")
+    assert found["n"] == table["kept"].sum() > 100
+    assert found["genes"]["scored"] == 6
+    assert found["pearson"]["median"] > evaluation(results, "mean", "C2")["pearson"]["median"]
+    assert (results / "report.html").is_file()
