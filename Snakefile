@@ -48,12 +48,20 @@ if MODEL:
     include: "workflow/rules/apply_inputs.smk"
     include: "workflow/rules/apply.smk"
 
+    if RUN.cohort:
+
+        include: "workflow/rules/cohort.smk"
+
 else:
 
     include: "workflow/rules/package.smk"
     include: "workflow/rules/figures.smk"
     include: "workflow/rules/viewer.smk"
     include: "workflow/rules/report.smk"
+
+    if "explain" in config:
+
+        include: "workflow/rules/explain.smk"
 
 
 localrules:

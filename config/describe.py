@@ -14,11 +14,11 @@ HEAD = """# Configuration
 Written by `make docs` from `workflow/shest/run/schemas`; edit the descriptions there.
 
 A run is described by a config file and a sample sheet. These configs stand here: `config.yaml` (the embedded demo),
-`tiny.yaml` (the same in small, for tests), `kit.yaml` (real bundles, see the README), `bench.yaml` and `bench-kit.yaml`
-(every system on either, see [compare.md](../docs/compare.md)), `spots.yaml` (spots, see
-[spots.md](../docs/spots.md)), `paper.yaml` (the paper's run, see [reproduction.md](../docs/reproduction.md)) and
-`template.yaml` (a start for [your own data](../docs/own-data.md)). A misspelt key is an error that names the nearest
-known one.
+`tiny.yaml` (the same in small, for tests), `kit.yaml` (real bundles, see the README), `spots.yaml` (spots, see
+[spots.md](../docs/spots.md)), `bench.yaml`, `bench-kit.yaml` and `bench-her2st.yaml` (every system on the tissue of
+these, see [compare.md](../docs/compare.md)), `paper.yaml` (the paper's run, see
+[reproduction.md](../docs/reproduction.md)) and `template.yaml` (a start for [your own data](../docs/own-data.md)). A
+misspelt key is an error that names the nearest known one.
 
 ```bash
 snakemake --cores 8 --configfile config/mine.yaml

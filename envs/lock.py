@@ -51,6 +51,7 @@ FAMILIES = {
     ],
     "torch": [
         "torch",
+        "lime",
         "torchvision",
         "timm",
         "safetensors",
@@ -88,6 +89,7 @@ FAMILIES = {
         "geopandas",
         "torch",
         "numba",
+        "lifelines",
     ],
     "report": ["jinja2", "matplotlib", "pillow", "pyyaml"],
 }

@@ -138,7 +138,13 @@ def rules(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rules")
     (folder / "slide.tif").touch()
     (folder / "apply.tsv").write_text("sample\trole\tplatform\tpath\ns\tpredict\tslide\tslide.tif\n")
-    (folder / "apply.yaml").write_text(f"samples: apply.tsv\nmodel: {package.write(folder)}\n")
-    trained = read_rules(root, root / "config/tiny.yaml", folder)
+    (folder / "cohort.tsv").write_text("sample\tpatient\tresponse\ns\tp\t1\n")
+    sections = f"model: {package.write(folder)}\ncohort: {{table: cohort.tsv}}\n"
+    (folder / "apply.yaml").write_text(f"samples: apply.tsv\n{sections}")
+    tiny = yaml.safe_load((root / "config/tiny.yaml").read_text())
+    tiny["samples"] = str(root / "config" / tiny["samples"])
+    tiny["explain"] = {"sample": "sim_lung", "genes": ["EPCAM"]}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False))
+    trained = read_rules(root, folder / "tiny.yaml", folder)
     known = {rule.name for rule in trained}
     return trained + [rule for rule in read_rules(root, folder / "apply.yaml", folder) if rule.name not in known]

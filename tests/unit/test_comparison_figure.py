@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from shest.draw import comparison, style
-from shest.score.compare import SCORES
+from shest.score.score_list import SCORES
 
 SYSTEMS = ("shest", "linear", "mean")
 

@@ -76,8 +76,40 @@ def run(package, data, tmp_path_factory, snake):
         f"cut\tpredict\tslide\t{data}/cut.ome.tif\t\t",
         f"silent\tpredict\tslide\t{data}/silent.tif\t\t",
     ]
-    path = config_for(folder, package, rows)
+    (folder / "two.tsv").write_text("sample\tpatient\ttime\tevent\nfound\tp\t3\t1\ngiven\tq\t4\t0\ncut\tr\t5\t1\n")
+    path = config_for(folder, package, rows, cohort={"table": "two.tsv"})
     return folder, path, snake(folder, config=path).stdout
+
+
+def test_a_cohort_is_told_from_the_expression_of_its_slides(run, package, data, snake):
+    """On expression that is planted: no slide of this run has a patient."""
+    folder, rng = run[0], np.random.default_rng(3)
+    slides = [f"s{k}" for k in range(48)]
+    path = config_for(
+        folder,
+        package,
+        [f"{slide}\tpredict\tslide\t{data}/whole.ome.tif\t\t" for slide in slides],
+        cohort={"table": "cohort.tsv", "repeats": 1},
+    )
+    own = folder / "results" / path.stem
+    own.mkdir()
+    expression = pd.DataFrame(rng.gamma(2, 1, (48, 12)), slides, [f"g{k}" for k in range(12)])
+    expression[:-1].rename_axis("slide").to_csv(own / "expression.csv")
+    patients = [f"p{k // 2}" for k in range(48)]
+    response = (expression["g5"].groupby(patients).transform("mean") > 2).astype(int)
+    table = pd.DataFrame({"sample": slides, "patient": patients, "response": response})
+    table.to_csv(folder / "cohort.tsv", sep="\t", index=False)
+    snake(folder, "--allowed-rules", "cohort", "--", f"results/{path.stem}/cohort.json", config=path)
+    record, genes = files.read_json(own / "cohort.json"), pd.read_csv(own / "cohort.csv")
+    assert (record["patients"], record["slides"], record["lost"]) == (24, 47, ["s47"])
+    assert genes.loc[0, "gene"] == "g5"
+    assert genes.loc[0, "auc_out_of_fold"] > 0.9
+    assert set(record["out_of_fold"]) >= {"auc", "deviation"}
+    assert (own / "figures/cohort.pdf").stat().st_size > 5000
+    table.assign(sample=table["sample"].replace("s3", "s99")).to_csv(folder / "cohort.tsv", sep="\t", index=False)
+    said = snake(folder, "--dry-run", config=path, check=False)
+    assert said.returncode
+    assert "sample s99 is no slide of the sheet" in said.stdout
 
 
 def predictions(folder, name, sample):
@@ -94,6 +126,7 @@ def test_slides_that_cannot_be_read_do_not_stop_the_others(run):
     page = (folder / "results/apply0/report.html").read_text()
     assert "truncated" in page
     assert "2 of 4" in page
+    assert "1 patient with an event, and 6 are needed" in page
     for word in ("Fitting", "Splitting", "Reading the bundle"):
         assert word not in said
 

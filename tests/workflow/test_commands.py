@@ -23,7 +23,7 @@ ELSEWHERE = {
 }
 # Commands that are the tests themselves, or run them: their recipe is expanded, nothing more.
 EXPANDED = {"make demo", "make test", "make test-cluster", "make test-environments", "make .venv/installed"}
-EXPANDED |= {"make bench", "make bench CONFIG=config/bench-kit.yaml"}
+EXPANDED |= {"make bench", *(f"make bench CONFIG=config/bench-{name}.yaml" for name in ("kit", "her2st"))}
 # Commands that only set a variable, or open an editor.
 SETTING = re.compile(r"(export \w+=|\$EDITOR |squeue |cd )")
 

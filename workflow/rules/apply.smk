@@ -99,6 +99,7 @@ rule slide_report:
         composition=results("composition.csv"),
         probe=results("check/probe.json"),
         scores=SCORED,
+        cohort=COHORT,
     output:
         html=results("report.html"),
     log:

@@ -2,6 +2,8 @@
 
 SLIDES = on_platform("slide")
 APPLIED = f"{PACKAGE['system']}/{PACKAGE['protocol']}"
+COHORT = [results(f"cohort.{suffix}") for suffix in ("csv", "json")] + [results("figures/cohort.png")]
+COHORT = COHORT if RUN.cohort else []
 SCORED = evaluations(samples=with_role("validation"))
 
 

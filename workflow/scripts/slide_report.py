@@ -24,6 +24,37 @@ Predicted types of every cell. In QuPath, drop the .geojson onto the open slide.
 expression.csv; composition.csv and neighbours.csv are tables for further models."""
 
 
+COHORT = """\
+What became of the patients, told from the predicted expression of their slides. Out of fold, genes and models are of
+other patients than those they are scored on; in sample they are of the same, the published way, which promises more
+than the next patient will see. 0.5 is chance."""
+MEASURES = {"c_index": "c-index", "auc": "AUC"}
+GENES = 10  # of the cohort, in the report
+
+
+def cohort_block(paths):
+    """The cohort's section: its model, its best genes and its figure; none where there is no cohort."""
+    if not paths:
+        return []
+    genes, record = pd.read_csv(paths[0]), files.read_json(paths[1])
+    links = [(name, name) for name in ("cohort.csv", "figures/cohort.pdf")]
+    if "reason" in record:
+        return [report.Block("cohort", "Cohort", f"Nothing is told of the cohort: {record['reason']}.")]
+    measure, name = record["measure"], MEASURES[record["measure"]]
+    rows = []
+    for key in ("out_of_fold", "in_sample"):
+        part = record[key]
+        row = {"model": key.replace("_", " "), name: part[measure], "SD over repeats": part.get("deviation")}
+        rows.append(row | ({"log-rank p of halves by risk": part["log_rank_p"]} if "log_rank_p" in part else {}))
+    tables = [
+        report.table(pd.DataFrame(rows), f"{record['patients']:,} patients, {record['slides']:,} slides", 4),
+        report.table(genes.head(GENES), f"Best genes of {len(genes):,}, each alone"),
+    ]
+    return [
+        report.Block("cohort", "Cohort", COHORT, tables, [report.picture(paths[2], "Genes and model")], links=links)
+    ]
+
+
 def domain_table(states):
     rows = []
     for sample, state in states.items():
@@ -89,6 +120,7 @@ def main(input, output, params):
         report.Block(
             "training", "Against the training cells", UNLIKE, [report.table(domain_table(states))] if done else []
         ),
+        *cohort_block(input.cohort),
         report.Block(
             "scores",
             "Scores",
@@ -112,7 +144,7 @@ def main(input, output, params):
             ],
         ),
     ]
-    kept = [b for b in blocks if b.tables or b.pictures or b.texts or b.links]
+    kept = [b for b in blocks if b.tables or b.pictures or b.texts or b.links or b.id == "cohort"]
     page = report.render(
         f"{info['system']} on slides", opening(info, states), cards(states), doubts or ["Nothing found."], kept
     )

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullFormatter
 
 from shest.draw import panels
 from shest.draw.style import COLOURBLIND, plt
-from shest.score.compare import SCORES
+from shest.score.score_list import SCORES
 
 COLUMNS = 4
 WIDTH_MM, ROW_MM, KEY_MM = 180, 30, 12

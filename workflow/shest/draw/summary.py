@@ -7,8 +7,8 @@ from urllib.parse import quote, urlencode
 import pandas as pd
 
 from shest.io.registration import Registration
-from shest.score.compare import SCORES
 from shest.score.evaluation import Evaluation, TypeScores
+from shest.score.score_list import SCORES
 from shest.tissue.register import SHARE_EXPECTED
 
 BASELINES = ("linear", "mean")

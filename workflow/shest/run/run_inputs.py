@@ -8,6 +8,7 @@ from typing import Any
 from shest.core.errors import Findings, did_you_mean
 from shest.encode.spec import local_weights
 from shest.fetch.sources import published_name, published_parts
+from shest.io.cohort import REMEDY, read_cohort
 from shest.io.geojson import NUCLEI_REMEDY
 from shest.io.spot_arrays import visium_files
 from shest.io.xenium_files import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
@@ -46,6 +47,8 @@ class RunInputs:
         Settings of every comparator that has a file for a sample, its ``path`` among them, by sample and name.
     model, package
         Folder of the package that is applied, and what it says of itself; None where systems are trained.
+    cohort
+        Path of the cohort's table; None where there is none.
     """
 
     config: dict
@@ -56,6 +59,7 @@ class RunInputs:
     markers: dict | None = None
     model: str | None = None
     package: dict | None = None
+    cohort: str | None = None
 
     def files(self, sample: str) -> list[str]:
         """Paths of the files that are read of a sample: a bundle's, or a slide's.
@@ -109,11 +113,13 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
         return None
     _check_figures(filled["figures"], samples, list(filled["systems"]), findings)
     _check_viewer(filled["viewer"], list(filled["systems"]), findings)
+    _check_explain(filled, samples, findings)
     if model is None:
         systems.check_units(filled, samples, findings)
         _check_packed(filled, findings)
     _check_groups(filled, samples, findings)
     _check_prior(filled["annotate"], samples, findings)
+    cohort = _cohort(filled, samples, paths, findings)
     markers = _markers(filled, paths, findings) if settings.needs_markers(filled) else None
     comparators = _comparators(filled["evaluate"]["comparators"], samples, list(filled["systems"]), paths, findings)
     if len(findings.problems) > known:
@@ -127,7 +133,24 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     if labelled and settings.needs_reference(filled) and "reference.path" not in places:
         findings.problem(where, f"no reference, and {', '.join(labelled)} cannot be labelled", "Give reference.path")
         return None
-    return RunInputs(filled, paths, samples, places.get("reference.path"), comparators, markers, model, package)
+    return RunInputs(filled, paths, samples, places.get("reference.path"), comparators, markers, model, package, cohort)
+
+
+def _cohort(config: dict, samples: dict[str, dict], paths: settings.Paths, findings: Findings) -> str | None:
+    """Return the path of the cohort's table, and note all that is wrong with it: slides take hours, and come first."""
+    if "cohort" not in config:
+        return None
+    if "model" not in config:
+        findings.problem("cohort", "is read where a package is applied, and none is", "Leave it out, or name model")
+        return None
+    path = paths.resolve_all({"cohort.table": config["cohort"]["table"]}, "cohort.table", findings).get("cohort.table")
+    if path:
+        known = len(findings.problems)
+        _check_file(path, "cohort.table", "the table of patients", findings)
+        if len(findings.problems) == known:
+            slides = [name for name, row in samples.items() if row["platform"] == "slide"]
+            findings.attempt(path, REMEDY, read_cohort, path, slides)
+    return path
 
 
 def _has_cells(config: dict, config_file: Path, results: str) -> bool:
@@ -350,6 +373,30 @@ def _check_viewer(viewer: dict, systems: list[str], findings: Findings) -> None:
     for name in viewer.get("systems", []):
         if name not in systems:
             findings.problem("viewer.systems", f"no system {name} in systems", did_you_mean(name, systems))
+
+
+def _check_explain(config: dict, samples: dict[str, dict], findings: Findings) -> None:
+    """Note a sample that is not there, and a system whose predictions cannot be explained."""
+    if "explain" not in config:
+        return
+    explain, systems = config["explain"], config["systems"]
+    known = [name for name, entry in systems.items() if _sees_cells(entry)]
+    with_cells = [name for name, row in samples.items() if row["platform"] in ("xenium", "slide")]
+    if "model" in config:
+        findings.problem("explain", "is done where systems are trained, and a package is applied", "Leave it out")
+    elif explain["sample"] not in with_cells:
+        problem = f"no sample {explain['sample']} with cells in the sheet"
+        findings.problem("explain.sample", problem, did_you_mean(explain["sample"], with_cells))
+    elif not known:
+        findings.problem("explain", "no system reads embeddings of cells", "Leave it out, or add one to systems")
+    elif explain.setdefault("system", known[0]) not in known:
+        problem = f"no system {explain['system']} that reads embeddings of cells"
+        findings.problem("explain.system", problem, did_you_mean(explain["system"], known))
+
+
+def _sees_cells(entry: dict) -> bool:
+    """Tell whether a system reads embeddings of cells."""
+    return base.spec_of(entry["kind"]).reads == "embeddings" and entry["unit"] == "cells"
 
 
 def _check_packed(config: dict, findings: Findings) -> None:

@@ -1,7 +1,6 @@
 """Systems beside each other on the same units: their scores, and paired differences over the same blocks."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -11,64 +10,9 @@ import pandas as pd
 from shest.io.expression import scale_of
 from shest.score import metrics
 from shest.score.evaluation import Evaluation
+from shest.score.score_list import SCORES, of
 
 LEVEL = 0.05  # of the corrected p below which a difference is called real
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score by which systems are compared.
-
-    Attributes
-    ----------
-    label : what it is called
-    task : ``types``, ``expression`` in the unit that is predicted, or ``logs``: on the one scale of all systems
-    read : returns it; None where the system does not predict what it is of
-    sign : 1 where more is better, -1 where less is
-    """
-
-    label: str
-    task: str
-    read: Callable[[Evaluation], float | None]
-    sign: int = 1
-
-
-def _of_types(name: str) -> Callable[[Evaluation], float | None]:
-    return lambda e: getattr(e.types, name) if e.types else None
-
-
-def _of(section: str, *keys: str) -> Callable[[Evaluation], float | None]:
-    def read(e: Evaluation) -> float | None:
-        value = getattr(e, section)
-        for key in keys:
-            value = (value or {}).get(key)
-        return value
-
-    return read
-
-
-def _share_above(e: Evaluation) -> float | None:
-    """Share of the scored genes with R of at least 0.30."""
-    number = (e.pearson or {}).get("n_above_0.3")
-    return None if number is None else number / e.genes["scored"]
-
-
-SCORES = {
-    "weighted": Score("F1, weighted", "types", _of_types("weighted")),
-    "macro": Score("F1, macro", "types", _of_types("macro")),
-    "balanced_accuracy": Score("balanced accuracy", "types", _of_types("balanced_accuracy")),
-    "ece": Score("calibration error", "types", _of("calibration", "ece_after"), -1),
-    "pearson_common": Score("R of logs, median of genes", "logs", _of("common", "pearson")),
-    "pearson_median": Score("R, median of genes", "expression", _of("pearson", "median")),
-    "pearson_top": Score("R, best 100 genes", "expression", _of("pearson", "top", "median")),
-    "pearson_within_type": Score("R within type", "expression", _of("pearson", "within_type")),
-    "spearman_median": Score("Spearman's rho", "expression", _of("spearman", "median")),
-    "genes_above": Score("genes with R ≥ 0.30", "expression", _share_above),
-    "unit_r": Score("R across genes", "expression", _of("unitwise", "median")),
-    "bivariate_moran": Score("bivariate Moran's I", "expression", _of("moran", "bivariate")),
-    "iou_high": Score("IoU of high places", "expression", _of("iou", "high")),
-}
-"""Scores by the names that they have in intervals, in the order of the table."""
 
 
 def rows(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
@@ -94,11 +38,11 @@ def rows(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
         for name, score in SCORES.items():
             low, high = e.interval(name) or (None, None)
             row |= {name: score.read(e), f"{name}_low": low, f"{name}_high": high}
-        row["n_genes_above"] = _of("pearson", "n_above_0.3")(e)
-        row["n_genes_above_by_chance"] = _of("pearson", "null", "mean")(e)
-        row["iou_chance"], row["iou_low_class"] = (_of("iou", key)(e) for key in ("chance", "low"))
+        row["n_genes_above"] = of("pearson", "n_above_0.3")(e)
+        row["n_genes_above_by_chance"] = of("pearson", "null", "mean")(e)
+        row["iou_chance"], row["iou_low_class"] = (of("iou", key)(e) for key in ("chance", "low"))
         for name in ("within_type", "by_unit", "genes_above", "genes_above_null"):
-            row[f"pearson_common_{name}"] = _of("common", name)(e)
+            row[f"pearson_common_{name}"] = of("common", name)(e)
         row["expression_unit"] = e.expression_unit
         table.append(row)
     return pd.DataFrame(table)
