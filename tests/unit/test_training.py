@@ -10,7 +10,7 @@ from support.simulated import pearson, simulate
 
 from shest.core.errors import InputError
 from shest.labels import training_set
-from shest.systems import base, uncertainty
+from shest.systems import base, numerics, uncertainty
 from shest.systems.linear.system import Linear
 from shest.systems.shest import heads, training
 from shest.systems.shest.system import Shest
@@ -292,7 +292,7 @@ def test_a_model_whose_parts_do_not_belong_together_is_refused(typed, tmp_path):
 
 def test_a_cpu_trains_in_float32_unless_asked_otherwise():
     for precision, mixed in (("auto", False), ("fp32", False), ("bf16", True)):
-        with heads.autocast(CPU, precision):
+        with numerics.autocast(CPU, precision):
             assert torch.is_autocast_enabled("cpu") is mixed
 
 
