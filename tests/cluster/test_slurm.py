@@ -55,11 +55,16 @@ def same(one: Path, other: Path) -> bool:
 
 
 def results_of(folder: Path) -> dict[str, Path]:
-    """Files of a run that hold results, by name: not logs, times, pages with a date, or how jobs were cut."""
+    """Files of a run that hold results, by name: not logs, times, costs, pages with a date, or how jobs were cut."""
     found = {}
     for path in sorted((folder / R).rglob("*")):
         name = path.relative_to(folder / R).as_posix()
-        apart = name.startswith(("logs/", "benchmarks/")) or "/parts/" in name or path.suffix in (".pdf", ".html")
+        apart = (
+            name.startswith(("logs/", "benchmarks/"))
+            or "/parts/" in name
+            or ".costs." in name
+            or path.suffix in (".pdf", ".html")
+        )
         if path.is_file() and not apart:
             found[name] = path
     return found

@@ -29,9 +29,9 @@ COSTS = pd.DataFrame({"system": SYSTEMS, "fit_seconds": [100.0, 10.0, 1.0], "uni
 
 
 def test_a_panel_a_score_at_print_size_with_its_numbers_beside(rows, tmp_path):
-    figure, data = comparison.draw(rows, COSTS)
+    figure, data = comparison.draw(rows)
     assert figure.get_figwidth() == pytest.approx(180 / 25.4)
-    letters = "ABCDEFGHIJKLMNOPQ"
+    letters = "ABCDEFGHIJKLM"
     assert list(data) == list(letters)
     first = data["A"].set_index(["system", "sample"])
     assert first.loc[("linear", "lung"), "value"] == rows[4]["weighted"]
@@ -47,6 +47,14 @@ def test_a_panel_a_score_at_print_size_with_its_numbers_beside(rows, tmp_path):
     assert 6 <= min(sizes) <= max(sizes) <= 8
     style.save(figure, tmp_path / "c.png", data, tmp_path / "data")
     assert len(list((tmp_path / "data").iterdir())) == len(letters)
+
+
+def test_costs_are_a_picture_apart_and_what_was_not_measured_is_not_drawn(rows):
+    figure, data = comparison.draw_costs(rows, COSTS)
+    assert figure.get_figwidth() == pytest.approx(180 / 25.4)
+    assert list(data) == list("ABCD")
+    assert set(data["A"]["system"]) == set(SYSTEMS)
+    assert set(data["B"]["system"]) == {"shest", "linear"}
 
 
 def test_where_programs_were_added_what_all_share_is_drawn(rows):

@@ -196,6 +196,9 @@ rule comparison_figure:
         png=report(results("comparison/{protocol}.png"), caption="../report/comparison.rst", category="Figures"),
         pdf=results("comparison/{protocol}.pdf"),
         data=directory(results("comparison/{protocol}.source_data")),
+        costs_png=results("comparison/{protocol}.costs.png"),
+        costs_pdf=results("comparison/{protocol}.costs.pdf"),
+        costs_data=directory(results("comparison/{protocol}.costs.source_data")),
     log:
         results("logs/comparison_figure/{protocol}.log"),
     benchmark:

@@ -6,7 +6,9 @@ rule report:
         scores=evaluations(),
         comparisons=expand(results("comparison/{protocol}.json"), protocol=config["protocols"]),
         costs=expand(results("comparison/{protocol}.costs.csv"), protocol=config["protocols"]),
-        comparison_figures=expand(results("comparison/{protocol}.png"), protocol=config["protocols"]),
+        comparison_figures=expand(
+            results("comparison/{protocol}{kind}.png"), protocol=config["protocols"], kind=["", ".costs"]
+        ),
         labels=expand(results("samples/{sample}/annotation.json"), sample=LABELLED),
         label_comparisons=COMPARED_LABELS,
         ablations=expand(results("refinement/{encoder}/ablation.json"), encoder=ENCODERS[:1] if TRAIN_SAMPLES else []),

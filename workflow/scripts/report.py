@@ -121,7 +121,11 @@ def bench_block(input, comparisons, below):
     tables += [report.table(gaps, "Paired differences, same units and blocks")] if len(gaps) else []
     tables += [report.table(summary.cost_table(costs), "What they cost")]
     pictures = [
-        report.picture(path, f"{Path(path).stem}: all systems", f"{below(path).with_suffix('')}.source_data")
+        report.picture(
+            path,
+            f"{Path(path).stem.partition('.')[0]}: {'scores against costs' if '.costs' in path else 'all systems'}",
+            f"{below(path).with_suffix('')}.source_data",
+        )
         for path in input.comparison_figures
     ]
     return report.Block(

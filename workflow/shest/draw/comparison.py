@@ -1,6 +1,11 @@
-"""The picture of all systems side by side: a panel a score, then what each score costs."""
+"""Pictures of all systems side by side: a panel a score, and scores against what they cost.
+
+Costs are measured: they differ from run to run, scores do not. So they are pictures apart.
+"""
 
 from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +18,10 @@ from shest.draw.style import COLOURBLIND, plt
 from shest.score.score_list import SCORES
 
 COLUMNS = 4
-WIDTH_MM, ROW_MM, KEY_MM = 180, 30, 12
+WIDTH_MM, ROW_MM, COST_MM, KEY_MM = 180, 30, 45, 12
 CHANCE = {"iou_high": "iou_chance", "genes_above": "share_above_by_chance"}
 COSTS = {"fit_seconds": "seconds to fit", "units_per_second": "units predicted a second"}
+AGAINST = ("weighted", "pearson_common")
 MARKERS = "osD^vP*X"
 
 
@@ -33,15 +39,8 @@ def shown(rows: Sequence[dict]) -> pd.DataFrame:
     return table.assign(share_above_by_chance=number / genes)
 
 
-def draw(rows: Sequence[dict], costs: pd.DataFrame) -> tuple[Figure, dict[str, pd.DataFrame]]:
-    """Draw the comparison of one protocol.
-
-    Parameters
-    ----------
-    rows
-        Of ``comparison/{protocol}.json``.
-    costs
-        Of ``comparison/{protocol}.costs.csv``.
+def draw(rows: Sequence[dict]) -> tuple[Figure, dict[str, pd.DataFrame]]:
+    """Draw the scores of one protocol, ``rows`` of ``comparison/{protocol}.json``.
 
     Returns
     -------
@@ -49,22 +48,31 @@ def draw(rows: Sequence[dict], costs: pd.DataFrame) -> tuple[Figure, dict[str, p
     """
     table = shown(rows)
     names = [name for name in SCORES if table[name].notna().any()]
-    pairs = [(cost, score) for score in ("weighted", "pearson_common") for cost in COSTS if score in names]
-    lines = -(-(len(names) + len(pairs)) // COLUMNS)
-    size = (WIDTH_MM / 25.4, (lines * (ROW_MM + 3 * table["system"].nunique()) + KEY_MM) / 25.4)
+    panels = [lambda axis, first, name=name: points(axis, table, name, labels=first) for name in names]
+    return _compose(table, panels, ROW_MM + 3 * table["system"].nunique())
+
+
+def draw_costs(rows: Sequence[dict], costs: pd.DataFrame) -> tuple[Figure, dict[str, pd.DataFrame]]:
+    """Draw scores against costs, ``costs`` of ``comparison/{protocol}.costs.csv``; as :func:`draw`."""
+    table = shown(rows)
+    merged = table.merge(costs, on="system", how="left")
+    pairs = [(c, score) for score in AGAINST if table[score].notna().any() for c in COSTS]
+    panels = [lambda axis, _, pair=pair: against_cost(axis, merged, *pair) for pair in pairs]
+    return _compose(table, panels, COST_MM)
+
+
+def _compose(table: pd.DataFrame, panels: Sequence[Any], height_mm: float) -> tuple[Figure, dict[str, pd.DataFrame]]:
+    """Draw panels in rows, a letter each; a panel takes its axis, and whether it is the first of its row."""
+    lines = max(-(-len(panels) // COLUMNS), 1)
+    size = (WIDTH_MM / 25.4, (lines * height_mm + KEY_MM) / 25.4)
     with plt.rc_context({"font.size": 6, "axes.titlesize": 7}):
         figure, axes = plt.subplots(lines, COLUMNS, figsize=size, squeeze=False)
-        free, data = iter(axes.flat), {}
-        letters = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-        for k, name in enumerate(names):
-            letter, axis = next(letters), next(free)
-            data[letter] = points(axis, table, name, labels=k % COLUMNS == 0)
+        data = {}
+        for k, (axis, panel) in enumerate(zip(axes.flat, panels, strict=False)):
+            letter = ascii_uppercase[k]
+            data[letter] = panel(axis, k % COLUMNS == 0)
             axis.set_title(letter, loc="left", fontweight="bold", fontsize=8)
-        for cost, score in pairs:
-            letter, axis = next(letters), next(free)
-            data[letter] = against_cost(axis, table.merge(costs, on="system", how="left"), cost, score)
-            axis.set_title(letter, loc="left", fontweight="bold", fontsize=8)
-        for axis in free:
+        for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
         key(figure, axes.flat[0], table)
     return figure, data
