@@ -176,7 +176,7 @@ def test_a_second_run_has_nothing_to_do_and_a_changed_file_of_the_system_scores_
     file.write_text(file.read_text() + " ")
     target = [f"{R}/evaluation/shest/strict/{sample}.cells.json" for sample in ("sim_lung", "sim_train")]
     output = snake(folder, "--", *target, config=path).stdout
-    assert "Checking other programs' labels of sim_lung" in output
+    assert "Checking what other programs say of sim_lung" in output
     assert "Scoring sim_lung" in output
     assert "Scoring sim_train" not in output
     assert "Predicting" not in output
