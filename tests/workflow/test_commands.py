@@ -19,6 +19,8 @@ ELSEWHERE = {
     "CONFIG=config/apply.yaml": "tests/workflow/test_apply.py::test_the_config_for_the_demos_package_works",
     "config/apply.yaml": "tests/workflow/test_apply.py::test_the_config_for_the_demos_package_works",
     "make figures": "tests/workflow/test_figures.py::test_make_figures_draws_all_again_and_touches_no_model",
+    "snakemake explain": "tests/workflow/test_explain.py::test_units_are_explained",
+    "config/spots.yaml": "tests/workflow/test_spots.py::test_a_real_legacy_section",
     "snakemake --sdm conda": "tests/workflow/test_conda.py::test_the_whole_run_inside_them_gives_the_same_results",
 }
 # Commands that are the tests themselves, or run them: their recipe is expanded, nothing more.
