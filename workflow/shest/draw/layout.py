@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from shest.draw.style import plt
@@ -100,6 +101,7 @@ def compose(
             data |= found
             drawn += axes
     _name(figure, drawn)
+    _settle(figure)
     return figure, data
 
 
@@ -153,6 +155,14 @@ def _name(figure: Figure, drawn: Sequence[tuple[Any, Panel, np.ndarray]]) -> Non
                     False
                 )
                 end = begin
+
+
+def _settle(figure: Figure) -> None:
+    """Lay out for good, to 1e-4 of a part: the layout adds up in an order that differs from process to process."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis in figure.findobj(Axes):
+        axis.set_position([round(float(value), 4) for value in axis.get_position(original=True).bounds])
 
 
 def wrap(text: str, width_mm: float, bold: bool = False) -> str:
