@@ -39,8 +39,6 @@ def test_a_panel_a_score_at_print_size_with_its_numbers_beside(rows, tmp_path):
     assert first["chance"].isna().all()
     above = data[letters[list(SCORES).index("genes_above")]]
     assert (above["chance"] == 4 / 200).all()
-    speed = data[letters[len(SCORES) + 1]]
-    assert set(speed["system"]) == {"shest", "linear"}, "what was not measured is not drawn"
     sizes = {
         text.get_fontsize() for axis in figure.axes for text in axis.findobj(match=style.plt.Text) if text.get_text()
     }
