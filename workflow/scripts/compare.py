@@ -14,11 +14,11 @@ def cost_table(weights, evaluations, benchmarks, protocol):
     rows = []
     for system, path in weights.items():
         own = [e for e in evaluations if e.system == system and e.ground == "all"]
-        own = [e for e in own if (benchmarks / "predict" / system / protocol / f"{e.sample}.{e.unit}.tsv").is_file()]
+        jobs = {benchmarks / "predict" / system / protocol / f"{e.sample}.{e.unit}.tsv": e for e in own}
+        jobs = {job: e for job, e in jobs.items() if job.is_file()}
         fits = sorted((benchmarks / "fit" / system / protocol).glob("*.tsv"))
-        predicts = [benchmarks / "predict" / system / protocol / f"{e.sample}.{e.unit}.tsv" for e in own]
-        units = sum(e.reasons.get(e.unit, {}).get("kept", 0) for e in own)
-        rows.append({"system": system} | costs.cost(path, fits, predicts, units))
+        units = sum(e.reasons.get(e.unit, {}).get("kept", 0) for e in jobs.values())
+        rows.append({"system": system} | costs.cost(path, fits, list(jobs), units))
     return pd.DataFrame(rows)
 
 

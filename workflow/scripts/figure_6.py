@@ -50,7 +50,7 @@ def row_of(letters, known, palette):
     drawn = [
         Panel(kept, lambda axes: draw(axes[0], kept, known, shown, palette), shape=(1, len(kept))),
         *(
-            Panel(letters[list(known["types"]).index(name)], lambda axes: {}, f"{known['sample']}: no type {name}")
+            Panel(letters[list(known["types"]).index(name)], None, f"{known['sample']}: no type {name}")
             for name in missing
         ),
     ]
@@ -63,7 +63,7 @@ def main(input, output, params):
     known = [read(*of_sample) for of_sample in zip(params.samples, *paths, strict=True)]
     rows = [row_of(params.panels[3 * k : 3 * k + 3], one, palette) for k, one in enumerate(known)]
     left = params.panels[3 * len(known) :]
-    rows.append((0.0, [Panel(left, lambda axes: {}, "no second external sample in the sheet")] if left else []))
+    rows.append((0.0, [Panel(left, None, "no second external sample in the sheet")] if left else []))
     types = {t: c for t, c in palette.items() if any((v == t).any() for one in known for v in one["types"].values())}
     figure, data = layout.compose(f"{', '.join(params.samples)}: cells by type, and the H&E", rows, types)
     style.save(figure, output.png, data, output.data)

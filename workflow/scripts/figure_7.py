@@ -40,7 +40,7 @@ def maps_of(chosen, cells, groups):
 def map_row(letters, sample, line, palette):
     """Panels of a row: the cells annotated as a type, its marker as measured and as reconstructed."""
     if line is None:
-        return [Panel(letters, lambda axes: {}, "no further type with a marker")]
+        return [Panel(letters, None, "no further type with a marker")]
     (cell_type, gene), cells = line, sample.cells
     xy, extent = cells[["x_um", "y_um"]].to_numpy(), sample.extent
     chosen, colour = (cells["label"] == cell_type).to_numpy(), palette.get(cell_type, "black")

@@ -53,7 +53,7 @@ def main(input, output, params):
     rows = []
     for letter, pair in zip(params.panels, [*confusions, *[None] * CONFUSIONS], strict=False):
         why = none if scores.types else f"{scores.system} predicts no types"
-        missing = [Panel(letter, lambda axes: {}, why)]
+        missing = [Panel(letter, None, why)]
         rows.append((30, row_of(letter, pair, input.tiles[0], cells) if pair else missing))
     title = f"{scores.sample}, {scores.system}: cells by label → predicted type"
     note = ["Each tile: window, nucleus, and the haematoxylin of both; bar 5 µm."] if confusions else []

@@ -1,14 +1,12 @@
 """Predicts type and expression of every kept unit of a sample: training samples by the models that never saw it."""
 
 import numpy as np
-import pandas as pd
 
 from shest.core import console, files
 from shest.core.errors import InputError
 from shest.core.provenance import versions
 from shest.io import predictions
-from shest.io.registration import Registration
-from shest.labels.held_out import parts_and_folds
+from shest.labels.held_out import kept_units, parts_and_folds
 from shest.systems import base, sources
 from shest.systems.predicting import predict_block
 
@@ -27,14 +25,11 @@ def main(input, output, params, wildcards):
     classes, genes = merge(trained)
     columns = predictions.chosen(params.genes, genes)
     genes = [genes[k] for k in columns]
-    cells = pd.read_parquet(input.cells).rename(columns={"spot_id": "cell_id"})
-    cells = cells[cells["kept"]].reset_index(drop=True)
+    cells = kept_units(input.cells, input.registration)
     source = sources.open_source(params.reads, input.source, [(wildcards.sample, c) for c in cells["cell_id"]])
     if len(cells) and params.reads == "embeddings" and not params.probed:
         for model in trained:
             model.check_fingerprint(source.fingerprint, input.source[0])
-    um = Registration.read(input.registration).to_um(cells[["x", "y"]].to_numpy())
-    cells["x_um"], cells["y_um"] = um[:, 0], um[:, 1]
     cells["part"], cells["fold"], folds = parts_and_folds(cells, input.splits, params, wildcards)
     keys = base.unit_keys(wildcards.sample, cells["cell_id"])
     models = dict(zip(folds, trained, strict=True))

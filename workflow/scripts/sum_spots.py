@@ -8,17 +8,13 @@ from shest.core import console, files
 from shest.core.provenance import versions
 from shest.io import predictions
 from shest.io.expression import scale_of
-from shest.io.registration import Registration
-from shest.labels.held_out import parts_and_folds
+from shest.labels.held_out import kept_units, parts_and_folds
 from shest.tissue.spots import membership
 
 
 def main(input, output, params, wildcards):
     found = ad.read_h5ad(input.predictions, backed="r")
-    spots = pd.read_parquet(input.spots).rename(columns={"spot_id": "cell_id"})
-    spots = spots[spots["kept"]].reset_index(drop=True)
-    um = Registration.read(input.registration).to_um(spots[["x", "y"]].to_numpy())
-    spots["x_um"], spots["y_um"] = um[:, 0], um[:, 1]
+    spots = kept_units(input.spots, input.registration)
     spots["part"], spots["fold"], _ = parts_and_folds(spots, input.splits, params, wildcards)
     spot_of = pd.read_parquet(input.members).set_index("cell_id")["spot_id"].reindex(found.obs_names)
     sums = membership(pd.Index(spots["cell_id"]).get_indexer(spot_of), len(spots))

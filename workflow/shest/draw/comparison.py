@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from shest.draw import panels
+from shest.draw.layout import MM, WIDTH_MM
 from shest.draw.style import COLOURBLIND, plt
 from shest.score.score_list import SCORES
 
 COLUMNS = 4
-WIDTH_MM, ROW_MM, COST_MM, KEY_MM = 180, 30, 45, 12
+ROW_MM, COST_MM, KEY_MM = 30, 45, 12
 CHANCE = {"iou_high": "iou_chance", "genes_above": "share_above_by_chance"}
 COSTS = {"fit_seconds": "seconds to fit", "units_per_second": "units predicted a second"}
 AGAINST = ("weighted", "pearson_common")
@@ -64,7 +65,7 @@ def draw_costs(rows: Sequence[dict], costs: pd.DataFrame) -> tuple[Figure, dict[
 def _compose(table: pd.DataFrame, panels: Sequence[Any], height_mm: float) -> tuple[Figure, dict[str, pd.DataFrame]]:
     """Draw panels in rows, a letter each; a panel takes its axis, and whether it is the first of its row."""
     lines = max(-(-len(panels) // COLUMNS), 1)
-    size = (WIDTH_MM / 25.4, (lines * height_mm + KEY_MM) / 25.4)
+    size = (WIDTH_MM * MM, (lines * height_mm + KEY_MM) * MM)
     with plt.rc_context({"font.size": 6, "axes.titlesize": 7}):
         figure, axes = plt.subplots(lines, COLUMNS, figsize=size, squeeze=False)
         data = {}

@@ -6,12 +6,11 @@ A panel that cannot be drawn takes no room: its letter and the reason stand in o
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from shest.draw.style import plt
 
@@ -30,7 +29,8 @@ class Panel:
     letters
         Its name; one for each of its first axes.
     draw
-        Called with its axes (an array of ``shape``), draws them and returns the data of each panel by name.
+        Called with its axes (an array of ``shape``), draws them and returns the data of each panel by name; None of one
+        that cannot be drawn.
     why
         Why it cannot be drawn; empty where it can.
     shape
@@ -40,7 +40,7 @@ class Panel:
     """
 
     letters: str
-    draw: Callable[[np.ndarray], Mapping[str, pd.DataFrame]]
+    draw: Callable[[np.ndarray], Mapping[str, pd.DataFrame]] | None
     why: str = ""
     shape: tuple[int, int] = (1, 1)
     width: float = 1.0
@@ -70,51 +70,51 @@ def compose(
     -------
     The figure, and the data of each panel by name.
     """
-    left_out = [f"{', '.join(p.letters)}: {p.why}" for _, panels in rows for p in panels if p.why]
-    below = wrap("   ".join([*_joined(left_out), *notes]), WIDTH_MM)
-    kept = [(height, drawn) for height, panels in rows if (drawn := [p for p in panels if not p.why])]
+    below = wrap("   ".join([*_left_out(p for _, panels in rows for p in panels if p.why), *notes]), WIDTH_MM)
     above = wrap(title, WIDTH_MM, bold=True)
+    kept = [(height, drawn) for height, panels in rows if (drawn := [p for p in panels if not p.why])]
+    top, foot = _lines_mm(above) + 2, _lines_mm(below) + 1 if below else 0
     strip = LEGEND_MM * -(-len(legend) // 6) if legend and kept else 0
-    edges = [(above.count("\n") + 1) * LINE_MM + 2, strip, (below.count("\n") + 1) * LINE_MM + 1 if below else 0]
     heights = np.array([height for height, _ in kept])
     if kept:
-        heights = heights * min(1, (TALLEST_MM - sum(edges)) / heights.sum())
-    figure = plt.figure(figsize=(WIDTH_MM * MM, (heights.sum() + sum(edges)) * MM))
-    used = [(size, what) for size, what in ((edges[0], "title"), *((h, "row") for h in heights)) if size]
-    used += [(size, what) for size, what in ((edges[1], "legend"), (edges[2], "notes")) if size]
-    parts = np.atleast_1d(figure.subfigures(len(used), 1, height_ratios=[size for size, _ in used], hspace=0))
+        heights = heights * min(1, (TALLEST_MM - top - strip - foot) / heights.sum())
+    sizes = [top, *heights, *([strip] if strip else []), *([foot] if foot else [])]
+    figure = plt.figure(figsize=(WIDTH_MM * MM, sum(sizes) * MM))
+    parts = list(np.atleast_1d(figure.subfigures(len(sizes), 1, height_ratios=sizes, hspace=0)))
+    parts.pop(0).text(0.005, 0.85, above, ha="left", va="top", fontweight="bold", fontsize=8)
+    if foot:
+        parts.pop().text(0.005, 0.98, below, ha="left", va="top", fontsize=6.5, color="0.25")
+    if strip:
+        handles = [
+            plt.Line2D([], [], ls="", marker="o", ms=4, mfc=colour, mec="0.6", mew=0.3, label=name)
+            for name, colour in legend.items()
+        ]
+        parts.pop().legend(handles=handles, loc="center", ncols=6, frameon=False, fontsize=6.5, handletextpad=0.1)
     data: dict[str, pd.DataFrame] = {}
-    waiting, drawn = iter(kept), []
-    for part, (_, what) in zip(parts, used, strict=True):
-        if what == "title":
-            part.text(0.005, 0.85, above, ha="left", va="top", fontweight="bold", fontsize=8)
-        elif what == "notes":
-            part.text(0.005, 0.98, below, ha="left", va="top", fontsize=6.5, color="0.25")
-        elif what == "legend":
-            handles = [
-                plt.Line2D([], [], ls="", marker="o", ms=4, mfc=colour, mec="0.6", mew=0.3, label=name)
-                for name, colour in legend.items()
-            ]
-            part.legend(handles=handles, loc="center", ncols=6, frameon=False, fontsize=6.5, handletextpad=0.1)
-        else:
-            found, axes = _draw_row(part, next(waiting)[1])
-            data |= found
-            drawn += axes
+    drawn = []
+    for part, (_, panels) in zip(parts, kept, strict=True):
+        found, axes = _draw_row(part, panels)
+        data |= found
+        drawn += axes
     _name(figure, drawn)
     _settle(figure)
     return figure, data
 
 
-def _joined(left_out: list[str]) -> list[str]:
-    """Name panels that are left out for the same reason together."""
+def _left_out(panels: Iterable[Panel]) -> list[str]:
+    """Say why panels are left out, those for the same reason together."""
     letters: dict[str, list[str]] = {}
-    for line in left_out:
-        names, _, why = line.partition(": ")
-        letters.setdefault(why, []).append(names)
+    for panel in panels:
+        letters.setdefault(panel.why, []).extend(panel.letters)
     return [f"{', '.join(names)}: {why}." for why, names in letters.items()]
 
 
-def _draw_row(part: Figure, panels: Sequence[Panel]) -> tuple[dict[str, pd.DataFrame], list]:
+def _lines_mm(text: str) -> float:
+    """Return the height of some lines of text, mm."""
+    return (text.count("\n") + 1) * LINE_MM
+
+
+def _draw_row(part: SubFigure, panels: Sequence[Panel]) -> tuple[dict[str, pd.DataFrame], list]:
     """Draw the panels of a row side by side; return their data, and of each its place, panel and axes."""
     data: dict[str, pd.DataFrame] = {}
     widths = np.array([p.width for p in panels]) / sum(p.width for p in panels)
@@ -127,33 +127,26 @@ def _draw_row(part: Figure, panels: Sequence[Panel]) -> tuple[dict[str, pd.DataF
     return data, drawn
 
 
-def _name(figure: Figure, drawn: Sequence[tuple[Any, Panel, np.ndarray]]) -> None:
+def _name(figure: Figure, drawn: Sequence[tuple[SubFigure, Panel, np.ndarray]]) -> None:
     """Put each panel's letter before its title, at the left; a title has the room up to the next one in its row."""
     for _, panel, axes in drawn:
-        for axis, letter in zip(axes.flat, panel.letters, strict=False):
-            axis.set_title(axis.get_title() or axis.get_title(loc="left") or " ", loc="center")
-            axis.set_title("", loc="left")
-            axis.letter = letter
+        for axis in list(axes.flat)[: len(panel.letters)]:  # a letter needs the height of a line
+            axis.set_title(axis.get_title() or " ")
     figure.draw_without_rendering()  # where the axes lie is known from here on
-    for place, _, axes in drawn:
+    for place, panel, axes in drawn:
+        letters = dict(zip(axes.flat, panel.letters, strict=False))
         for line in axes:
             end = place.bbox.x1
             for axis in line[::-1]:
-                title, letter = axis.get_title() or axis.get_title(loc="left"), getattr(axis, "letter", "")
-                if not title:
+                if not axis.get_title():
                     continue
-                begin = axis.get_window_extent().x0
-                room = (end - begin) / figure.dpi / MM - (6 if letter else 2)
-                bold = rf"$\mathbf{{{letter}}}$" if letter else ""
-                text = wrap(title.strip(), room)
-                axis.set_title("", loc="left")
-                axis.set_title("\n".join(" " for _ in text.splitlines()) or " ", loc="center")  # holds its height
-                full = "  ".join(filter(None, [bold, text]))
-                place_at = {"xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
+                letter, begin = letters.get(axis, ""), axis.get_window_extent().x0
+                text = wrap(axis.get_title().strip(), (end - begin) / figure.dpi / MM - (6 if letter else 2))
+                axis.set_title("\n".join(" " for _ in text.splitlines()) or " ")  # holds its height
+                full = "  ".join(filter(None, [rf"$\mathbf{{{letter}}}$" if letter else "", text]))
                 # not as a title: one that passes its axis would push the next away
-                axis.annotate(full, (0, 1), **place_at, ha="left", va="bottom", annotation_clip=False).set_in_layout(
-                    False
-                )
+                at = {"xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
+                axis.annotate(full, (0, 1), **at, ha="left", va="bottom", annotation_clip=False).set_in_layout(False)
                 end = begin
 
 
@@ -161,6 +154,8 @@ def _settle(figure: Figure) -> None:
     """Lay out for good, to 1e-4 of a part: the layout adds up in an order that differs from process to process."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    for part in figure.findobj(SubFigure):
+        part.bbox_relative.set_points(part.bbox_relative.get_points().round(4))
     for axis in figure.findobj(Axes):
         axis.set_position([round(float(value), 4) for value in axis.get_position(original=True).bounds])
 
@@ -175,4 +170,4 @@ def wrap(text: str, width_mm: float, bold: bool = False) -> str:
 
 def none(letters: str, why: str) -> tuple[Figure, dict[str, pd.DataFrame]]:
     """Lay out a figure of which no panel can be drawn."""
-    return compose(why[:1].upper() + why[1:], [(0.0, [Panel(letters, lambda axes: {}, why)])])
+    return compose(why[:1].upper() + why[1:], [(0.0, [Panel(letters, None, why)])])

@@ -1,13 +1,23 @@
-"""Which fold's model predicts a unit: that which has not seen it."""
+"""The units that are predicted, and which fold's model predicts each: that which has not seen it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from shest.io.registration import Registration
 from shest.labels.split import fold_of_cells
 from shest.labels.training_set import read_split
+
+
+def kept_units(path: str | Path, registration: str | Path) -> pd.DataFrame:
+    """Read the kept units of ``cells.parquet`` or ``spots.parquet``: cell_id (of whatever unit), and x_um, y_um too."""
+    units = pd.read_parquet(path).rename(columns={"spot_id": "cell_id"})
+    units = units[units["kept"]].reset_index(drop=True)
+    um = Registration.read(registration).to_um(units[["x", "y"]].to_numpy())
+    return units.assign(x_um=um[:, 0], y_um=um[:, 1])
 
 
 def parts_and_folds(

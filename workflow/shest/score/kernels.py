@@ -27,6 +27,16 @@ def group_sums(x, y, mean_x, mean_y, group, groups):
     return sums
 
 
+@numba.njit(inline="always")
+def _sum_around(values, neighbours, i, around):
+    """Sum the values (cells, genes) of the neighbours of cell i by gene into ``around``."""
+    around[:] = 0.0
+    for j in range(neighbours.shape[1]):
+        other = neighbours[i, j]
+        for g in range(values.shape[1]):
+            around[g] += values[other, g]
+
+
 @numba.njit(nogil=True, cache=True)
 def moran(values, mean, neighbours):
     """Moran's I by gene on neighbours (cells, k), each of weight 1 / k; NaN where a gene is constant."""
@@ -34,11 +44,7 @@ def moran(values, mean, neighbours):
     k = neighbours.shape[1]
     cross, square, around = np.zeros(genes), np.zeros(genes), np.empty(genes)
     for i in range(cells):
-        around[:] = 0.0
-        for j in range(k):
-            other = neighbours[i, j]
-            for g in range(genes):
-                around[g] += values[other, g]
+        _sum_around(values, neighbours, i, around)
         for g in range(genes):
             z = np.float64(values[i, g]) - mean[g]
             cross[g] += z * (around[g] - k * mean[g])
@@ -123,14 +129,8 @@ def maps(x, y, mean_x, mean_y, high_x, high_y, neighbours, block, blocks):
     around_x, around_y = np.empty(genes), np.empty(genes)
     edge_x, edge_y = high_x * (k + 1), high_y * (k + 1)
     for i in range(cells):
-        around_x[:] = 0.0
-        around_y[:] = 0.0
-        for j in range(k):
-            other = neighbours[i, j]
-            for g in range(genes):
-                around_x[g] += x[other, g]
-            for g in range(genes):
-                around_y[g] += y[other, g]
+        _sum_around(x, neighbours, i, around_x)
+        _sum_around(y, neighbours, i, around_y)
         found = sums[block[i]]
         for g in range(genes):
             z, v = np.float64(x[i, g]) - mean_x[g], np.float64(y[i, g]) - mean_y[g]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from shest.systems import zinb_draw
-from shest.systems.zinb import COUNTS, FLOOR, MOMENT_FLOOR, Nonzero, lgamma_digamma, softplus
+from shest.systems.zinb import FLOOR, MOMENT_FLOOR, FusedNLL, Nonzero, lgamma_digamma, softplus
 from shest.systems.zinb_cpu import BLOCK, EXACT, TASK, F, add_up, exp_negative, log1p, read_bf16, write_bf16
 
 LEAST_LOGIT, MOST_LOGIT = -30.0, 30.0  # of p in the moments: odds stay finite in float32
@@ -88,8 +88,9 @@ def _zero_terms_cpu(a: Tensor, b: Tensor, mask: Tensor | None, scale: float) -> 
     return torch.tensor(total, dtype=torch.float64), slopes
 
 
-def _zero_terms(a: Tensor, b: Tensor, mask: Tensor | None, scale: float | Tensor) -> tuple[Tensor, list[Tensor]]:
+def _zero_terms(logits: list[Tensor], mask: Tensor | None, scale: float | Tensor) -> tuple[Tensor, list[Tensor]]:
     """Sum -log P(0) over flat logits (float64), and its derivatives times ``scale``, like the logits."""
+    a, b = logits
     if a.device.type == "cpu" and a.dtype in (torch.float32, torch.bfloat16):
         return _zero_terms_cpu(a, b, mask, float(scale))
     x, y = (t if t.dtype == torch.float64 else t.float() for t in (a, b))
@@ -109,39 +110,8 @@ def _count_terms(a: Tensor, b: Tensor, k: Tensor, log_factorial: Tensor) -> tupl
     return more, [by_a, k * torch.sigmoid(b) - r * torch.sigmoid(-b)]
 
 
-class _FusedNLL(torch.autograd.Function):
-    """Mean negative log-likelihood; the gradients are made in the forward pass."""
-
-    @staticmethod
-    def forward(ctx, a, b, index, count, log_factorial, measured):
-        flat = [logit.reshape(-1) for logit in (a, b)]
-        mask = None if measured is None else measured.reshape(-1)
-        scale = 1 / (flat[0].numel() if mask is None else mask.sum(dtype=torch.float64).clamp_(min=1))
-        loss, slopes = _zero_terms(*flat, mask, scale)
-        step = COUNTS if a.device.type == "cpu" else max(index.numel(), 1)
-        for start in range(0, index.numel(), step):
-            part = slice(start, start + step)
-            at = index[part]
-            held = None if mask is None else mask[at]
-            more, exact = _count_terms(*(logit[at].double() for logit in flat), count[part], log_factorial[part])
-            loss += (more if held is None else more * held).sum()
-            weight = scale if held is None else held * scale
-            for slope, replaced in zip(slopes, exact, strict=True):
-                slope[at] = replaced.mul_(weight).to(slope.dtype)
-        ctx.save_for_backward(*slopes)
-        ctx.shape = a.shape
-        return (loss * scale).to(torch.float64 if a.dtype == torch.float64 else torch.float32)
-
-    @staticmethod
-    def backward(ctx, upstream):
-        return (*((g * upstream).to(g.dtype).view(ctx.shape) for g in ctx.saved_tensors), None, None, None, None)
-
-
 def nll(a: Tensor, b: Tensor, counts: Nonzero, measured: Tensor | None = None) -> Tensor:
     """Mean negative log-likelihood of a batch under its two logits.
-
-    Every entry first gets the loss of a zero (dense, on a CPU in one pass); the non-zero counts then replace theirs
-    (sparse, in float64).
 
     Parameters
     ----------
@@ -156,7 +126,7 @@ def nll(a: Tensor, b: Tensor, counts: Nonzero, measured: Tensor | None = None) -
     -------
     scalar, float32 (float64 for float64 logits), differentiable once by the logits
     """
-    return _FusedNLL.apply(a, b, *counts, measured)
+    return FusedNLL.apply(_zero_terms, _count_terms, counts, measured, a, b)
 
 
 def mean_variance(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

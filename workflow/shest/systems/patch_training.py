@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from shest.core import console
-from shest.core.files import atomic_write
 from shest.io.expression import normalise
+from shest.labels.orientations import hash_seed
 from shest.labels.training_set import TrainingSet
 from shest.systems.augment import augment
 from shest.systems.base import Diverged
 from shest.systems.numerics import autocast
+from shest.systems.resumable import Resumable
 
 Loss = Callable[[nn.Module, Tensor, np.ndarray], Tensor]
 """Of a module on patches, (k, 3, px, px) of 0 to 1 on the device, of the units at some positions: their mean loss."""
@@ -187,14 +188,16 @@ def train(module: nn.Module, work: Work, advance: Callable[[int], None]) -> list
     """
     cuda = [work.device] if work.device.type == "cuda" else []
     run = _Run(module.to(work.device, memory_format=torch.channels_last), work)
-    if run.resume():
+    path, key = work.scratch and work.scratch / f"{work.name}.checkpoint", f"{work.key} {asdict(work.plan)}"
+    if path and run.resume(path, key):
         console.log.info(f"{work.name}: going on after epoch {run.epoch}")
         advance(run.epoch)
     while run.epoch < work.plan.epochs and run.waited < work.plan.patience:
         with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(int(np.random.default_rng([work.plan.seed, run.epoch]).integers(2**31)))  # dropout
+            torch.manual_seed(hash_seed(work.plan.seed, run.epoch, 1))  # dropout
             run.learn_epoch()
-        run.keep()
+        if path:
+            run.keep(path, key)
         advance(1)
     advance(work.plan.epochs - run.epoch)
     module.load_state_dict(run.best_state)
@@ -212,8 +215,10 @@ def evaluate(module: nn.Module, work: Work, rows: np.ndarray) -> float:
     return total / len(rows)
 
 
-class _Run:
+class _Run(Resumable):
     """A network in training: optimiser, best weights, patience, what was noted."""
+
+    noted = ("epoch", "waited", "best", "rows", "best_state")
 
     def __init__(self, module: nn.Module, work: Work) -> None:
         self.module, self.work = module, work
@@ -222,16 +227,12 @@ class _Run:
         self.epoch, self.waited, self.best, self.rows = 0, 0, math.inf, []
         self.best_state = self.state()
 
-    def state(self) -> dict[str, Tensor]:
-        """Copy the weights: a reference would go on changing, on a CPU."""
-        return {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
-
     def learn_epoch(self) -> None:
         plan, start = self.work.plan, time.perf_counter()
         order = np.random.default_rng([plan.seed, self.epoch]).permutation(self.work.train)
         if len(order) % plan.batch == 1 and len(order) > 1:
             order = order[:-1]  # batch normalisation knows no spread of a single patch
-        generator = torch.Generator().manual_seed(hash_pair(plan.seed, self.epoch))
+        generator = torch.Generator().manual_seed(hash_seed(plan.seed, self.epoch))
         batches = math.ceil(len(order) / plan.batch)
         a_epoch = math.ceil(batches / plan.accumulate)
         self.module.train()
@@ -278,40 +279,3 @@ class _Run:
         rate = (seen + len(val)) / (time.perf_counter() - start)
         said = f", on validation units {found:.5f}" if len(val) else ""
         console.log.info(f"{self.work.name}, epoch {self.epoch}: loss {loss:.5f}{said}; {rate:,.0f} patches/s")
-
-    @property
-    def path(self) -> Path:
-        return self.work.scratch / f"{self.work.name}.checkpoint"
-
-    @property
-    def key(self) -> str:
-        return f"{self.work.key} {asdict(self.work.plan)}"
-
-    def keep(self) -> None:
-        if self.work.scratch is None:
-            return
-        kept = {name: getattr(self, name) for name in ("epoch", "waited", "best", "rows", "best_state")}
-        kept |= {"key": self.key, "module": self.state(), "optimiser": self.optimiser.state_dict()}
-        with atomic_write(self.path) as tmp_path:
-            torch.save(kept, tmp_path)
-
-    def resume(self) -> bool:
-        """Go on from a checkpoint of the same fit; tell whether there is one."""
-        if self.work.scratch is None or not self.path.is_file():
-            return False
-        try:
-            kept = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, ValueError):
-            return False
-        if kept.pop("key") != self.key:
-            return False
-        self.module.load_state_dict(kept.pop("module"))
-        self.optimiser.load_state_dict(kept.pop("optimiser"))
-        for name, value in kept.items():
-            setattr(self, name, value)
-        return True
-
-
-def hash_pair(seed: int, epoch: int) -> int:
-    """Return a seed of its own for what is drawn in an epoch."""
-    return int(np.random.default_rng([seed, epoch, 1]).integers(2**31))

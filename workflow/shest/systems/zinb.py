@@ -156,32 +156,48 @@ def _dense(logits: list[Tensor], mask: Tensor | None, scale: float | Tensor) -> 
     return (value if mask is None else value * mask).sum(dtype=torch.float64), slopes
 
 
-class _FusedNLL(torch.autograd.Function):
-    """Mean negative log-likelihood; the gradients are made in the forward pass."""
+class FusedNLL(torch.autograd.Function):
+    """Mean negative log-likelihood of counts under some logits; the gradients are made in the forward pass.
+
+    Every entry first gets the loss of a zero from ``dense``; ``exact`` then says what the non-zero counts change.
+
+    Parameters
+    ----------
+    dense
+        Of flat logits, a mask (or None) and a scale: the sum of -log P(0), float64; its derivatives times the scale.
+    exact
+        Of logits, counts and log(count!) in float64: -log P(count) less -log P(0), and derivatives of the former.
+    counts
+        :class:`Nonzero`.
+    measured
+        See :func:`nll`.
+    logits
+        (n, g) each.
+    """
 
     @staticmethod
-    def forward(ctx, a, b, c, index, count, log_factorial, measured):
-        flat = [logit.reshape(-1) for logit in (a, b, c)]
+    def forward(ctx, dense, exact, counts, measured, *logits):
+        flat = [logit.reshape(-1) for logit in logits]
         mask = None if measured is None else measured.reshape(-1)
         scale = 1 / (flat[0].numel() if mask is None else mask.sum(dtype=torch.float64).clamp_(min=1))
-        loss, slopes = _dense(flat, mask, scale)
-        step = COUNTS if a.device.type == "cpu" else max(index.numel(), 1)
-        for start in range(0, index.numel(), step):
-            part = slice(start, start + step)
-            at = index[part]
-            held = None if mask is None else mask[at]
-            more, exact = _count_terms(*(logit[at].double() for logit in flat), count[part], log_factorial[part])
+        loss, slopes = dense(flat, mask, scale)
+        number = counts.index.numel()
+        step = COUNTS if flat[0].device.type == "cpu" else max(number, 1)
+        for start in range(0, number, step):
+            index, count, log_factorial = (part[start : start + step] for part in counts)
+            held = None if mask is None else mask[index]
+            more, replaced = exact(*(logit[index].double() for logit in flat), count, log_factorial)
             loss += (more if held is None else more * held).sum()
             weight = scale if held is None else held * scale
-            for slope, replaced in zip(slopes, exact, strict=True):
-                slope[at] = replaced.mul_(weight).to(slope.dtype)
+            for slope, value in zip(slopes, replaced, strict=True):
+                slope[index] = value.mul_(weight).to(slope.dtype)
         ctx.save_for_backward(*slopes)
-        ctx.shape = a.shape
-        return (loss * scale).to(torch.float64 if a.dtype == torch.float64 else torch.float32)
+        ctx.shape = logits[0].shape
+        return (loss * scale).to(torch.float64 if logits[0].dtype == torch.float64 else torch.float32)
 
     @staticmethod
     def backward(ctx, upstream):
-        return (*((g * upstream).to(g.dtype).view(ctx.shape) for g in ctx.saved_tensors), None, None, None, None)
+        return (None, None, None, None, *((g * upstream).to(g.dtype).view(ctx.shape) for g in ctx.saved_tensors))
 
 
 def nll(a: Tensor, b: Tensor, c: Tensor, counts: Nonzero, measured: Tensor | None = None) -> Tensor:
@@ -203,7 +219,7 @@ def nll(a: Tensor, b: Tensor, c: Tensor, counts: Nonzero, measured: Tensor | Non
     -------
     scalar, float32 (float64 for float64 logits), differentiable once by the logits
     """
-    return _FusedNLL.apply(a, b, c, *counts, measured)
+    return FusedNLL.apply(_dense, _count_terms, counts, measured, a, b, c)
 
 
 def mean_variance(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from shest.core import console
-from shest.core.files import atomic_write
 from shest.systems.base import Diverged
 from shest.systems.nuclei import network, targets
 from shest.systems.nuclei.network import IGNORED, Truth
+from shest.systems.resumable import Resumable
 
 WEIGHT_DECAY = 1e-4
 VAL_PATCHES = 32
@@ -129,8 +129,10 @@ def train(
     return run.module.eval(), run.rows
 
 
-class _Run:
+class _Run(Resumable):
     """A network in training: optimiser, best weights, patience, what was noted."""
+
+    noted = ("step", "waited", "best", "rows", "best_state")
 
     def __init__(self, module: nn.Module, settings: Mapping[str, Any], device: torch.device) -> None:
         self.module = module.to(device, memory_format=torch.channels_last).train()
@@ -138,9 +140,6 @@ class _Run:
         self.optimiser = torch.optim.AdamW(module.parameters(), lr=settings["learning_rate"], weight_decay=WEIGHT_DECAY)
         self.step, self.waited, self.best, self.rows = 0, 0, math.inf, []
         self.best_state, self.losses = self.state(), []
-
-    def state(self) -> dict[str, Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
 
     def forward(self, x: Tensor) -> network.Maps:
         with network.autocast(self.device, self.settings["precision"]):
@@ -176,26 +175,3 @@ class _Run:
         self.losses = []
         said = "" if found is None else f", on validation patches {found:.4f}"
         console.log.info(f"step {self.step:,}: loss {mean:.4f}{said}")
-
-    def keep(self, path: Path, key: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = {name: getattr(self, name) for name in ("step", "waited", "best", "rows", "best_state")}
-        kept |= {"key": key, "module": self.state(), "optimiser": self.optimiser.state_dict()}
-        with atomic_write(path) as tmp_path:
-            torch.save(kept, tmp_path)
-
-    def resume(self, path: Path, key: str) -> bool:
-        """Go on from a checkpoint of the same fit; tell whether there is one."""
-        if not path.is_file():
-            return False
-        try:
-            kept = torch.load(path, map_location=self.device, weights_only=True)
-        except (RuntimeError, EOFError, ValueError):
-            return False
-        if kept.pop("key") != key:
-            return False
-        self.module.load_state_dict(kept.pop("module"))
-        self.optimiser.load_state_dict(kept.pop("optimiser"))
-        for name, value in kept.items():
-            setattr(self, name, value)
-        return True
