@@ -63,6 +63,21 @@ def test_another_section_agrees_nowhere_and_no_shift_is_made_up():
         assert [block["shift_um"] for block in found.blocks] == [None] * 4
 
 
+def test_an_orientation_that_fits_better_than_the_given_one_is_said():
+    given = scattered(0)
+    found = judged(given, given)
+    assert found.match.share == 1
+    assert 0 < found.second.share < 0.5
+    assert found.summary()["margin_over_second"] == pytest.approx(found.match.margin - found.second.margin)
+    middles = np.floor(given / SIDE) * SIDE + (SIDE - 1) / 2
+    turned = (given - middles)[:, ::-1] * (1, -1) + middles  # each window by a quarter
+    half = np.random.default_rng(3).random(len(given)) < 0.5
+    both = np.concatenate([given[~half], turned])
+    found = judged(both, given)
+    assert found.second.share > found.match.share > found.match.null + 0.2
+    assert "at another orientation" in found.doubt
+
+
 def test_without_nuclei_nothing_agrees_and_json_can_say_so():
     found = agreement.judge([np.empty((0, 2))], scattered(0), CORNERS[:1], SIDE, REGISTRATION)
     assert (found.match.share, found.match.null, found.blocks[0]["seen"]) == (0.0, 0.0, 0)

@@ -23,7 +23,8 @@ def agree(image, xy, shape, registration, threads):
         console.log.warning(f"WARNING {len(xy)} nuclei are too few to check the registration by")
         return None
     matched = found.summary()
-    console.log.info(f"{found.match.share:.0%} of the nuclei have a partner, {found.match.null:.0%} by chance")
+    shares = f"{found.match.share:.0%} of the nuclei have a partner, {found.match.null:.0%} by chance"
+    console.log.info(f"{shares}, {found.second.share:.0%} at the best of seven other orientations")
     return matched
 
 

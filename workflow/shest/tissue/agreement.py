@@ -16,7 +16,7 @@ from shest.core.errors import Findings
 from shest.io.image import read_he
 from shest.io.registration import Registration
 from shest.io.xenium import read_alignment, read_nuclei, read_specs
-from shest.tissue.alignment import FEWEST, LEAST_MARGIN, PARTNER_UM, Match, doubt, match
+from shest.tissue.alignment import FEWEST, LEAST_MARGIN, PARTNER_UM, Match, doubt, match, turn
 from shest.tissue.register import densest_windows
 from shest.tissue.segment import classical
 
@@ -24,6 +24,7 @@ WINDOW_UM = 200.0  # side of a window: some hundred nuclei where tissue is dense
 CHECKED = 8  # windows that the check of a bundle looks at, those with most nuclei
 BLOCKS = 10  # blocks along the longer side of the tissue that are looked at, a window in each
 SHIFT_UM = 30.0  # how far a block is looked for beside its place
+OTHERS = [(angle, mirror) for mirror in (False, True) for angle in (0, 90, 180, 270)][1:]  # orientations but its own
 SURE, MANY = 0.3, 40  # margin of a block that has moved, and the nuclei that this is said of: the best of many shifts
 
 
@@ -35,6 +36,8 @@ class Agreement:
     ----------
     match
         Of all windows.
+    second
+        The same at the best of the seven other orientations, each window turned or mirrored about its middle.
     blocks
         Of each window: ``x``, ``y`` of its corner and ``side`` (px), nuclei ``seen`` and ``given``, ``share`` of them
         with a partner, ``null`` of it, ``residual_um`` of the partners, and ``shift_um`` (x, y in the measurement's
@@ -44,6 +47,7 @@ class Agreement:
     """
 
     match: Match
+    second: Match
     blocks: list[dict[str, Any]]
     seen: list[np.ndarray]
     given: list[np.ndarray]
@@ -51,7 +55,7 @@ class Agreement:
     @property
     def doubt(self) -> str | None:
         """Why the registration is not to be trusted, and how far it is off where that can be said; or None."""
-        why = doubt(self.match)
+        why = doubt(self.match, self.second if self.second.margin > self.match.margin else None)
         shifts = np.array([block["shift_um"] for block in self.blocks if block["shift_um"]])
         if why is None or len(shifts) < max(2, len(self.blocks) / 2):
             return why
@@ -62,7 +66,8 @@ class Agreement:
     def summary(self) -> dict[str, Any]:
         """For JSON; ``torn``: how many blocks do not agree, though they have nuclei enough to."""
         torn = sum(is_torn(block) for block in self.blocks)
-        return {"doubt": self.doubt, "torn": torn} | self.match.facts() | {"blocks": self.blocks}
+        second = {"second": self.second.facts(), "margin_over_second": self.match.margin - self.second.margin}
+        return {"doubt": self.doubt, "torn": torn} | self.match.facts() | second | {"blocks": self.blocks}
 
 
 def agree(
@@ -143,8 +148,14 @@ def judge(
             | own.facts()
             | {"shift_um": moved(moving, fixed, own)}
         )
-    everything, inside = (np.concatenate(parts) if parts else np.empty((0, 2)) for parts in (seen, given))
-    return Agreement(match(registration.to_um(everything), registration.to_um(inside)), blocks, seen, given)
+    everything, inside = (
+        registration.to_um(np.concatenate(parts) if parts else np.empty((0, 2))) for parts in (seen, given)
+    )
+    middles = registration.to_um(np.array(corners, float).reshape(-1, 2) + (side - 1) / 2)
+    around = np.repeat(middles, [len(centres) for centres in seen], axis=0)
+    turned = (match((everything - around) @ turn(*other).T + around, inside) for other in OTHERS)
+    second = max(turned, key=lambda one: one.margin)
+    return Agreement(match(everything, inside), second, blocks, seen, given)
 
 
 def moved(moving: np.ndarray, fixed: np.ndarray, own: Match) -> list[float] | None:
