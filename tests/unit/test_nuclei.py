@@ -17,6 +17,7 @@ from shest.systems import base
 from shest.systems.nuclei import WINDOW_UM, instances, network, passes, targets, training
 from shest.systems.nuclei.system import Nuclei
 from shest.systems.sources import Slide, open_source
+from shest.tissue.overlaps import overlaps_of_labels, quality
 
 SHAPE = (480, 768)
 SETTINGS = {"steps": 80, "checks": 4, "patch_px": 64, "batch": 8, "precision": "fp32", "learning_rate": 0.005}
@@ -36,7 +37,7 @@ def test_true_maps_give_the_nuclei_back():
     labels = touching()
     n = labels.max()
     found = instances.find_instances((labels > 0).astype(np.float32), instances.distances(labels, n))
-    assert segmentation.quality(segmentation.overlaps_of_labels(labels, found))["pq"] > 0.9
+    assert quality(overlaps_of_labels(labels, found))["pq"] > 0.9
     merged = instances.find_instances((labels > 0).astype(np.float32), np.zeros((2, *labels.shape), np.float32))
     assert merged.max() < n / 2
 
@@ -52,7 +53,7 @@ def test_true_maps_give_the_outlines_of_real_tissue_back(kit):
     for k, rows in enumerate(table.groupby("label_id", sort=False).indices.values(), start=1):
         labels[polygon(xy[rows, 1] - 0.5, xy[rows, 0] - 0.5, shape)] = k
     found = instances.find_instances((labels > 0).astype(np.float32), instances.distances(labels, labels.max()))
-    assert segmentation.quality(segmentation.overlaps_of_labels(labels, found))["pq"] > 0.9
+    assert quality(overlaps_of_labels(labels, found))["pq"] > 0.9
 
 
 def test_distances_run_from_edge_to_edge():

@@ -8,6 +8,7 @@ import shapely
 from scipy import ndimage
 
 from shest.score import segmentation
+from shest.tissue.overlaps import overlaps_of_labels, quality
 
 
 def random_labels(rng, side=40):
@@ -22,10 +23,11 @@ def masks(labels):
 
 
 def plain_scores(reference, found):
-    """Dice, AJI, F1 and PQ by loops over boolean masks."""
+    """Dice, Jaccard, AJI, F1 and PQ by loops over boolean masks."""
     a, b = masks(reference), masks(found)
     union = [sum(part, np.zeros(reference.shape, bool)) > 0 for part in (a, b)]
     dice = 2 * (union[0] & union[1]).sum() / (union[0].sum() + union[1].sum())
+    jaccard = (union[0] & union[1]).sum() / (union[0] | union[1]).sum()
     above, united, used = 0, 0, set()
     for one in a:
         values = [(one & other).sum() / (one | other).sum() for other in b]
@@ -39,7 +41,7 @@ def plain_scores(reference, found):
     good = [v for one in a for other in b if (v := (one & other).sum() / (one | other).sum()) > 0.5]
     f1 = len(good) / (len(good) + (len(a) - len(good)) / 2 + (len(b) - len(good)) / 2)
     pq = sum(good) / (len(good) + (len(a) - len(good)) / 2 + (len(b) - len(good)) / 2)
-    return dice, above / united, f1, pq
+    return dice, jaccard, above / united, f1, pq
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -48,9 +50,10 @@ def test_label_maps_are_scored_as_the_definitions_say(seed):
     reference = random_labels(rng)
     found = np.roll(reference, rng.integers(0, 4, 2), axis=(0, 1)) if seed % 2 else random_labels(rng)
     found = np.where(rng.random(found.shape) < 0.05, 0, found)
-    overlaps = segmentation.overlaps_of_labels(reference, found)
-    quality = segmentation.quality(overlaps)
-    scores = segmentation.dice(overlaps), segmentation.aji(overlaps), quality["f1"], quality["pq"]
+    overlaps = overlaps_of_labels(reference, found)
+    found_alike = quality(overlaps)
+    areas = (score(overlaps) for score in (segmentation.dice, segmentation.jaccard, segmentation.aji))
+    scores = *areas, found_alike["f1"], found_alike["pq"]
     assert scores == pytest.approx(plain_scores(reference, found), abs=1e-12)
 
 
@@ -88,10 +91,10 @@ def test_outlines_are_scored_as_their_label_maps_across_squares(monkeypatch):
     drawn = [segmentation._draw(shapely.STRtree(outlines), (0, 0, 330, 330)) for outlines in sets]
     region = shapely.box(-0.5, -0.5, 199.5, 149.5)
     by_outline = segmentation.overlaps_of_outlines(*sets, region)
-    by_label = segmentation.overlaps_of_labels(*(labels[:150, :200] for labels in drawn))
+    by_label = overlaps_of_labels(*(labels[:150, :200] for labels in drawn))
     assert segmentation.dice(by_outline) == segmentation.dice(by_label) > 0.1
     assert segmentation.aji(by_outline) == segmentation.aji(by_label)
-    assert segmentation.quality(by_outline) == segmentation.quality(by_label)
+    assert quality(by_outline) == quality(by_label)
 
 
 def test_a_score_says_what_was_moved_split_and_missed():

@@ -49,6 +49,13 @@ def test_it_outlines_and_types_another_sample(snake, copy_of_tiny, changed, syst
     of_train = pd.read_parquet(folder / "samples/sim_train/cells.parquet").query("kept")["cell_id"]
     assert own["n"] == labels.reindex(of_train).notna().sum()
     assert own["f1"]["weighted"] > 0.5
+    outlines = json.loads((folder / "evaluation/nuclei/strict/sim_train.outlines.json").read_text())
+    assert sum(part["reference"] for part in outlines["folds"].values()) == outlines["reference"]
+    assert sum(part["found"] for part in outlines["folds"].values()) == outlines["found"]
+    assert outlines["detection"]["3"]["f1"] > 0.6
+    assert not (folder / "evaluation/nuclei/strict/sim_lung.outlines.json").exists(), (
+        "its outlines are the system's own"
+    )
     assert not list(folder.glob("models/nuclei/strict/*/scratch"))
     assert "nuclei" in (folder / "report.html").read_text()
     assert "Nothing to be done" in snake(copy_of_tiny, "-n", config=config).stdout

@@ -42,6 +42,37 @@ rule evaluate:
         "../scripts/evaluate.py"
 
 
+rule evaluate_outlines:
+    input:
+        models=models_of("model.safetensors"),
+        records=models_of("model.json"),
+        splits=splits_of,
+        store=results("samples/{sample}/sdata.zarr"),
+        outlines=results("samples/{sample}/outlines.parquet"),
+        registration=results("samples/{sample}/registration.json"),
+    output:
+        scores=results("evaluation/{system}/{protocol}/{sample}.outlines.json"),
+    log:
+        results("logs/evaluate_outlines/{system}/{protocol}/{sample}.log"),
+    benchmark:
+        results("benchmarks/evaluate_outlines/{system}/{protocol}/{sample}.tsv")
+    conda:
+        env("torch")
+    threads: THREADS
+    resources:
+        mem_mb=from_input_size(3000, per_thread=500, outlines=50),
+        runtime=from_input_size(20, outlines=5),
+    params:
+        role=lambda w: SAMPLES[w.sample]["role"],
+        folds=folds_of,
+        block_px=config["segment"]["block_px"],
+        code=lambda w: code("evaluate_outlines", w.system),
+    message:
+        "Scoring the nuclei that {wildcards.system} finds in {wildcards.sample} ({wildcards.protocol})"
+    script:
+        "../scripts/evaluate_outlines.py"
+
+
 rule adopt:
     input:
         file=lambda w: COMPARATORS[w.sample][w.program]["path"],

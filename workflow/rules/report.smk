@@ -34,6 +34,7 @@ rule report:
         registrations=expand(results("samples/{sample}/registration.json"), sample=SAMPLES),
         overlays=expand(results("samples/{sample}/registration.png"), sample=SAMPLES),
         segmentations=expand(results("samples/{sample}/segment.png"), sample=SEGMENTED),
+        outlines=OUTLINE_SCORES,
         tiles=expand(results("samples/{sample}/tiles/tiles.png"), sample=CELL_SAMPLES),
         viewer=VIEWER,
         figures=expand(results("figures/figure_{number}.png"), number=FIGURES),

@@ -203,6 +203,16 @@ def evaluations(systems=SYSTEMS, protocols=config["protocols"], samples=SCORED_S
     ]
 
 
+# How well systems that outline nuclei find those that they were given, where none are their own.
+OUTLINED = [
+    s for s in SCORED_SAMPLES if SAMPLES[s]["segment"] in ("bundle", "file") and "strict" in config["protocols"]
+]
+OUTLINE_SCORES = expand(
+    results("evaluation/{system}/strict/{sample}.outlines.json"),
+    system=[system for system in SYSTEMS if spec(system).outlines],
+    sample=OUTLINED,
+)
+
 # Other programs whose predictions are scored beside the systems', on what all of them share.
 PROGRAMS = list(dict.fromkeys(name for sample in LABELLED for name in comparators_of(sample, True)))
 

@@ -64,6 +64,9 @@ def unit_blocks(input, labels, nuclei):
         if input.annotations:
             tables.append(reason_table("Annotation", input.annotations))
             tables.append(report.table(summary.label_table(labels), "Labels"))
+        if input.outlines:
+            found = summary.outline_table(files.read_json(path) for path in input.outlines)
+            tables.append(report.table(found, "Nuclei that systems find, out of fold, against those that were given"))
         blocks.append(report.Block("cells", "Cells", EVERY_CELL, tables, nuclei))
     if input.spots:
         blocks.append(report.Block("spots", "Spots", EVERY_SPOT, [reason_table("Spot filter", input.spots, "spots")]))

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import shapely
-
 from shest.core import console, files
 from shest.core.errors import InputError
 from shest.draw.segmentation import draw_segmentation
@@ -63,11 +61,6 @@ def tied(polygons, cell_ids, nuclei, mpp):
     return cell_ids[has], polygons[partner[has]], said
 
 
-def measured_region(nuclei):
-    """Part of the H&E in which the bundle could have nuclei: their hull."""
-    return shapely.convex_hull(shapely.multipoints(shapely.get_coordinates(shapely.centroid(nuclei))))
-
-
 def main(input, output, params, threads, wildcards):
     settings = params.segment
     registration = Registration.read(input.registration)
@@ -83,7 +76,7 @@ def main(input, output, params, threads, wildcards):
             polygons, where, said = find(scales, mpp, settings, params.block_px, threads, keep)
         facts |= said | {"found": len(polygons), "area_mm2": where.areas()}
         if len(nuclei):
-            facts[AGREEMENT] = segmentation.score(nuclei, polygons, mpp, measured_region(nuclei))
+            facts[AGREEMENT] = segmentation.score(nuclei, polygons, mpp, segmentation.hull(nuclei))
             ids, polygons, facts["cells"] = tied(polygons, cell_ids, nuclei, mpp)
         else:
             ids = number_ids(len(polygons))

@@ -150,6 +150,25 @@ def score_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
+def outline_table(scores: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a system and sample: its nuclei against those that were given; of ``*.outlines.json``."""
+    rows = [
+        {
+            "sample": found["sample"],
+            "system": found["system"],
+            "given": found["reference"],
+            "found": found["found"],
+            **{f"{key} at 3 µm": found["detection"]["3"][key] for key in ("f1", "precision", "recall")},
+            "Dice": found["dice"],
+            "Jaccard": found["jaccard"],
+            "AJI": found["aji"],
+            "panoptic quality": found["iou_0.5"]["pq"],
+        }
+        for found in scores
+    ]
+    return pd.DataFrame(rows).rename(columns={"f1 at 3 µm": "F1 at 3 µm"})
+
+
 def ablation_table(ablations: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a sample and choice of training cells: the linear system on the same folds; of ``ablation.json``."""
     names = {"all": "all", "algorithm_1": "Algorithm 1", "random": "as many at random"}

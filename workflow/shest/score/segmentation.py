@@ -5,7 +5,6 @@ two stains do not show the same nuclei in the same section, and neither is the t
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,35 +14,10 @@ from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite
 from scipy.spatial import cKDTree
 from skimage.draw import polygon
 
+from shest.tissue.overlaps import IOU, Overlaps, quality
+
 RADII_UM = (3.0, 5.0)
-IOU = 0.5
 BLOCK_PX = 2048  # side of the squares that outlines are drawn in
-
-
-@dataclass(frozen=True)
-class Overlaps:
-    """Areas of two sets of nuclei and of what they share, in px.
-
-    Attributes
-    ----------
-    reference, found
-        int64 (n,), (m,): area of each nucleus; 0 for one that lies wholly outside of what is compared.
-    i, j
-        int64 (k,): nuclei of the two that share a pixel, positions in ``reference`` and ``found``.
-    shared
-        int64 (k,): how many.
-    """
-
-    reference: np.ndarray
-    found: np.ndarray
-    i: np.ndarray
-    j: np.ndarray
-    shared: np.ndarray
-
-    @property
-    def iou(self) -> np.ndarray:
-        """Intersection over union of each pair, float64 (k,)."""
-        return self.shared / (self.reference[self.i] + self.found[self.j] - self.shared)
 
 
 def pair(reference: np.ndarray, found: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
@@ -96,19 +70,6 @@ def _assign(row: np.ndarray, column: np.ndarray, distance: np.ndarray, radius: f
     i, j = min_weight_full_bipartite_matching(csr_matrix((cost, edges), shape=(n, m + n)))
     real = j < m
     return rows[i[real]], columns[j[real]]
-
-
-def overlaps_of_labels(reference: np.ndarray, found: np.ndarray) -> Overlaps:
-    """Compare two label maps, int (h, w) with 0 for no nucleus; labels need not be consecutive."""
-    ids_a, a = np.unique(reference, return_inverse=True)
-    ids_b, b = np.unique(found, return_inverse=True)
-    a = a.ravel() - (0 in ids_a)
-    b = b.ravel() - (0 in ids_b)
-    n, m = len(ids_a) - (0 in ids_a), len(ids_b) - (0 in ids_b)
-    both = (a >= 0) & (b >= 0)
-    pairs, shared = np.unique(a[both].astype(np.int64) * max(m, 1) + b[both], return_counts=True)
-    areas = [np.bincount(x[x >= 0], minlength=k).astype(np.int64) for x, k in ((a, n), (b, m))]
-    return Overlaps(*areas, pairs // max(m, 1), pairs % max(m, 1), shared.astype(np.int64))
 
 
 def overlaps_of_outlines(reference: np.ndarray, found: np.ndarray, region: shapely.Geometry | None = None) -> Overlaps:
@@ -185,6 +146,12 @@ def dice(overlaps: Overlaps) -> float | None:
     return float(2 * overlaps.shared.sum() / total) if total else None
 
 
+def jaccard(overlaps: Overlaps) -> float | None:
+    """Return the shared area over the united one; None where there is none."""
+    united = overlaps.reference.sum() + overlaps.found.sum() - overlaps.shared.sum()
+    return float(overlaps.shared.sum() / united) if united else None
+
+
 def aji(overlaps: Overlaps) -> float | None:
     """Return the aggregated Jaccard index (Kumar et al. 2017, algorithm 1); None where there are no nuclei.
 
@@ -200,18 +167,6 @@ def aji(overlaps: Overlaps) -> float | None:
     left[overlaps.j[best]] = False
     united += overlaps.found[left].sum()
     return float(shared / united) if united else None
-
-
-def quality(overlaps: Overlaps) -> dict[str, float | None]:
-    """Return F1 at IoU above 0.5, mean IoU of those pairs, and their product, PQ (Kirillov et al. 2019)."""
-    iou = overlaps.iou
-    pairs = iou > IOU  # above one half a nucleus has one partner at most
-    nuclei = int((overlaps.reference > 0).sum() + (overlaps.found > 0).sum())
-    if not nuclei:
-        return {"f1": None, "mean_iou": None, "pq": None}
-    f1 = 2 * int(pairs.sum()) / nuclei
-    mean = float(iou[pairs].mean()) if pairs.any() else 0.0
-    return {"f1": f1, "mean_iou": mean, "pq": f1 * mean}
 
 
 def detection(reference: np.ndarray, found: np.ndarray, radius: float) -> dict[str, float | int | None]:
@@ -239,6 +194,11 @@ def counts_by_block(reference: np.ndarray, found: np.ndarray, block: float) -> p
     table = pd.concat(parts).groupby(["row", "column"])["of"].value_counts().unstack(fill_value=0)
     table = table.reindex(columns=["reference", "found"], fill_value=0).rename_axis(columns=None).reset_index()
     return table.assign(ratio=table["found"] / table["reference"].where(table["reference"] > 0))
+
+
+def hull(outlines: np.ndarray) -> shapely.Geometry:
+    """Return the part of an image in which a measurement could have nuclei: the hull of their centroids."""
+    return shapely.convex_hull(shapely.multipoints(shapely.get_coordinates(shapely.centroid(outlines))))
 
 
 def inside(outlines: np.ndarray, region: shapely.Geometry | None) -> np.ndarray:
@@ -271,8 +231,8 @@ def score(
 
     Returns
     -------
-    ``reference``, ``found`` (numbers of nuclei), ``detection`` (by radius in µm), ``dice``, ``aji``, ``iou_0.5`` (f1,
-    mean_iou, pq) and ``count_ratio`` (found over reference: of all, and median, p10 and p90 over blocks).
+    ``reference``, ``found`` (numbers of nuclei), ``detection`` (by radius in µm), ``dice``, ``jaccard``, ``aji``,
+    ``iou_0.5`` (f1, mean_iou, pq) and ``count_ratio`` (found over reference: of all; p10, p50 and p90 over blocks).
     """
     sets = [np.asarray(outlines, dtype=object) for outlines in (reference, found)]
     overlaps = overlaps_of_outlines(*sets, region)
@@ -288,6 +248,7 @@ def score(
         "found": m,
         "detection": {f"{radius:g}": detection(*places, radius) for radius in RADII_UM},
         "dice": dice(overlaps),
+        "jaccard": jaccard(overlaps),
         "aji": aji(overlaps),
         f"iou_{IOU:g}": quality(overlaps),
         "count_ratio": {"all": m / n if n else None, "blocks": len(ratio), **spread},

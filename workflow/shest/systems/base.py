@@ -253,10 +253,11 @@ def unit_keys(sample: str, ids: Iterable[str]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), "<u8")
 
 
-HISTORY = ("part", "member", "step", "train_loss", "val_loss", "gradient_norm", "best", "learning_rate")
+HISTORY = ("part", "member", "step", "train_loss", "val_loss", "val_score", "gradient_norm", "best", "learning_rate")
 """Columns of ``training.csv``: what was fitted (a head, a regression), which member of an ensemble, the epoch or the
-strength of a penalty, losses on training and validation units, the norm of the gradients, whether this state was the
-best so far, and the learning rate, where a system tells it."""
+strength of a penalty, losses on training and validation units, what was chosen by where that is no loss (a segmenter's
+panoptic quality), the norm of the gradients, whether this state was the best so far, and the learning rate, where a
+system tells it."""
 
 
 @dataclass

@@ -71,13 +71,14 @@ SPEC = SystemSpec(
             "type": "integer",
             "minimum": 1,
             "default": 20,
-            "description": "How often, in all, the validation loss is looked at; the best weights are kept.",
+            "description": "How often, in all, validation patches are looked at; the weights of best panoptic quality "
+            "are kept.",
         },
         "patience": {
             "type": "integer",
             "minimum": 1,
             "default": 8,
-            "description": "Checks without a lower validation loss after which training is done.",
+            "description": "Checks without a better one after which training is done.",
         },
         "precision": {
             "enum": ["auto", "bf16", "fp32"],

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from shest.core import console
 from shest.systems.base import Diverged
-from shest.systems.nuclei import network, targets
+from shest.systems.nuclei import instances, network, targets
 from shest.systems.nuclei.network import IGNORED, Truth
 from shest.systems.resumable import Resumable
+from shest.tissue import overlaps
 
 WEIGHT_DECAY = 1e-4
 VAL_PATCHES = 32
@@ -67,6 +68,29 @@ def digest(fields: Sequence[targets.Field], settings: Mapping[str, Any], classes
     return text.hexdigest()
 
 
+def separated(maps: network.Maps, ignored: Tensor) -> list[np.ndarray]:
+    """Return the nuclei of each window, int32 (h, w); pixels that nobody judges (``ignored``, bool) hold none."""
+    found = []
+    for (nucleus, distance), out in zip(
+        _arrays(maps.nucleus.float().sigmoid(), maps.distance.float()), ignored.cpu().numpy(), strict=True
+    ):
+        labels = instances.find_instances(nucleus, distance)
+        labels[out] = 0
+        found.append(labels)
+    return found
+
+
+def _arrays(nucleus: Tensor, distance: Tensor) -> zip:
+    """Pair maps of windows as NumPy arrays: (h, w) and (2, h, w)."""
+    return zip(nucleus.cpu().numpy(), distance.cpu().numpy(), strict=True)
+
+
+def _side_by_side(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """Lay label maps of one shape beside each other under numbers of their own."""
+    last = np.cumsum([0, *(part.max(initial=0) for part in labels[:-1])])
+    return np.hstack([np.where(part > 0, part + n, 0) for part, n in zip(labels, last, strict=True)])
+
+
 def train(
     fields: Sequence[targets.Field],
     classes: int,
@@ -75,7 +99,7 @@ def train(
     scratch: Path | None,
     advance: Callable[[int], None],
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """Train a network; the weights with the lowest loss on the validation patches are kept, the last without any.
+    """Train a network; the weights with the best panoptic quality on the validation patches are kept, the last without.
 
     Parameters
     ----------
@@ -103,6 +127,7 @@ def train(
     places = targets.all_places(fields, targets.TRAIN)
     val = targets.all_places(fields, targets.VAL)
     val = val[np.unique(np.linspace(0, len(val) - 1, min(VAL_PATCHES, len(val))).astype(int))] if len(val) else val
+    val_patches = targets.read_patches(fields, val, settings["patch_px"]) if len(val) else np.empty(0, np.uint8)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(settings["seed"])
@@ -119,9 +144,7 @@ def train(
             run.learn(*batch_of(patches, device))
             advance(1)
             if run.step % every == 0 or run.step == settings["steps"]:
-                parts = np.array_split(val, max(1, len(val) // settings["batch"])) if len(val) else []
-                read = (targets.read_patches(fields, part, settings["patch_px"]) for part in parts)
-                run.check([batch_of(patches, device) for patches in read])
+                run.check(np.array_split(val_patches, max(1, len(val) // settings["batch"])) if len(val) else [])
                 if name:
                     run.keep(name, key)
     advance(settings["steps"] - run.step)
@@ -138,7 +161,7 @@ class _Run(Resumable):
         self.module = module.to(device, memory_format=torch.channels_last).train()
         self.settings, self.device = settings, device
         self.optimiser = torch.optim.AdamW(module.parameters(), lr=settings["learning_rate"], weight_decay=WEIGHT_DECAY)
-        self.step, self.waited, self.best, self.rows = 0, 0, math.inf, []
+        self.step, self.waited, self.best, self.rows = 0, 0, -math.inf, []
         self.best_state, self.losses = self.state(), []
 
     def forward(self, x: Tensor) -> network.Maps:
@@ -158,20 +181,30 @@ class _Run(Resumable):
         self.optimiser.zero_grad()
         self.step += 1
 
-    def check(self, batches: Sequence[tuple[Tensor, Truth]]) -> None:
-        """Look at the validation patches; note the losses, keep the weights if they are the best so far."""
+    def check(self, batches: Sequence[np.ndarray]) -> None:
+        """Look at the validation patches; note loss and quality, keep the weights if the nuclei are the best yet."""
         self.module.eval()
+        losses, found, true = [], [], []
         with torch.inference_mode():
-            losses = [float(network.loss(self.forward(x), truth)) for x, truth in batches]
+            for patches in batches:
+                x, truth = batch_of(patches, self.device)
+                maps = self.forward(x)
+                losses.append(float(network.loss(maps, truth)))
+                found += separated(maps, truth.nucleus == IGNORED)
+                true += [instances.find_instances(t == 1, d) for t, d in _arrays(truth.nucleus, truth.distance)]
         self.module.train()
-        found = float(np.mean(losses)) if losses else None
-        better = found is None or found < self.best
+        loss = float(np.mean(losses)) if losses else None
+        quality = (
+            overlaps.quality(overlaps.overlaps_of_labels(_side_by_side(true), _side_by_side(found)))["pq"]
+            if losses
+            else None
+        )
+        better = quality is None or quality > self.best
         if better:
-            self.best, self.best_state = found or self.best, self.state()
+            self.best, self.best_state = quality if quality is not None else self.best, self.state()
         self.waited = 0 if better else self.waited + 1
-        mean = float(torch.stack(self.losses).mean())
-        row = {"part": "network", "member": 0, "step": self.step, "train_loss": mean, "val_loss": found, "best": better}
-        self.rows.append(row)
+        row = {"part": "network", "member": 0, "step": self.step, "train_loss": float(torch.stack(self.losses).mean())}
+        self.rows.append(row | {"val_loss": loss, "val_score": quality, "best": better})
         self.losses = []
-        said = "" if found is None else f", on validation patches {found:.4f}"
-        console.log.info(f"step {self.step:,}: loss {mean:.4f}{said}")
+        said = "" if loss is None else f", on validation patches {loss:.4f}, panoptic quality {quality or 0:.3f}"
+        console.log.info(f"step {self.step:,}: loss {row['train_loss']:.4f}{said}")
