@@ -137,7 +137,8 @@ def add_expression(result, scored, predicted, rows, overlap, name, truth, thread
     genes, summary = evaluate.score_expression(scored, read, threads, drawn, truth)
     result.genes = overlap | {"constant": int((genes["pearson"] == 0).sum())}
     result.pearson, result.spearman = (summary[score] | {"csv": name} for score in ("pearson", "spearman"))
-    result.moran, result.iou, result.unitwise = (summary[score] for score in ("moran", "iou", "unitwise"))
+    for score in ("moran", "iou", "auc", "unitwise"):
+        setattr(result, score, summary[score])
     result.intervals |= summary["intervals"]
     result.intervals["without"] |= summary["without"]
     return genes

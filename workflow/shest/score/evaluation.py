@@ -103,9 +103,10 @@ class Evaluation:
         tissue), and ``top``: the median of the genes that are best in the other folds. So with ``genes`` (scored,
         unmeasured, not_in_model, not_chosen, constant) and ``moran`` (``bivariate``: predictions against what
         neighbours measure).
-    iou, unitwise
+    iou, auc, unitwise
         Medians over genes of the overlap of high places (``high``), of its ``chance``, and of the low places
-        (``low``, the index that was published); the median over units of R across genes.
+        (``low``, the index that was published); of the AUC of telling units in which the gene is high by what is
+        predicted; the median over units of R across genes.
     expression_unit, common
         What the predicted expression is given in, which ``pearson``, ``spearman`` and ``moran`` are of: counts are
         brought to it. And scores of it brought to a scale that all units share (:mod:`shest.score.common_scale`):
@@ -156,6 +157,7 @@ class Evaluation:
     genes: dict[str, Any] | None = None
     moran: dict[str, Any] | None = None
     iou: dict[str, Any] | None = None
+    auc: dict[str, Any] | None = None
     unitwise: dict[str, Any] | None = None
     expression_unit: str = ""
     common: dict[str, Any] | None = None
