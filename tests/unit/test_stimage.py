@@ -8,6 +8,7 @@ from scipy import sparse
 from scipy.stats import nbinom
 
 from shest.labels.training_set import TrainingSet
+from shest.run import systems
 from shest.systems import base
 
 GENES, DIM = 12, 6
@@ -118,7 +119,7 @@ def test_best_weights_are_kept_and_the_same_seed_gives_the_same_bytes(linked):
 
 
 def _member(system, x, k):
-    a, b = list(system._logits(x))[k]
+    a, b = system.logits(k, x)
     return np.logaddexp(0, a.numpy().astype(float)), 1 / (1 + np.exp(-b.numpy().astype(float)))
 
 
@@ -155,3 +156,108 @@ def test_saved_and_loaded_it_predicts_the_same(linked, tmp_path):
     base.save(tmp_path / "model.safetensors", tmp_path / "model.json", base.Trained(system, info))
     again = base.load(tmp_path / "model.safetensors", tmp_path / "model.json").system
     np.testing.assert_array_equal(again.predict(truth.x[:9]).expected, system.predict(truth.x[:9]).expected)
+
+
+# on patches
+
+PATCHES = {
+    "backbone": "test_resnet",
+    "weights": "random",
+    "side_um": 8.0,
+    "px": 32,
+    "members": 2,
+    "epochs": 80,
+    "batch": 16,
+    "learning_rate": 0.05,
+    "patience": 80,
+}
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    """Units on a slide of two colours; half of the genes follow the colour."""
+    from unit.test_patch_systems import make_set
+
+    return make_set(tmp_path_factory.mktemp("slide"), count=160)
+
+
+def on_patches(data, scratch=None, **settings):
+    entry = {"kind": "stimage", "settings": PATCHES | settings}
+    system = base.spec_of("stimage").create(base.settings_of(entry, {"seed": 7}))
+    system.scratch = scratch
+    return system, system.fit(data, lambda n: None)
+
+
+TUNED = {"trained": "all", "epochs": 25, "learning_rate": 0.02}
+
+
+@pytest.mark.parametrize("own", [{}, TUNED], ids=["frozen", "tuned"])
+def test_on_a_backbone_it_tells_what_the_patches_tell_and_is_kept(slide, tmp_path, own):
+    system, rows = on_patches(slide, **own)
+    found = system.predict(slide.source.take(slide.val))
+    counts = slide.counts[slide.val].toarray()
+    r = [np.corrcoef(found.expected[:, g], counts[:, g])[0, 1] for g in range(counts.shape[1])]
+    assert np.median(r[::2]) > 0.5, "genes that follow the colour"
+    assert abs(np.median(r[1::2])) < 0.35, "genes that do not"
+    assert (found.aleatoric > found.expected).all(), "a negative binomial varies more than Poisson's"
+    assert (found.epistemic > 0).any()
+    drawn = system.draw(slide.source.take(slide.val), np.arange(len(slide.val), dtype=np.uint64))
+    assert drawn.mean(axis=0) == pytest.approx(found.expected.mean(axis=0), rel=0.35, abs=0.5)
+    assert {row["member"] for row in rows} == {0, 1}
+    assert set().union(*rows) <= set(base.HISTORY)
+    info = {"kind": "stimage", "settings": system.settings, "genes": slide.genes, "classes": []}
+    base.save(tmp_path / "m.safetensors", tmp_path / "m.json", base.Trained(system, info))
+    again = base.load(tmp_path / "m.safetensors", tmp_path / "m.json").system
+    x = slide.source.take(slide.val)
+    np.testing.assert_array_equal(again.predict(x).expected, found.expected)
+    np.testing.assert_array_equal(again.draw(x, np.arange(len(x), dtype=np.uint64)), drawn)
+
+
+def test_a_frozen_backbone_is_the_same_for_all_members_and_a_tuned_one_each_members_own(slide):
+    frozen, tuned = (on_patches(slide, **(own | {"epochs": 1}))[0] for own in ({}, TUNED))
+    weights = [module.backbone.state_dict() for module in frozen.networks.modules + tuned.networks.modules]
+    assert len(weights) == 1 + 2
+    assert frozen.describe()["parameters"]["networks trained"] == 0
+    assert tuned.describe()["parameters"]["networks trained"] > 1000
+    name = next(iter(weights[1]))
+    assert not np.allclose(weights[1][name], weights[2][name]), "seeds do not overlap"
+    assert len({w.tobytes() for w in frozen.weight}) == 2
+
+
+def test_a_tuned_fit_that_was_cut_off_goes_on_where_it_was(slide, tmp_path):
+    whole, rows = on_patches(slide, tmp_path, **(TUNED | {"epochs": 2}))
+    told = []
+    again = base.spec_of("stimage").create(whole.settings)
+    again.scratch = tmp_path
+    assert again.fit(slide, told.append) == rows
+    assert sum(told) == again.steps()
+    for name, value in whole.tensors().items():
+        assert value.tobytes() == again.tensors()[name].tobytes(), name
+
+
+def test_raw_input_is_0_to_255_and_scaled_input_what_the_backbone_expects(slide):
+    x, seen = slide.source.take(slide.val[:2]), {}
+    for kind in ("raw", "scaled"):
+        system, _ = on_patches(slide, input=kind, epochs=1)
+        backbone = system.networks.modules[0].backbone
+        given = []
+        hook = backbone.register_forward_pre_hook(lambda module, x, given=given: given.append(x[0].numpy()))
+        system.predict(x)
+        hook.remove()
+        seen[kind] = given[0]
+        mean, std = (np.array(backbone.pretrained_cfg[name])[:, None, None] for name in ("mean", "std"))
+    plain = np.moveaxis(x[:], -1, 1).astype(float)
+    assert np.allclose(seen["raw"], plain, atol=1e-3)
+    assert np.allclose(seen["scaled"], (plain / 255 - mean) / std, atol=1e-4)
+
+
+def test_what_it_reads_goes_by_its_settings():
+    spec = base.spec_of("stimage")
+    plain, patches = ({"kind": "stimage", "settings": own} for own in ({}, {"backbone": "resnet50", "side_um": 70}))
+    assert spec.reading(base.settings_of(plain, {"seed": 1})) == "embeddings"
+    assert spec.reading(base.settings_of(patches, {"seed": 1})) == "patches"
+    assert base.largest_window([{"kind": "stimage", "settings": base.settings_of(plain, {"seed": 1})}], 30.0) == 30
+    assert base.largest_window([{"kind": "stimage", "settings": base.settings_of(patches, {"seed": 1})}], 30.0) == 70
+    config = {"systems": {"a": plain, "b": patches}, "encoders": [{"name": "e"}], "train": {"seed": 1}}
+    filled = systems.fill(config)
+    assert (filled["a"]["encoder"], filled["b"]["encoder"]) == ("e", None)

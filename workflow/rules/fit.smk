@@ -81,7 +81,7 @@ rule fit:
         samples=training_samples,
         system=lambda w: {key: SYSTEMS[w.system][key] for key in ("kind", "encoder", "unit")},
         settings=lambda w: SYSTEMS[w.system]["settings"],
-        reads=lambda w: spec(w.system).reads,
+        reads=lambda w: reads(w.system),
         min_cells=config["train"]["min_cells"],
         split=config["split"],
         code=lambda w: code("fit", w.system),
