@@ -91,6 +91,39 @@ rule fit:
         "../scripts/fit.py"
 
 
+rule stain_picture:
+    input:
+        model=results("models/{system}/{protocol}/{fold}/model.safetensors"),
+        record=results("models/{system}/{protocol}/{fold}/model.json"),
+        patches=lambda w: [
+            path for sample in OF_UNIT[SYSTEMS[w.system]["unit"]] for path in source_files(w.system, sample)
+        ],
+    output:
+        picture=report(
+            results("models/{system}/{protocol}/{fold}/stains.png"),
+            caption="../report/stains.rst",
+            category="Training",
+            labels={"system": "{system}", "protocol": "{protocol}", "fold": "{fold}"},
+        ),
+    log:
+        results("logs/stain_picture/{system}/{protocol}/{fold}.log"),
+    benchmark:
+        results("benchmarks/stain_picture/{system}/{protocol}/{fold}.tsv")
+    conda:
+        env("torch")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(3000, model=3),
+        runtime=from_input_size(10),
+    params:
+        samples=lambda w: OF_UNIT[SYSTEMS[w.system]["unit"]],
+        code=lambda w: code("stain_picture", w.system),
+    message:
+        "Drawing patches before and after their colours are changed ({wildcards.system}, {wildcards.protocol})"
+    script:
+        "../scripts/stain_picture.py"
+
+
 rule training_plot:
     input:
         history=results("models/{system}/{protocol}/{fold}/training.csv"),

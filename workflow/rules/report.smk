@@ -15,6 +15,7 @@ rule report:
         models=models("model.json"),
         cards=models("card.md"),
         curves=models("training.png", LOOKING),
+        stains=models("stains.png", STAINED),
         refinements=expand(
             results("refinement/{encoder}/{protocol}/{sample}.png"),
             encoder=sorted({encoder_of(system) for system in BY_UNIT["cells"]}),

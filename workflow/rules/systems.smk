@@ -64,6 +64,8 @@ def segment_code(wildcards):
     return code_digest(Path(workflow.basedir, "workflow/scripts/segment.py"), *modules)
 
 
+# Systems that see patches with their colours changed.
+STAINED = [name for name in LOOKING if reads(name) == "patches" and SYSTEMS[name]["settings"].get("stain") != "none"]
 # Systems that the viewer shows.
 VIEWED = config["viewer"].get("systems", CELLS_LOOKING)
 

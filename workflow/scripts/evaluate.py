@@ -253,7 +253,14 @@ def main(input, output, params, wildcards, threads):
         add_types(result, scored, predicted, rows, kept, types, classes, temperatures)
         mpp, called = Registration.read(input.registration).mpp, kept["predicted"].to_numpy(str)
         result.comparators, programs = comparators.score(
-            params.comparators, predicted.obsm["pixel"], mpp, rows, label, called, list(params.types)
+            params.comparators,
+            predicted.obsm["pixel"],
+            mpp,
+            rows,
+            label,
+            called,
+            list(params.types),
+            whole=params.role != "train" or wildcards.protocol == "strict",
         )
         unseen = table[(table["part"] == "test") if params.role == "train" else slice(None)]
         if refined:

@@ -68,6 +68,9 @@ class Matched:
     nameable
         Types that its classes stand for: it can be right about no other. The file holds both macro F1 over these
         types beside those over all (``macro_nameable``).
+    detection
+        How well it finds and types nuclei (:mod:`shest.score.typed_nuclei`); None where not all labelled cells are
+        scored.
     """
 
     n_objects: int
@@ -78,6 +81,7 @@ class Matched:
     nameable: list[str]
     scores: TypeScores | None = None
     system: TypeScores | None = None
+    detection: dict[str, Any] | None = None
 
     def macro_nameable(self) -> tuple[float | None, float | None]:
         """Return macro F1 over the types that it can name, its own and the system's, on the matched units."""
@@ -227,6 +231,6 @@ def _matched_json(found: Matched) -> dict[str, Any]:
 
 
 def _matched(data: dict[str, Any]) -> Matched:
-    plain = {k: data[k] for k in ("n_objects", "n_matched", "share_matched", "radius_um", "counts", "nameable")}
+    plain = {k: data[k] for k in (f.name for f in fields(Matched)) if k not in ("scores", "system")}
     system = TypeScores.of_json(data["system"]) if data["system"] else None
     return Matched(**plain, scores=TypeScores.of_json(data), system=system)

@@ -141,9 +141,9 @@ def colour_of(pixels: np.ndarray, kind: str, template: Stains | None) -> tuple[C
     return Colour(gain, between(own, template or own)), own
 
 
-def spread(rows: np.ndarray) -> np.ndarray:
-    """Return at most :data:`LOOKED_AT` of some rows, evenly among them."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), LOOKED_AT)).astype(int))]
+def spread(rows: np.ndarray, most: int = LOOKED_AT) -> np.ndarray:
+    """Return at most ``most`` of some rows, evenly among them."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int))]
 
 
 class Colours:
@@ -167,6 +167,12 @@ class Colours:
         self.kind, self.target = settings["stain"], settings["stain_target"]
         self.template: Stains | None = None
         self.of: dict[str, Colour] = {}
+
+    @property
+    def first(self) -> str | None:
+        """The sample whose stains are the template: its own are left as they are."""
+        unchanged = (name for name, own in self.of.items() if np.allclose(own.matrix, np.eye(3), atol=1e-5))
+        return next(unchanged, None) if self.template else None
 
     def learn(self, data: TrainingSet) -> None:
         """Look at the colours of every sample, by patches of its training units; the target comes first.
@@ -204,6 +210,16 @@ class Colours:
             rows = torch.from_numpy(names == name).to(x.device)
             out[rows] = self.of[name].apply(x[rows])
         return out
+
+    def stages(self, sample: str, patches: np.ndarray) -> dict[str, np.ndarray]:
+        """Return patches, uint8 (k, px, px, 3), as they stand and after each step, by its name."""
+        own, steps = self.of[sample], {"as it stands": Colour.none()}
+        steps["cast removed"] = Colour(own.gain, Colour.none().matrix)
+        if self.template:
+            steps["stains changed"] = own
+        x = torch.from_numpy(patches).permute(0, 3, 1, 2).float() / 255
+        shown = {name: (255 * step.apply(x)).round().byte() for name, step in steps.items()}
+        return {name: values.permute(0, 2, 3, 1).numpy() for name, values in shown.items()}
 
     def tensors(self) -> dict[str, np.ndarray]:
         """``colour.{sample}.gain`` and ``.matrix``, and the template's stains."""

@@ -25,6 +25,7 @@ from shest.labels.orientations import hash_seed
 from shest.labels.training_set import TrainingSet, moments
 from shest.systems import nb, zinb
 from shest.systems.base import Diverged, Prediction, System
+from shest.systems.colour import Colours
 from shest.systems.numerics import autocast, deterministic, ensemble_moments
 from shest.systems.patch_training import Plan, Work, digest, train
 from shest.systems.stimage.patches import Networks
@@ -61,6 +62,11 @@ class STImage(System):
         self.tuned = self.networks is not None and settings["trained"] != 0
         self._looked: tuple[Any, Any] = None, None
 
+    @property
+    def colours(self) -> Colours:
+        """What is done to the colours of patches."""
+        return self.networks.colours
+
     def steps(self) -> int:
         return self.settings["members"] * self.settings["epochs"]
 
@@ -74,7 +80,7 @@ class STImage(System):
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             if self.networks:
-                self.networks.colours.learn(data)
+                self.colours.learn(data)
             if self.tuned:
                 return self._fit_networks(data, target, advance)
             if self.networks:
@@ -89,7 +95,7 @@ class STImage(System):
         batches, history, key = Batches(self, data, target), [], digest(data, self.settings)
 
         def loss(module: nn.Module, x: Tensor, rows: np.ndarray) -> Tensor:
-            x = self.networks.colours.apply(x, [data.source.units[row][0] for row in rows])
+            x = self.colours.apply(x, [data.source.units[row][0] for row in rows])
             return self.likelihood(module(x), *batches.target_of(rows))
 
         for member in range(self.settings["members"]):
@@ -172,7 +178,7 @@ class STImage(System):
     def survey(self, x: Any) -> None:
         """Look at the colours of samples that it was not trained on."""
         if self.networks:
-            self.networks.colours.survey(x)
+            self.colours.survey(x)
 
     def predict(self, x: Any, expression: bool = True) -> Prediction:
         """Predict expression; it knows no types."""
