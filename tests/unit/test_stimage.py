@@ -7,6 +7,7 @@ import pytest
 from scipy import sparse
 from scipy.stats import nbinom
 
+from shest.draw import stimage, style
 from shest.labels.training_set import TrainingSet
 from shest.run import systems
 from shest.systems import base
@@ -261,3 +262,48 @@ def test_what_it_reads_goes_by_its_settings():
     config = {"systems": {"a": plain, "b": patches}, "encoders": [{"name": "e"}], "train": {"seed": 1}}
     filled = systems.fill(config)
     assert (filled["a"]["encoder"], filled["b"]["encoder"]) == ("e", None)
+
+
+# its figure
+
+
+def test_the_table_of_members_has_each_alone_and_the_first_together():
+    rng = np.random.default_rng(0)
+    actual = rng.normal(size=(200, 3))
+    made = [(actual + rng.normal(0, 2, actual.shape)).astype(np.float32) for _ in range(4)]
+    table = stimage.member_table(actual, made)
+    alone = table[table["members"] == 1]["median_r"].to_numpy()
+    assert alone == pytest.approx(
+        [np.median([np.corrcoef(actual[:, g], m[:, g])[0, 1] for g in range(3)]) for m in made], abs=1e-5
+    )
+    last = table[table["members"] == 4]["median_r"].item()
+    mean = np.mean(made, axis=0)
+    assert last == pytest.approx(np.median([np.corrcoef(actual[:, g], mean[:, g])[0, 1] for g in range(3)]), abs=1e-5)
+    assert last > alone.max(), "noise of seeds averages out"
+
+
+def test_members_mean_is_what_is_predicted(linked):
+    truth, system, _ = linked
+    means = list(system.member_means(truth.x[:50]))
+    assert len(means) == 3
+    assert np.allclose(np.mean(means, axis=0), system.predict(truth.x[:50]).expected, rtol=1e-5)
+
+
+def test_panels_draw_what_they_are_given_and_say_so_in_their_data():
+    figure, axes = style.plt.subplots(1, 3)
+    rng = np.random.default_rng(1)
+    xy, values = rng.random((30, 2)) * 100, rng.random(30)
+    shown = stimage.value_map(axes[0], xy, values, (100, 100), "G, expected", "counts")
+    assert shown["value"].tolist() == values.tolist()
+    r = {(s, k): rng.normal(0.1 * n, 0.1, 50) for n, (s, k) in enumerate([("C2", "a"), ("C2", "b"), ("C3", "a")])}
+    boxes = stimage.boxes(axes[1], r).set_index(["sample", "system"])
+    assert boxes.loc[("C3", "a"), "q0.5"] == pytest.approx(np.median(r["C3", "a"]))
+    assert len(axes[1].patches) == 3
+    stimage.members(axes[2], stimage.member_table(rng.random((9, 2)), [rng.random((9, 2)) for _ in range(3)]))
+    assert [len(line.get_xdata()) for line in axes[2].lines] == [3, 3]
+    style.plt.close(figure)
+
+
+def test_published_genes_are_shown_where_they_are_else_the_highest():
+    assert stimage.two_genes(["A", "ATP1A1", "CD63"], np.array([9, 1, 1])) == ["CD63", "ATP1A1"]
+    assert stimage.two_genes(["A", "B", "CD63"], np.array([1, 3, 2])) == ["B", "CD63"]

@@ -193,6 +193,22 @@ def test_a_backbone_predicts_spots_with_uncertainty_and_its_colours_are_shown(re
     assert "before and after" in (results / "report.html").read_text()
 
 
+def test_the_figure_of_stimage_shows_what_the_system_says(results):
+    assert (results / "figures/figure_stimage.png").stat().st_size > 20_000
+    folder = results / "figures/source_data/figure_stimage"
+    assert {path.stem for path in folder.glob("*.csv")} == set("ABCDEFGHIJ")
+    predicted = ad.read_h5ad(results / "predictions/patches/strict/bundle.spots.h5ad")
+    shown = pd.read_csv(folder / "A.csv")["value"].to_numpy()
+    assert any(np.allclose(shown, predicted.X[:, g], rtol=2e-2) for g in range(predicted.n_vars))
+    assert pd.read_csv(folder / "C.csv")["value"].min() >= 0
+    together = pd.read_csv(folder / "G.csv").set_index(["members", "first"])["median_r"]
+    assert set(together.index) == {(1, 0), (1, 1), (2, 0)}
+    boxes = pd.read_csv(folder / "H.csv").set_index(["sample", "system"])
+    scored = evaluation(results, "spot_linear", "visium")["pearson"]["median"]
+    assert boxes.loc[("visium", "spot_linear"), "q0.5"] == pytest.approx(scored, abs=1e-4)
+    assert "figure_stimage" in (results / "report.html").read_text()
+
+
 def test_the_report_says_how_many_spots_there_are_and_why(results):
     page = (results / "report.html").read_text()
     assert "Spot filter" in page

@@ -43,7 +43,7 @@ def check_units(config: dict[str, Any], samples: dict[str, dict], findings: Find
         target = entry["settings"].get("stain_target")
         if target is not None and target not in names:
             place = f"systems.{name}.settings.stain_target"
-            findings.problem(place, f"no training sample {target}", did_you_mean(target, names))
+            findings.problem(place, f"{target} is no training sample", did_you_mean(target, names))
         unit, units, key = entry["unit"], base.spec_of(entry["kind"]).units, f"systems.{name}.unit"
         if unit not in units:
             findings.problem(key, f"{entry['kind']} does not predict for {unit}", f"It does for {', '.join(units)}")

@@ -187,6 +187,12 @@ class STImage(System):
         seen, members = self._see(x), range(self.settings["members"])
         return Prediction(None, *ensemble_moments(nb.mean_variance(*self.logits(k, seen)) for k in members))
 
+    def member_means(self, x: Any) -> Iterator[np.ndarray]:
+        """Yield what each member expects, (n, g) float32, one after the other."""
+        seen = self._see(x)
+        for member in range(self.settings["members"]):
+            yield nb.mean_variance(*self.logits(member, seen))[0].cpu().numpy()
+
     def draw(self, x: Any, keys: np.ndarray) -> np.ndarray | None:
         """Draw each unit's counts from one member, chosen by its key; of logarithms there is nothing to draw."""
         if self.settings["target"] != "counts":
