@@ -74,6 +74,29 @@ def score(path, pixel, actual, called, rows=None, **change):
     return json.loads(json.dumps(evaluation._matched_json(found["it"]), allow_nan=False))
 
 
+def test_finding_and_typing_nuclei_is_scored_over_all_that_lie_somewhere(known):
+    path, pixel, actual, said, matched = known
+    found = score(path, pixel, actual, actual)["detection"]
+    assert found["f_d"] == pytest.approx(2 * 360 / (2 * 360 + 40 + 2)), "40 are missing, 2 lie where no cell is"
+    there = np.zeros(400, bool)
+    there[matched] = True
+    for kind in TYPES:
+        hits = (there & (actual == kind) & (said == kind)).sum()
+        called, is_ = (
+            (there & (one == kind) & (other != kind)).sum() for one, other in ((said, actual), (actual, said))
+        )
+        missing = score(path, pixel, actual, actual, weights=[0, 0, 0, 1])["detection"]["f_c"][kind]
+        lost = 2 * hits / missing - 2 * hits
+        ignored = (~there & (actual == kind)).sum() - lost
+        strangers = 2 if kind == "Tumour" else 0
+        expected = 2 * hits / (2 * hits + 2 * called + 2 * (is_ + ignored) + strangers + lost)
+        assert found["f_c"][kind] == pytest.approx(expected)
+    rows = np.arange(0, 400, 2)
+    one = {"path": str(path), "format": "hovernet", "types": TABLE, "radius_um": 5.0, "scale": 1.0}
+    half, _ = comparators.score({"it": one}, pixel, MPP, rows, actual[rows], actual[rows], TYPES, whole=False)
+    assert half["it"].detection is None
+
+
 def test_the_planted_confusion_comes_back_exactly(known):
     path, pixel, actual, said, matched = known
     called = np.where(np.arange(400) % 10 == 0, "Tumour", actual)

@@ -31,7 +31,7 @@ COSTS = pd.DataFrame({"system": SYSTEMS, "fit_seconds": [100.0, 10.0, 1.0], "uni
 def test_a_panel_a_score_at_print_size_with_its_numbers_beside(rows, tmp_path):
     figure, data = comparison.draw(rows)
     assert figure.get_figwidth() == pytest.approx(180 / 25.4)
-    letters = "ABCDEFGHIJKLM"
+    letters = "ABCDEFGHIJKLMN"
     assert list(data) == list(letters)
     first = data["A"].set_index(["system", "sample"])
     assert first.loc[("linear", "lung"), "value"] == rows[4]["weighted"]
@@ -39,6 +39,7 @@ def test_a_panel_a_score_at_print_size_with_its_numbers_beside(rows, tmp_path):
     assert first["chance"].isna().all()
     above = data[letters[list(SCORES).index("genes_above")]]
     assert (above["chance"] == 4 / 200).all()
+    assert (data[letters[list(SCORES).index("auc_high")]]["chance"] == 0.5).all()
     sizes = {
         text.get_fontsize() for axis in figure.axes for text in axis.findobj(match=style.plt.Text) if text.get_text()
     }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy import sparse, stats
-from sklearn.metrics import jaccard_score
+from sklearn.metrics import jaccard_score, roc_auc_score
 
 from shest.score import evaluate, maps, metrics
 
@@ -97,6 +97,30 @@ def test_the_null_moves_predictions_along_the_tissue(tissue):
     expected = stats.pearsonr(actual[order, 1], np.roll(predicted[order, 1], -moved[2]))[0]
     assert found[2, 1] == pytest.approx(expected, abs=1e-5)
     assert (found[:, 4] == 0).all()
+
+
+def test_the_auc_is_of_high_cells_by_what_is_predicted_and_without_a_block_of_the_others(tissue):
+    xy, actual, predicted = tissue
+    predicted = np.round(predicted, 0)  # ties
+    block = np.arange(N) % 4
+    actual = np.column_stack([actual, np.full(N, 3, np.float32)])
+    predicted = np.column_stack([predicted, predicted[:, 0]])
+    genes, summary = evaluate.score_expression(scored(xy, actual, block), lambda part: predicted[:, part])
+    high = actual > actual.mean(axis=0, dtype=float)
+    expected = [roc_auc_score(high[:, g], predicted[:, g]) for g in range(GENES)]
+    assert genes["auc_high"][:GENES].tolist() == pytest.approx(expected)
+    assert genes["auc_high"][GENES - 1] == 0.5, "a constant prediction tells nothing"
+    assert np.isnan(genes["auc_high"][GENES]), "a gene that does not vary is nowhere high"
+    assert summary["auc"]["median"] == pytest.approx(np.median(expected))
+    assert min(expected[:4]) > 0.6
+    for b in range(4):
+        rest = block != b
+        without = np.median([roc_auc_score(high[rest, g], predicted[rest, g]) for g in range(GENES)])
+        assert summary["without"]["auc_high"][b] == pytest.approx(without)
+    low, top = summary["intervals"]["auc_high"]
+    assert low < summary["auc"]["median"] < top
+    upside_down = evaluate.score_expression(scored(xy, actual, block), lambda part: -predicted[:, part])[0]
+    assert upside_down["auc_high"][:GENES].tolist() == pytest.approx([1 - value for value in expected])
 
 
 def test_r_within_a_unit_is_across_genes_and_all_scores_come_out_of_one_pass(tissue):

@@ -16,14 +16,13 @@ from scipy import sparse
 from shest.core import files
 from shest.io.expression import COMMON, LOG1P, LOG1P_MEDIAN, LOG10_CP10K, normalise, to_common
 from shest.labels.training_set import TrainingSet
-from shest.systems import base
+from shest.systems import base, colour
 from shest.systems.augment import augment
-from shest.systems.histospace import colour
 from shest.systems.histospace import network as histospace_network
 from shest.systems.patch_training import Plan, Targets, Work, evaluate, parameters, train
 from shest.systems.single_patch import network as single_network
 from shest.systems.single_patch.system import published
-from shest.tiles.patch import Patches, PatchSize, write_patches
+from shest.tiles.patch import Patches, PatchSize, Taken, write_patches
 
 GENES = 12
 SMALL = {
@@ -420,3 +419,102 @@ def test_the_cast_goes_and_stains_come_to_those_of_the_template():
     assert left < apart / 3
     same, _ = colour.colour_of(pale, "none", stains)
     assert np.allclose(applied(same, pale), pale, atol=0.01)
+
+
+def stained_pixels(vectors, seed, haematoxylin=0.5, strength=1.0, n=40_000):
+    """Pixels of two planted stains, (2, 3); ``haematoxylin``: share of pixels that have any."""
+    rng = np.random.default_rng(seed)
+    amount = rng.gamma(2, 0.3, (n, 2)) * (rng.random((n, 2)) < (haematoxylin, 0.8)) * strength
+    pixels = 256 * np.exp(-amount @ np.asarray(vectors)) - 1 + rng.normal(0, 2, (n, 3))
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def unit(vectors):
+    return np.array(vectors) / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def degrees(one, other):
+    return np.degrees(np.arccos(np.clip((one * other).sum(axis=1), -1, 1)))
+
+
+PLANTED = [unit([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]]), unit([[0.55, 0.75, 0.37], [0.15, 0.96, 0.22]])]
+
+
+@pytest.mark.parametrize("vectors", PLANTED)
+def test_planted_stains_are_found_by_vahadanes_dictionary_where_macenkos_angles_miss_a_rare_one(vectors):
+    for share in (0.1, 0.5):
+        found = colour.vahadane(stained_pixels(vectors, 1, share))
+        assert degrees(found, vectors).max() < 4
+    rare = stained_pixels(vectors, 2, 0.1)
+    by_angles = colour.estimate(rare, "macenko").vectors[:1]
+    assert degrees(by_angles, vectors[:1])[0] > degrees(colour.vahadane(rare)[:1], vectors[:1])[0] + 2
+
+
+def test_vahadane_needs_stained_pixels():
+    assert colour.vahadane(np.full((5000, 3), 245, np.uint8)) is None
+    assert np.isfinite(colour.estimate(np.full((5000, 3), 245, np.uint8), "vahadane").vectors).all()
+
+
+@pytest.mark.parametrize("kind", ["macenko", "vahadane"])
+def test_a_sample_takes_on_the_stains_of_the_target(kind):
+    target, other = (stained_pixels(v, 5, strength=k) for v, k in zip(PLANTED, (1.0, 0.6), strict=True))
+    wanted = stained_pixels(PLANTED[0], 5)
+    _, template = colour.colour_of(target, kind, None)
+    changed, own = colour.colour_of(other, kind, template)
+    patches = torch.from_numpy(other.reshape(1, 200, 200, 3)).permute(0, 3, 1, 2).float() / 255
+    found = changed.apply(patches)[0].permute(1, 2, 0).reshape(-1, 3).numpy() * 255
+    assert np.abs(found - wanted).mean() < np.abs(other.astype(float) - wanted).mean() / 3
+    assert degrees(own.vectors[:2], PLANTED[1]).max() < 5
+
+
+class Two:
+    """Patches of two samples, each with its own stains."""
+
+    px = 100
+    units = tuple((name, f"{name}{k}") for name in ("a", "b") for k in range(3))
+
+    def __init__(self):
+        parts = [stained_pixels(v, k, n=30_000).reshape(3, 100, 100, 3) for k, v in enumerate(PLANTED)]
+        self.pixels = np.concatenate(parts)
+
+    def take(self, units, views=0):
+        return Taken(self, np.asarray(units))
+
+    def read(self, units):
+        return self.pixels[units]
+
+
+@pytest.mark.parametrize(("target", "first"), [(None, "a"), ("b", "b"), ("held out", "a")])
+def test_the_target_is_the_first_training_sample_or_the_named_one(target, first):
+    source, none = Two(), np.zeros(6, np.int64)
+    data = TrainingSet(
+        source, sparse.csr_matrix((6, 1)), np.ones((1, 1), bool), none, none, np.arange(6), none[:0], [], ["g"]
+    )
+    colours = colour.Colours({"stain": "vahadane", "stain_target": target})
+    colours.learn(data)
+    assert next(iter(colours.of)) == first
+    assert np.allclose(colours.of[first].matrix, np.eye(3), atol=1e-5)
+    other = "b" if first == "a" else "a"
+    assert not np.allclose(colours.of[other].matrix, np.eye(3), atol=0.02)
+    again = colour.Colours({"stain": "vahadane", "stain_target": target})
+    again.restore(colours.tensors())
+    x = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    names = [name for name, _ in source.units]
+    assert torch.equal(again.apply(x, names), colours.apply(x, names))
+    assert torch.allclose(colours.apply(x, names)[:3], colours.of["a"].apply(x[:3]))
+
+
+def test_stains_of_a_system_change_what_its_network_sees(data):
+    plain, brought = (fitted("single_patch", data, epochs=1, stain=kind)[0] for kind in ("none", "cast"))
+    x = data.source.take(np.arange(6))
+    assert not plain.colours.of
+    assert set(brought.colours.of) == {"s"}
+    seen = {}
+    for name, system in (("none", plain), ("cast", brought)):
+        look = system.look
+        system.look = lambda patches, look=look, name=name: seen.update({name: patches.numpy()}) or look(patches)
+        system.predict(x)
+    assert np.percentile(np.moveaxis(seen["cast"], 1, -1).reshape(-1, 3), 99, axis=0) == pytest.approx(
+        [1] * 3, abs=0.02
+    )
+    assert np.percentile(seen["none"], 99) < 0.95

@@ -7,7 +7,9 @@ import pytest
 from scipy import sparse
 from scipy.stats import nbinom
 
+from shest.draw import stimage, style
 from shest.labels.training_set import TrainingSet
+from shest.run import systems
 from shest.systems import base
 
 GENES, DIM = 12, 6
@@ -118,7 +120,7 @@ def test_best_weights_are_kept_and_the_same_seed_gives_the_same_bytes(linked):
 
 
 def _member(system, x, k):
-    a, b = list(system._logits(x))[k]
+    a, b = system.logits(k, x)
     return np.logaddexp(0, a.numpy().astype(float)), 1 / (1 + np.exp(-b.numpy().astype(float)))
 
 
@@ -155,3 +157,153 @@ def test_saved_and_loaded_it_predicts_the_same(linked, tmp_path):
     base.save(tmp_path / "model.safetensors", tmp_path / "model.json", base.Trained(system, info))
     again = base.load(tmp_path / "model.safetensors", tmp_path / "model.json").system
     np.testing.assert_array_equal(again.predict(truth.x[:9]).expected, system.predict(truth.x[:9]).expected)
+
+
+# on patches
+
+PATCHES = {
+    "backbone": "test_resnet",
+    "weights": "random",
+    "side_um": 8.0,
+    "px": 32,
+    "members": 2,
+    "epochs": 80,
+    "batch": 16,
+    "learning_rate": 0.05,
+    "patience": 80,
+}
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    """Units on a slide of two colours; half of the genes follow the colour."""
+    from unit.test_patch_systems import make_set
+
+    return make_set(tmp_path_factory.mktemp("slide"), count=160)
+
+
+def on_patches(data, scratch=None, **settings):
+    entry = {"kind": "stimage", "settings": PATCHES | settings}
+    system = base.spec_of("stimage").create(base.settings_of(entry, {"seed": 7}))
+    system.scratch = scratch
+    return system, system.fit(data, lambda n: None)
+
+
+TUNED = {"trained": "all", "epochs": 25, "learning_rate": 0.02}
+
+
+@pytest.mark.parametrize("own", [{}, TUNED], ids=["frozen", "tuned"])
+def test_on_a_backbone_it_tells_what_the_patches_tell_and_is_kept(slide, tmp_path, own):
+    system, rows = on_patches(slide, **own)
+    found = system.predict(slide.source.take(slide.val))
+    counts = slide.counts[slide.val].toarray()
+    r = [np.corrcoef(found.expected[:, g], counts[:, g])[0, 1] for g in range(counts.shape[1])]
+    assert np.median(r[::2]) > 0.5, "genes that follow the colour"
+    assert abs(np.median(r[1::2])) < 0.35, "genes that do not"
+    assert (found.aleatoric > found.expected).all(), "a negative binomial varies more than Poisson's"
+    assert (found.epistemic > 0).any()
+    drawn = system.draw(slide.source.take(slide.val), np.arange(len(slide.val), dtype=np.uint64))
+    assert drawn.mean(axis=0) == pytest.approx(found.expected.mean(axis=0), rel=0.35, abs=0.5)
+    assert {row["member"] for row in rows} == {0, 1}
+    assert set().union(*rows) <= set(base.HISTORY)
+    info = {"kind": "stimage", "settings": system.settings, "genes": slide.genes, "classes": []}
+    base.save(tmp_path / "m.safetensors", tmp_path / "m.json", base.Trained(system, info))
+    again = base.load(tmp_path / "m.safetensors", tmp_path / "m.json").system
+    x = slide.source.take(slide.val)
+    np.testing.assert_array_equal(again.predict(x).expected, found.expected)
+    np.testing.assert_array_equal(again.draw(x, np.arange(len(x), dtype=np.uint64)), drawn)
+
+
+def test_a_frozen_backbone_is_the_same_for_all_members_and_a_tuned_one_each_members_own(slide):
+    frozen, tuned = (on_patches(slide, **(own | {"epochs": 1}))[0] for own in ({}, TUNED))
+    weights = [module.backbone.state_dict() for module in frozen.networks.modules + tuned.networks.modules]
+    assert len(weights) == 1 + 2
+    assert frozen.describe()["parameters"]["networks trained"] == 0
+    assert tuned.describe()["parameters"]["networks trained"] > 1000
+    name = next(iter(weights[1]))
+    assert not np.allclose(weights[1][name], weights[2][name]), "seeds do not overlap"
+    assert len({w.tobytes() for w in frozen.weight}) == 2
+
+
+def test_a_tuned_fit_that_was_cut_off_goes_on_where_it_was(slide, tmp_path):
+    whole, rows = on_patches(slide, tmp_path, **(TUNED | {"epochs": 2}))
+    told = []
+    again = base.spec_of("stimage").create(whole.settings)
+    again.scratch = tmp_path
+    assert again.fit(slide, told.append) == rows
+    assert sum(told) == again.steps()
+    for name, value in whole.tensors().items():
+        assert value.tobytes() == again.tensors()[name].tobytes(), name
+
+
+def test_raw_input_is_0_to_255_and_scaled_input_what_the_backbone_expects(slide):
+    x, seen = slide.source.take(slide.val[:2]), {}
+    for kind in ("raw", "scaled"):
+        system, _ = on_patches(slide, input=kind, epochs=1)
+        backbone = system.networks.modules[0].backbone
+        given = []
+        hook = backbone.register_forward_pre_hook(lambda module, x, given=given: given.append(x[0].numpy()))
+        system.predict(x)
+        hook.remove()
+        seen[kind] = given[0]
+        mean, std = (np.array(backbone.pretrained_cfg[name])[:, None, None] for name in ("mean", "std"))
+    plain = np.moveaxis(x[:], -1, 1).astype(float)
+    assert np.allclose(seen["raw"], plain, atol=1e-3)
+    assert np.allclose(seen["scaled"], (plain / 255 - mean) / std, atol=1e-4)
+
+
+def test_what_it_reads_goes_by_its_settings():
+    spec = base.spec_of("stimage")
+    plain, patches = ({"kind": "stimage", "settings": own} for own in ({}, {"backbone": "resnet50", "side_um": 70}))
+    assert spec.reading(base.settings_of(plain, {"seed": 1})) == "embeddings"
+    assert spec.reading(base.settings_of(patches, {"seed": 1})) == "patches"
+    assert base.largest_window([{"kind": "stimage", "settings": base.settings_of(plain, {"seed": 1})}], 30.0) == 30
+    assert base.largest_window([{"kind": "stimage", "settings": base.settings_of(patches, {"seed": 1})}], 30.0) == 70
+    config = {"systems": {"a": plain, "b": patches}, "encoders": [{"name": "e"}], "train": {"seed": 1}}
+    filled = systems.fill(config)
+    assert (filled["a"]["encoder"], filled["b"]["encoder"]) == ("e", None)
+
+
+# its figure
+
+
+def test_the_table_of_members_has_each_alone_and_the_first_together():
+    rng = np.random.default_rng(0)
+    actual = rng.normal(size=(200, 3))
+    made = [(actual + rng.normal(0, 2, actual.shape)).astype(np.float32) for _ in range(4)]
+    table = stimage.member_table(actual, made)
+    alone = table[table["members"] == 1]["median_r"].to_numpy()
+    assert alone == pytest.approx(
+        [np.median([np.corrcoef(actual[:, g], m[:, g])[0, 1] for g in range(3)]) for m in made], abs=1e-5
+    )
+    last = table[table["members"] == 4]["median_r"].item()
+    mean = np.mean(made, axis=0)
+    assert last == pytest.approx(np.median([np.corrcoef(actual[:, g], mean[:, g])[0, 1] for g in range(3)]), abs=1e-5)
+    assert last > alone.max(), "noise of seeds averages out"
+
+
+def test_members_mean_is_what_is_predicted(linked):
+    truth, system, _ = linked
+    means = list(system.member_means(truth.x[:50]))
+    assert len(means) == 3
+    assert np.allclose(np.mean(means, axis=0), system.predict(truth.x[:50]).expected, rtol=1e-5)
+
+
+def test_panels_draw_what_they_are_given_and_say_so_in_their_data():
+    figure, axes = style.plt.subplots(1, 3)
+    rng = np.random.default_rng(1)
+    xy, values = rng.random((30, 2)) * 100, rng.random(30)
+    shown = stimage.value_map(axes[0], xy, values, (100, 100), "G, expected", "counts")
+    assert shown["value"].tolist() == values.tolist()
+    r = {(s, k): rng.normal(0.1 * n, 0.1, 50) for n, (s, k) in enumerate([("C2", "a"), ("C2", "b"), ("C3", "a")])}
+    boxes = stimage.boxes(axes[1], r).set_index(["sample", "system"])
+    assert boxes.loc[("C3", "a"), "q0.5"] == pytest.approx(np.median(r["C3", "a"]))
+    assert len(axes[1].patches) == 3
+    stimage.members(axes[2], stimage.member_table(rng.random((9, 2)), [rng.random((9, 2)) for _ in range(3)]))
+    assert [len(line.get_xdata()) for line in axes[2].lines] == [3, 3]
+    style.plt.close(figure)
+
+
+def test_published_genes_are_shown_where_they_are_else_the_highest():
+    assert stimage.two_genes(["A", "ATP1A1", "CD63"], np.array([9, 1, 1])) == ["CD63", "ATP1A1"]
+    assert stimage.two_genes(["A", "B", "CD63"], np.array([1, 3, 2])) == ["B", "CD63"]

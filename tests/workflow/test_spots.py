@@ -8,16 +8,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from shest.io.counts import read_counts
 
 R = "results/tiny"
+SPOT_SYSTEMS = {"spot_linear", "spot_mean", "spot_high", "patches"}
 FOLDS = ("0", "1", "all")
+PATCHES = {
+    "backbone": "test_resnet",
+    "weights": "random",
+    "side_um": 40,
+    "px": 112,
+    "stain": "vahadane",
+    "stain_target": "visium",
+    "members": 2,
+    "epochs": 60,
+    "learning_rate": 0.02,
+}
 
 
 @pytest.fixture(scope="module")
 def run(snake, root, tmp_path_factory):
-    """A bundle with pseudo-spots and a Visium section to train on; a linear system of cells, two systems of spots."""
+    """A bundle with pseudo-spots and a Visium section to train on; a linear system of cells, four systems of spots."""
     folder = tmp_path_factory.mktemp("spots")
     config = yaml.safe_load((root / "config/tiny.yaml").read_text())
     small = {"genes": 80, "defects": 2, "mpp": 0.5}
@@ -32,6 +45,8 @@ def run(snake, root, tmp_path_factory):
             "linear": {"kind": "linear"},
             "spot_linear": {"kind": "linear", "unit": "spots"},
             "spot_mean": {"kind": "mean", "unit": "spots"},
+            "spot_high": {"kind": "high_low", "unit": "spots"},
+            "patches": {"kind": "stimage", "unit": "spots", "settings": PATCHES},
         },
         "protocols": ["strict"],
         "viewer": {"enabled": False},
@@ -139,16 +154,59 @@ def test_spots_of_a_system_of_cells_are_sums_over_its_cells(results):
 def test_systems_of_both_units_are_scored_on_the_same_spots_and_blocks(results):
     table = pd.read_csv(results / "comparison/strict.csv")
     of_spots = table[(table["sample"] == "bundle") & (table["unit"] == "spots")].set_index("system")
-    assert set(of_spots.index) == {"linear", "spot_linear", "spot_mean"}
+    assert set(of_spots.index) == {"linear", *SPOT_SYSTEMS}
     assert of_spots["n"].nunique() == of_spots["n_blocks"].nunique() == 1
     assert of_spots.loc["linear", "pearson_median"] > of_spots.loc["spot_mean", "pearson_median"]
     assert of_spots["weighted"].isna().all()
     assert of_spots["pearson_within_type"].isna().all()
-    assert set(table.loc[table["sample"] == "visium", "system"]) == {"spot_linear", "spot_mean"}
+    assert set(table.loc[table["sample"] == "visium", "system"]) == SPOT_SYSTEMS
     assert table.loc[table["sample"] == "visium", "pearson_median"].max() > 0.2
     gaps = json.loads((results / "comparison/strict.json").read_text())["differences"]
     pairs = {frozenset((g["system"], g["reference"])) for g in gaps if (g["sample"], g["unit"]) == ("bundle", "spots")}
     assert frozenset(("linear", "spot_linear")) in pairs
+
+
+def test_a_gene_is_told_to_be_high_by_probabilities_and_by_counts(results):
+    table = pd.read_csv(results / "comparison/strict.csv").query("sample == 'visium'").set_index("system")
+    assert table.loc["spot_mean", "auc_high"] == 0.5
+    for system in ("spot_high", "spot_linear"):
+        assert table.loc[system, "auc_high"] > 0.55
+        assert table.loc[system, "auc_high_low"] < table.loc[system, "auc_high"] < table.loc[system, "auc_high_high"]
+    predicted = ad.read_h5ad(results / "predictions/spot_high/strict/visium.spots.h5ad")
+    assert predicted.uns["unit"].startswith("probability")
+
+
+def test_a_backbone_predicts_spots_with_uncertainty_and_its_colours_are_shown(results):
+    found = ad.read_h5ad(results / "predictions/patches/strict/visium.spots.h5ad")
+    assert (found.var["aleatoric"] > 0).all()
+    assert (found.var["epistemic"] > 0).all()
+    assert found.uns["encoder"] == ""
+    held_out = evaluation(results, "patches", "visium")
+    assert held_out["common"]["pearson"] > evaluation(results, "spot_mean", "visium")["common"]["pearson"]
+    folder = results / "models/patches/strict/all"
+    assert json.loads((folder / "model.json").read_text())["parameters"]["networks trained"] == 0
+    with Image.open(folder / "stains.png") as picture:
+        rows = np.array_split(np.asarray(picture.convert("RGB"), float)[60:], 6)  # two samples, three stages each
+    assert min(row.std() for row in rows) > 5
+    before, _, after = rows[:3]
+    assert np.abs(before[: len(after)] - after[: len(before)]).max() > 20
+    assert "before and after" in (results / "report.html").read_text()
+
+
+def test_the_figure_of_stimage_shows_what_the_system_says(results):
+    assert (results / "figures/figure_stimage.png").stat().st_size > 20_000
+    folder = results / "figures/source_data/figure_stimage"
+    assert {path.stem for path in folder.glob("*.csv")} == set("ABCDEFGHIJ")
+    predicted = ad.read_h5ad(results / "predictions/patches/strict/bundle.spots.h5ad")
+    shown = pd.read_csv(folder / "A.csv")["value"].to_numpy()
+    assert any(np.allclose(shown, predicted.X[:, g], rtol=2e-2) for g in range(predicted.n_vars))
+    assert pd.read_csv(folder / "C.csv")["value"].min() >= 0
+    together = pd.read_csv(folder / "G.csv").set_index(["members", "first"])["median_r"]
+    assert set(together.index) == {(1, 0), (1, 1), (2, 0)}
+    boxes = pd.read_csv(folder / "H.csv").set_index(["sample", "system"])
+    scored = evaluation(results, "spot_linear", "visium")["pearson"]["median"]
+    assert boxes.loc[("visium", "spot_linear"), "q0.5"] == pytest.approx(scored, abs=1e-4)
+    assert "figure_stimage" in (results / "report.html").read_text()
 
 
 def test_the_report_says_how_many_spots_there_are_and_why(results):

@@ -14,7 +14,7 @@ def packed(name):
 
 def package_encoder(wildcards):
     """The encoder that the package's system reads embeddings of."""
-    return [results(f"embeddings/{ENCODERS[0]}/encoder.json")] if spec(PACKAGE["system"]).reads == "embeddings" else []
+    return [results(f"embeddings/{ENCODERS[0]}/encoder.json")] if reads(PACKAGE["system"]) == "embeddings" else []
 
 
 def places_of(sample):

@@ -36,12 +36,42 @@ RESULT_PATHS = {
 }
 
 
+def system_of(number):
+    """The system that a figure is of: the first of its kind, None where there is none; the one shown."""
+    kind = FIGURES[number].kind
+    return next((name for name, entry in SYSTEMS.items() if entry["kind"] == kind), None) if kind else SYSTEM_SHOWN
+
+
+# Figures of systems that there are.
+DRAWN = [number for number in FIGURES if system_of(number)]
+
+
 wildcard_constraints:
-    number="|".join(FIGURES),
+    number="|".join(DRAWN),
 
 
 def figure_samples(wildcards):
+    if FIGURES[wildcards.number].kind:
+        return TRAIN[SYSTEMS[system_of(wildcards.number)]["unit"]]
     return FIGURE_SAMPLES[FIGURES[wildcards.number].samples]
+
+
+def own_inputs(system, samples):
+    """What the figure of a system reads: its models and what they see of the first sample; every system's scores."""
+    unit, first = SYSTEMS[system]["unit"], samples[:1]
+    of_first = {"system": system, "protocol": PROTOCOL_SHOWN, "sample": first, "unit": unit}
+    folder = results(f"models/{system}/{PROTOCOL_SHOWN}/{{fold}}")
+    scores = evaluations(samples=samples, units=[unit], protocols=[PROTOCOL_SHOWN])
+    return {
+        "own_scored": expand(results(RESULT_PATHS["scored"]), **of_first),
+        "own_models": expand(f"{folder}/model.safetensors", fold=TEST_FOLDS[PROTOCOL_SHOWN]),
+        "own_records": expand(f"{folder}/model.json", fold=TEST_FOLDS[PROTOCOL_SHOWN]),
+        "own_source": [path for sample in first for path in source_files(system, sample)],
+        "own_store": [store_of(unit, sample) for sample in first],
+        "own_registration": expand(results(RESULT_PATHS["registrations"]), sample=first),
+        "own_scores": scores,
+        "own_genes": [path.replace(".json", ".genes.csv") for path in scores],
+    }
 
 
 def figure_inputs(wildcards):
@@ -49,6 +79,8 @@ def figure_inputs(wildcards):
     samples, reads = figure_samples(wildcards), FIGURES[wildcards.number].reads
     paths = {name: expand(results(path), sample=samples, **SHOWN) for name, path in RESULT_PATHS.items()}
     paths["evaluations"] = evaluations(samples=samples, units=["cells"])
+    if FIGURES[wildcards.number].kind:
+        paths = own_inputs(system_of(wildcards.number), samples)
     return {name: paths[name] for name in reads}
 
 

@@ -27,11 +27,11 @@ rule figure:
         samples=figure_samples,
         panels=lambda w: FIGURES[w.number].panels,
         missing=lambda w: FIGURES[w.number].missing,
-        shown=SHOWN,
+        shown=lambda w: SHOWN | {"system": system_of(w.number)},
         types=TYPES,
         palette=config["figures"]["palette"],
         markers=config["figures"].get("markers"),
-        code=lambda w: code(f"figure_{figure_script(w)}"),
+        code=lambda w: code(f"figure_{figure_script(w)}", system_of(w.number) if FIGURES[w.number].kind else None),
     message:
         "Figure {wildcards.number}"
     script:
@@ -70,7 +70,7 @@ rule tables:
 
 rule figures:
     input:
-        expand(results("figures/figure_{number}.{suffix}"), number=FIGURES, suffix=["png", "pdf"]),
+        expand(results("figures/figure_{number}.{suffix}"), number=DRAWN, suffix=["png", "pdf"]),
         expand(results("tables/table_{number}.csv"), number=TABLES),
     message:
         "Figures and tables are drawn"

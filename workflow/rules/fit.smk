@@ -81,7 +81,7 @@ rule fit:
         samples=training_samples,
         system=lambda w: {key: SYSTEMS[w.system][key] for key in ("kind", "encoder", "unit")},
         settings=lambda w: SYSTEMS[w.system]["settings"],
-        reads=lambda w: spec(w.system).reads,
+        reads=lambda w: reads(w.system),
         min_cells=config["train"]["min_cells"],
         split=config["split"],
         code=lambda w: code("fit", w.system),
@@ -89,6 +89,39 @@ rule fit:
         "Fitting {wildcards.system} ({wildcards.protocol}, fold {wildcards.fold})"
     script:
         "../scripts/fit.py"
+
+
+rule stain_picture:
+    input:
+        model=results("models/{system}/{protocol}/{fold}/model.safetensors"),
+        record=results("models/{system}/{protocol}/{fold}/model.json"),
+        patches=lambda w: [
+            path for sample in OF_UNIT[SYSTEMS[w.system]["unit"]] for path in source_files(w.system, sample)
+        ],
+    output:
+        picture=report(
+            results("models/{system}/{protocol}/{fold}/stains.png"),
+            caption="../report/stains.rst",
+            category="Training",
+            labels={"system": "{system}", "protocol": "{protocol}", "fold": "{fold}"},
+        ),
+    log:
+        results("logs/stain_picture/{system}/{protocol}/{fold}.log"),
+    benchmark:
+        results("benchmarks/stain_picture/{system}/{protocol}/{fold}.tsv")
+    conda:
+        env("torch")
+    threads: 1
+    resources:
+        mem_mb=from_input_size(3000, model=3),
+        runtime=from_input_size(10),
+    params:
+        samples=lambda w: OF_UNIT[SYSTEMS[w.system]["unit"]],
+        code=lambda w: code("stain_picture", w.system),
+    message:
+        "Drawing patches before and after their colours are changed ({wildcards.system}, {wildcards.protocol})"
+    script:
+        "../scripts/stain_picture.py"
 
 
 rule training_plot:

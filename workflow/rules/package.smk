@@ -12,7 +12,7 @@ rule package:
         card=lambda w: models("card.md", [w.system])[0],
         split=results(f"splits/{config['protocols'][0]}/{DEPLOYED[config['protocols'][0]]}.parquet"),
         segmenter=lambda w: models("model.safetensors", segmenters(w.system)),
-        encoder=lambda w: [encoder_record(w)] if spec(w.system).reads == "embeddings" else [],
+        encoder=lambda w: [encoder_record(w)] if reads(w.system) == "embeddings" else [],
         source=sources_of_training,
         tiles=[results(f"samples/{sample}/tiles/tiles.json") for sample in TRAIN_SAMPLES],
         cells=[results(f"samples/{sample}/cells.parquet") for sample in TRAIN_SAMPLES],
@@ -33,7 +33,7 @@ rule package:
         mem_mb=from_input_size(3000, model=5, cells=20, source=100),
         runtime=from_input_size(15),
     params:
-        reads=lambda w: spec(w.system).reads,
+        reads=lambda w: reads(w.system),
         window_um=config["tiles"]["window_um"],
         cells=config["cells"],
         cell_types=TYPES,

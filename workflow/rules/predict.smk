@@ -26,7 +26,7 @@ rule predict:
         probed=bool(MODEL),
         role=lambda w: SAMPLES[w.sample]["role"],
         folds=folds_of,
-        reads=lambda w: spec(w.system).reads,
+        reads=lambda w: reads(w.system),
         genes=config["predict"]["genes"],
         code=lambda w: code("predict", w.system),
     message:

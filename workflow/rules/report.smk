@@ -15,6 +15,7 @@ rule report:
         models=models("model.json"),
         cards=models("card.md"),
         curves=models("training.png", LOOKING),
+        stains=models("stains.png", STAINED),
         refinements=expand(
             results("refinement/{encoder}/{protocol}/{sample}.png"),
             encoder=sorted({encoder_of(system) for system in BY_UNIT["cells"]}),
@@ -37,7 +38,7 @@ rule report:
         outlines=OUTLINE_SCORES,
         tiles=expand(results("samples/{sample}/tiles/tiles.png"), sample=CELL_SAMPLES),
         viewer=VIEWER,
-        figures=expand(results("figures/figure_{number}.png"), number=FIGURES),
+        figures=expand(results("figures/figure_{number}.png"), number=DRAWN),
         tables=expand(results("tables/table_{number}.csv"), number=TABLES),
     output:
         html=results("report.html"),

@@ -54,10 +54,10 @@ def encoding_minutes(rule, share=1):
 
 def training_minutes(system, input, attempt, threads):
     """Time to fit a system: what its kind says, or no more than two heads with its settings would take."""
-    seconds = base.spec_of(system["kind"]).fit_seconds
-    if seconds:
-        spent = resources.fitting_minutes(seconds(system["settings"], threads, gives_gpu("fit")))
-        return resources.scale_by_attempt(spent, attempt)
+    own = base.spec_of(system["kind"]).fit_seconds
+    seconds = own(system["settings"], threads, gives_gpu("fit")) if own else None
+    if seconds is not None:
+        return resources.scale_by_attempt(resources.fitting_minutes(seconds), attempt)
     entry = encoder_entry(system["encoder"]) if system["encoder"] else {}
     dim = entry.get("features", resources.LONGEST_EMBEDDING)
     train = config["train"] | system["settings"]

@@ -46,9 +46,14 @@ def spec(system):
     return base.spec_of(SYSTEMS[system]["kind"])
 
 
+def reads(system):
+    """What a system reads of its units."""
+    return spec(system).reading(SYSTEMS[system]["settings"])
+
+
 # Systems of each unit; those that look at their units: what the others predict is the same everywhere.
 BY_UNIT = {unit: [system for system, entry in SYSTEMS.items() if entry["unit"] == unit] for unit in OF_UNIT}
-LOOKING = [system for system in SYSTEMS if spec(system).reads != "nothing"]
+LOOKING = [system for system in SYSTEMS if reads(system) != "nothing"]
 CELLS_LOOKING = [system for system in LOOKING if system in BY_UNIT["cells"]]
 
 
@@ -59,6 +64,8 @@ def segment_code(wildcards):
     return code_digest(Path(workflow.basedir, "workflow/scripts/segment.py"), *modules)
 
 
+# Systems that see patches with their colours changed.
+STAINED = [name for name in LOOKING if reads(name) == "patches" and SYSTEMS[name]["settings"].get("stain") != "none"]
 # Systems that the viewer shows.
 VIEWED = config["viewer"].get("systems", CELLS_LOOKING)
 
@@ -85,9 +92,9 @@ def encoder_record(wildcards):
 
 def source_files(system, sample):
     """What a system reads of a sample."""
-    reads, entry = spec(system).reads, SYSTEMS[system]
-    window = PatchSize.of(entry["settings"]).name if reads == "patches" else None
-    paths = (SPOT_PATHS if entry["unit"] == "spots" else SOURCE_PATHS)[reads]
+    entry = SYSTEMS[system]
+    window = PatchSize.of(entry["settings"]).name if reads(system) == "patches" else None
+    paths = (SPOT_PATHS if entry["unit"] == "spots" else SOURCE_PATHS)[reads(system)]
     return [results(p.format(encoder=entry["encoder"], sample=sample, window=window)) for p in paths]
 
 
@@ -274,7 +281,7 @@ def fit_minutes(wildcards, input, attempt, threads):
 
 
 # Systems that are packed where that is asked for.
-PACKED = config["package"].get("systems", [s for s in BY_UNIT["cells"] if spec(s).reads != "patches"][:1])
+PACKED = config["package"].get("systems", [s for s in BY_UNIT["cells"] if reads(s) != "patches"][:1])
 
 
 def models(name, systems=SYSTEMS, protocols=config["protocols"]):

@@ -137,7 +137,8 @@ def add_expression(result, scored, predicted, rows, overlap, name, truth, thread
     genes, summary = evaluate.score_expression(scored, read, threads, drawn, truth)
     result.genes = overlap | {"constant": int((genes["pearson"] == 0).sum())}
     result.pearson, result.spearman = (summary[score] | {"csv": name} for score in ("pearson", "spearman"))
-    result.moran, result.iou, result.unitwise = (summary[score] for score in ("moran", "iou", "unitwise"))
+    for score in ("moran", "iou", "auc", "unitwise"):
+        setattr(result, score, summary[score])
     result.intervals |= summary["intervals"]
     result.intervals["without"] |= summary["without"]
     return genes
@@ -252,7 +253,14 @@ def main(input, output, params, wildcards, threads):
         add_types(result, scored, predicted, rows, kept, types, classes, temperatures)
         mpp, called = Registration.read(input.registration).mpp, kept["predicted"].to_numpy(str)
         result.comparators, programs = comparators.score(
-            params.comparators, predicted.obsm["pixel"], mpp, rows, label, called, list(params.types)
+            params.comparators,
+            predicted.obsm["pixel"],
+            mpp,
+            rows,
+            label,
+            called,
+            list(params.types),
+            whole=params.role != "train" or wildcards.protocol == "strict",
         )
         unseen = table[(table["part"] == "test") if params.role == "train" else slice(None)]
         if refined:

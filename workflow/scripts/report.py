@@ -38,6 +38,8 @@ The paper's figures and tables, from this run's results. For print: the .pdf of 
 VIEWER = """\
 Every cell of a sample over its H&E, in this browser, offline; the folder viewer can be sent, or put on a web server, as
 it is. The most frequent confusions open at the cells behind them."""
+STAINS = """\
+What systems on patches see once a sample's cast is removed and its stains are brought to those of a training sample."""
 EVERY_CELL = "Every cell of every sample, and why it went on or not."
 EVERY_SPOT = """\
 Every spot of every sample, and why it went on or not: beyond the image, called off tissue by whoever measured it,
@@ -180,6 +182,7 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
             overlays,
         ),
         report.Block("tiles", "Tiles", "What the encoder sees: window, nucleus; their haematoxylin.", pictures=tiles),
+        report.Block("stains", "Stains", STAINS, pictures=pictures(input.stains, "before and after")),
         report.Block("refinement", "Refinement", ABLATION, ablation, refinements),
         report.Block("training", "Training", pictures=curves),
         report.Block("viewer", "Cells over the H&E", VIEWER, links=views if input.viewer else []),

@@ -20,7 +20,7 @@ from shest.score.score_list import SCORES
 
 COLUMNS = 4
 ROW_MM, COST_MM, KEY_MM = 30, 45, 12
-CHANCE = {"iou_high": "iou_chance", "genes_above": "share_above_by_chance"}
+CHANCE = {"iou_high": "iou_chance", "genes_above": "share_above_by_chance", "auc_high": "auc_by_chance"}
 COSTS = {"fit_seconds": "seconds to fit", "units_per_second": "units predicted a second"}
 AGAINST = ("weighted", "pearson_common")
 MARKERS = "osD^vP*X"
@@ -37,7 +37,7 @@ def shown(rows: Sequence[dict]) -> pd.DataFrame:
     shared = set(table.loc[table["ground"] == "shared", "sample"])
     table = table[(table["ground"] == "shared") == table["sample"].isin(shared)].reset_index(drop=True)
     number, genes = (pd.to_numeric(table[name]) for name in ("n_genes_above_by_chance", "n_genes"))
-    return table.assign(share_above_by_chance=number / genes)
+    return table.assign(share_above_by_chance=number / genes, auc_by_chance=0.5)
 
 
 def draw(rows: Sequence[dict]) -> tuple[Figure, dict[str, pd.DataFrame]]:

@@ -6,11 +6,13 @@ MISSING = {
     "training": "no training sample in the sheet",
     "train": "no training sample in the sheet",
     "external": "no external sample in the sheet",
+    "own": "no training sample of the system's unit in the sheet",
     "first": "no external sample in the sheet",
     "second": "no second external sample in the sheet",
 }
 """Whose results figures show, and what stands in a figure's place where there is no such sample: the training sample
-that the config names, all of role train; both external samples, the first, the second."""
+that the config names, all of role train; those that the figure's system is trained on; both external samples, the
+first, the second."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Figure:
         Kinds of results that it reads of each of the samples; ``evaluations``: of every system and protocol.
     like
         Number of the figure that it is another of.
+    kind
+        Kind of system that it is of: the config's first. It is drawn where there is one.
     """
 
     caption: str
@@ -36,6 +40,7 @@ class Figure:
     panels: str
     reads: tuple[str, ...]
     like: str | None = None
+    kind: str | None = None
 
     @property
     def missing(self) -> str:
@@ -87,6 +92,22 @@ FIGURES = {
         ("scores", "scored", "tiles"),
     ),
 }
+FIGURES["stimage"] = Figure(
+    "STImage: two genes with what is uncertain of them, members and their ensemble, scores by sample and system",
+    "own",
+    "ABCDEFGHIJ",
+    (
+        "own_scored",
+        "own_models",
+        "own_records",
+        "own_source",
+        "own_store",
+        "own_registration",
+        "own_scores",
+        "own_genes",
+    ),
+    kind="stimage",
+)
 for _number, _same in (("S1", "5"), ("S3", "7"), ("S4", "8")):
     _caption = FIGURES[_same].caption.replace("first", "second")
     FIGURES[_number] = replace(FIGURES[_same], caption=f"{_caption}; as figure {_same}", samples="second", like=_same)

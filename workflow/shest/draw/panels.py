@@ -102,12 +102,12 @@ def round_length(width: float) -> float:
     return float(power * max(step for step in (1, 2, 5) if step * power <= target))
 
 
-def _point(cells: int) -> float:
+def point(cells: int) -> float:
     """Size of a cell's point on a map: smaller the more there are."""
     return float(np.clip(3e4 / max(cells, 1), 0.2, 8))
 
 
-def _frame_map(axis: Axes, extent: tuple[float, float], title: str) -> None:
+def frame_map(axis: Axes, extent: tuple[float, float], title: str) -> None:
     """Frame a map of the H&E, y down: title, scale bar, nothing else."""
     axis.set(aspect="equal", xlim=(0, extent[0]), ylim=(extent[1], 0), title=title)
     scale_bar(axis, round_length(extent[0]))
@@ -141,12 +141,12 @@ def cell_map(
         Width and height of the H&E, µm.
     """
     cell_type = pd.Series(cell_type.to_numpy(object, na_value=None))
-    size = _point(len(xy))
+    size = point(len(xy))
     for name, colour in palette.items():
         chosen = (cell_type == name).to_numpy()
         edge = {"edgecolors": "0.6", "linewidths": 0.1} if size > 2 else {"linewidths": 0}
         axis.scatter(*xy[chosen].T, s=size, color=colour, label=f"{name} ({chosen.sum():,})", rasterized=True, **edge)
-    _frame_map(axis, extent, f"{title} (n = {int(cell_type.isin(palette).sum()):,})")
+    frame_map(axis, extent, f"{title} (n = {int(cell_type.isin(palette).sum()):,})")
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "cell_type": cell_type.to_numpy()})
 
 
@@ -312,10 +312,10 @@ def expression_map(
     logs = np.log1p(values)
     order = np.argsort(logs, kind="stable")
     high = max(float(np.quantile(logs, 0.99)), 1e-3) if len(logs) else 1.0
-    size = _point(len(xy))
+    size = point(len(xy))
     points = axis.scatter(*xy[order].T, s=size, lw=0, c=logs[order], cmap="viridis", vmin=0, vmax=high, rasterized=True)
     axis.figure.colorbar(points, ax=axis, shrink=0.6, pad=0.01, label="log(1 + counts)")
-    _frame_map(axis, extent, title)
+    frame_map(axis, extent, title)
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "value": values})
 
 
@@ -323,10 +323,10 @@ def type_map(
     axis: Axes, xy: np.ndarray, chosen: np.ndarray, colour: str, extent: tuple[float, float], title: str
 ) -> pd.DataFrame:
     """Draw the chosen cells in their type's colour over all others in grey."""
-    size = _point(len(xy))
+    size = point(len(xy))
     axis.scatter(*xy[~chosen].T, s=size * 0.6, lw=0, color="0.88", rasterized=True)
     axis.scatter(*xy[chosen].T, s=size, lw=0, color=colour, rasterized=True)
-    _frame_map(axis, extent, f"{title} ({chosen.sum():,} of {len(xy):,} cells)")
+    frame_map(axis, extent, f"{title} ({chosen.sum():,} of {len(xy):,} cells)")
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "chosen": chosen})
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import pandas as pd
 
 from shest.io.registration import Registration
-from shest.score.evaluation import Evaluation, TypeScores
+from shest.score.evaluation import Evaluation, Matched, TypeScores
 from shest.score.score_list import SCORES
 from shest.tissue.register import SHARE_EXPECTED
 
@@ -388,6 +388,12 @@ def _confusions(scores: TypeScores) -> list[tuple[int, str, str]]:
     return sorted(pairs, key=lambda pair: -pair[0])
 
 
+def mean_f_c(matched: Matched) -> float | None:
+    """Return the mean F_c of the types that a program can name."""
+    found = [v for name, v in matched.detection["f_c"].items() if name in matched.nameable and v is not None]
+    return sum(found) / len(found) if found else None
+
+
 def comparator_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     """One row a comparator and evaluation: its scores on the cells that it found, and the system's on the same."""
     return pd.DataFrame(
@@ -400,6 +406,8 @@ def comparator_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
             "F1 weighted": matched.scores.weighted,
             "F1 macro": matched.scores.macro,
             "F1 macro of the types it can name": matched.macro_nameable()[0],
+            "F_d": matched.detection and matched.detection["f_d"],
+            "F_c, mean": matched.detection and mean_f_c(matched),
             "system": e.system,
             "its F1 weighted": matched.system.weighted,
             "its F1 macro": matched.system.macro,

@@ -165,8 +165,8 @@ def disk_bytes(
 
 def _patch_sizes(config: Mapping[str, Any]) -> set[PatchSize]:
     """Return the sizes of patches that systems read."""
-    systems = config["systems"].values()
-    return {PatchSize.of(system["settings"]) for system in systems if base.spec_of(system["kind"]).reads == "patches"}
+    systems = [(base.spec_of(entry["kind"]), entry["settings"]) for entry in config["systems"].values()]
+    return {PatchSize.of(settings) for spec, settings in systems if spec.reading(settings) == "patches"}
 
 
 def _viewer_bytes(size: SampleSize, viewer: Mapping[str, Any], systems: int) -> float:
@@ -236,7 +236,7 @@ def _own_seconds(config: Mapping[str, Any], threads: int, gpu: bool) -> float:
     """Time of the fits whose kind says how long they take, over all folds."""
     known = [(base.spec_of(entry["kind"]).fit_seconds, entry["settings"]) for entry in config["systems"].values()]
     folds = sum(config["split"]["folds"] + 1 if protocol == "strict" else 1 for protocol in config["protocols"])
-    return folds * sum(seconds(settings, threads, gpu) for seconds, settings in known if seconds)
+    return folds * sum(seconds(settings, threads, gpu) or 0 for seconds, settings in known if seconds)
 
 
 def run_needs(

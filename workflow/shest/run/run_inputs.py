@@ -396,7 +396,7 @@ def _check_explain(config: dict, samples: dict[str, dict], findings: Findings) -
 
 def _sees_cells(entry: dict) -> bool:
     """Tell whether a system reads embeddings of cells."""
-    return base.spec_of(entry["kind"]).reads == "embeddings" and entry["unit"] == "cells"
+    return base.spec_of(entry["kind"]).reading(entry["settings"]) == "embeddings" and entry["unit"] == "cells"
 
 
 def _check_packed(config: dict, findings: Findings) -> None:

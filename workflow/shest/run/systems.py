@@ -17,23 +17,33 @@ def fill(config: dict[str, Any], unit: str = "cells") -> dict[str, dict[str, Any
     known = [name for name in ("shest", "linear", "mean") if unit in base.spec_of(name).units]
     entries = config["systems"] or {name: {"kind": name} for name in known}
     first = config["encoders"][0]["name"]
-    return {
-        name: {
+    filled = {}
+    for name, entry in entries.items():
+        settings = base.settings_of(entry, config["train"])
+        reads = base.spec_of(entry["kind"]).reading(settings)
+        filled[name] = {
             "kind": entry["kind"],
             "unit": entry.get("unit", unit),
-            "encoder": entry.get("encoder", first) if base.spec_of(entry["kind"]).reads == "embeddings" else None,
-            "settings": base.settings_of(entry, config["train"]),
+            "encoder": entry.get("encoder", first) if reads == "embeddings" else None,
+            "settings": settings,
         }
-        for name, entry in entries.items()
-    }
+    return filled
 
 
 def check_units(config: dict[str, Any], samples: dict[str, dict], findings: Findings) -> None:
-    """Note filled-in systems whose unit their kind does not predict for, or no training sample has."""
-    trained = [row["platform"] for row in samples.values() if row["role"] == "train"]
+    """Note filled-in systems whose unit their kind does not predict for, or no training sample has.
+
+    So with one whose colours shall be those of a sample that is none to train on.
+    """
+    names = [name for name, row in samples.items() if row["role"] == "train"]
+    trained = [samples[name]["platform"] for name in names]
     there = {"cells": "xenium" in trained, "spots": any(p != "xenium" for p in trained)}
     there["spots"] |= there["cells"] and config["spots"].get("diameter_um") is not None
     for name, entry in config["systems"].items():
+        target = entry["settings"].get("stain_target")
+        if target is not None and target not in names:
+            place = f"systems.{name}.settings.stain_target"
+            findings.problem(place, f"{target} is no training sample", did_you_mean(target, names))
         unit, units, key = entry["unit"], base.spec_of(entry["kind"]).units, f"systems.{name}.unit"
         if unit not in units:
             findings.problem(key, f"{entry['kind']} does not predict for {unit}", f"It does for {', '.join(units)}")
@@ -78,7 +88,7 @@ def _check_packed(config: dict[str, Any], where: str, findings: Findings) -> Non
     for name in config["package"].get("systems", []):
         entry = config["systems"].get(name, {"kind": name})
         spec = base.kinds().get(entry["kind"])
-        if spec is not None and spec.reads == "patches":
+        if spec is not None and spec.reading(entry.get("settings", {})) == "patches":
             remedy = "Leave it out; it predicts the samples of the sheet, with the role predict too"
             findings.problem(where, f"package.systems: {name} reads patches and cannot be packed", remedy)
 

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from shest.io import detections
+from shest.score import typed_nuclei
 from shest.score.evaluate import score_types
 from shest.score.evaluation import Matched
 
@@ -55,6 +56,7 @@ def score(
     label: np.ndarray,
     predicted: np.ndarray,
     types: list[str],
+    whole: bool = True,
 ) -> tuple[dict[str, Matched], pd.DataFrame]:
     """Score every comparator that has a file for the sample.
 
@@ -75,17 +77,23 @@ def score(
         (k,) their types, and those that the system predicts.
     types
         All types of the config.
+    whole
+        Whether the scored cells are all that have a label: only then can a nucleus that none of them answers be called
+        found where there is none.
     """
     places = pixel * mpp
     named = pd.DataFrame(index=range(len(rows)))
     found = {}
     for name, entry in settings.items():
-        found[name], named[name] = _score(name, entry, places, mpp, rows, label, predicted, types)
+        found[name], named[name] = _score(name, entry, places, mpp, rows, label, predicted, types, whole)
     return found, named
 
 
-def _score(name, entry, places, mpp, rows, label, predicted, types) -> tuple[Matched, np.ndarray]:
-    """Score one comparator; ``places``: of all kept cells, µm. Returns its types of the scored cells too."""
+def _score(name, entry, places, mpp, rows, label, predicted, types, whole) -> tuple[Matched, np.ndarray]:
+    """Score one comparator; ``places``: of all kept cells, µm. Returns its types of the scored cells too.
+
+    Of finding nuclei: what lies at a kept cell without a label, which nobody can judge, counts for nothing.
+    """
     table = detections.read(entry["path"], entry["format"], entry["scale"])
     kinds = detections.map_types(entry["path"], table["class"], entry["types"], f"evaluate.comparators.{name}.types")
     cell, partner = match(places, table[["x", "y"]].to_numpy() * mpp, entry["radius_um"])
@@ -101,6 +109,12 @@ def _score(name, entry, places, mpp, rows, label, predicted, types) -> tuple[Mat
         counts={name: int((kinds == name).sum()) for name in types},
         nameable=[name for name in types if name in entry["types"].values()],
     )
+    if whole:
+        has = np.isin(rows, cell)
+        extra = np.delete(kinds, partner)
+        called = np.array(["" if value is None else value for value in named[has]], dtype=object)
+        weights = entry.get("weights", typed_nuclei.HOVERNET)
+        found.detection = typed_nuclei.score(label[has], called, label[~has], extra, types, weights)
     if matched.any():
         found.scores = score_types(label[matched], named[matched].astype(str), types)
         found.system = score_types(label[matched], predicted[matched], types)

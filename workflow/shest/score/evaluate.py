@@ -1,5 +1,6 @@
 """Evaluation of a sample's predictions: of its types, its expression, and how both lie in space."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ UNIT_SCALES = {False: "log(1 + counts)", True: "logarithms, as predicted"}
 MEDIANS = {"pearson_median": "pearson", "spearman_median": "spearman", "pearson_within_type": "pearson_within_type"}
 MAP_MEDIANS = {"bivariate_moran": "moran_bivariate", "iou_high": "iou_high"}
 """Scores over genes that have an interval, and the column that each is the median of; the second are of maps."""
+HIGH = "above the gene's mean over the scored units of the sample"
 MAPS = ("moran_actual", "moran_predicted", "moran_bivariate", "iou_high", "iou_chance", "iou_low")
 SCALES = dict.fromkeys((*MEDIANS, "bivariate_moran", "unit_r", "pearson_top"), "correlation") | dict.fromkeys(
-    ("iou_high", "genes_above"), "share"
+    ("iou_high", "genes_above", "auc_high"), "share"
 )
 """Every score of expression that has an interval, and the scale of its error."""
 
@@ -162,7 +164,8 @@ class GenePass:
     def score(self, genes: list[str], actual: np.ndarray, predicted: np.ndarray) -> GeneScores:
         """Score some genes, (n, genes) float32 each."""
         sums = self.by_type(actual, predicted)
-        of_ranks = metrics.group_sums(metrics.ranks(actual), metrics.ranks(predicted), self.scored.block, self.blocks)
+        ranks = metrics.ranks(actual), metrics.ranks(predicted)
+        of_ranks = metrics.group_sums(*ranks, self.scored.block, self.blocks)
         overall = sums.sum(axis=3)
         rest = [np.stack([metrics.leave_one_out(s) for s in found]) for found in (overall, of_ranks, sums)]
         columns = {
@@ -175,6 +178,8 @@ class GenePass:
             "pearson_within_type": metrics.within_from_sums(rest[2]),
             "spearman": metrics.pearson_from_sums(rest[1]),
         }
+        pairs = metrics.high_pairs(actual, ranks[1], self.scored.block, self.blocks)
+        columns["auc_high"], without["auc_high"] = metrics.auc_from_pairs(pairs)
         of_maps, without_maps = self.score_maps(actual, predicted)
         spread = metrics.spreads(overall.sum(axis=1)[..., None]).prod(axis=0) ** 0.5
         table = {"gene": genes, "mean_actual": metrics.centre(actual), "mean_predicted": metrics.centre(predicted)}
@@ -229,14 +234,15 @@ def score_expression(
     -------
     genes : DataFrame
         gene, mean_actual, mean_predicted, pearson, pearson_within_type (both sides centred by the mean of the cell's
-        true type: what a type alone does not tell), spearman, moran_actual, moran_predicted, moran_bivariate, iou_high,
+        true type: what a type alone does not tell), spearman, auc_high (of telling units that are :data:`HIGH`),
+        moran_actual, moran_predicted, moran_bivariate, iou_high,
         iou_chance, iou_low (:mod:`shest.score.maps`); moran_drawn with ``drawn``; ceiling and ceiling_within_type, the
         R that the truth itself reaches, with ``truth``.
     summary : dict
         ``pearson`` (median, share_above_0.3, n_above_0.3 and its ``null``, within_type, ``top``, and medians of the
-        ceilings), ``spearman``, ``moran``, ``iou``, ``unitwise``; ``intervals`` of :data:`SCALES`, and those scores
-        ``without`` each block. Without a block, rho is that of the cells' ranks among all: ranked anew, it would cost
-        a sorting of every gene a block.
+        ceilings), ``spearman``, ``moran``, ``iou``, ``auc``, ``unitwise``; ``intervals`` of :data:`SCALES`, and those
+        scores ``without`` each block. Without a block, rho is that of the cells' ranks among all: ranked anew, it would
+        cost a sorting of every gene a block.
     """
     work = GenePass(scored)
 
@@ -273,6 +279,9 @@ def _summary(scored: Scored, genes: pd.DataFrame, parts: list[GeneScores], unit_
         name: (float(genes[column].median()), np.median(without[column], axis=1))
         for name, column in (MEDIANS | MAP_MEDIANS).items()
     }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no gene varies, or none without a block
+        found["auc_high"] = float(genes["auc_high"].median()), np.nanmedian(without["auc_high"], axis=1)
     found["genes_above"] = float((genes["pearson"] >= GOOD_R).mean()), good.mean(axis=1)
     found["unit_r"] = float(np.median(unit_r)), _medians_without(unit_r, scored.block)
     top = _top_genes(scored, np.concatenate([p.sums for p in parts], axis=2))
@@ -301,6 +310,7 @@ def _summary(scored: Scored, genes: pd.DataFrame, parts: list[GeneScores], unit_
         "spearman": {"median": found["spearman_median"][0]},
         "moran": _moran_summary(genes),
         "iou": {name: _number(genes[f"iou_{name}"].median()) for name in ("high", "chance", "low")} | {"map": SMOOTHED},
+        "auc": {"median": _number(found["auc_high"][0]), "high": HIGH},
         "unitwise": {"median": found["unit_r"][0], "scale": UNIT_SCALES[scored.in_logs]},
         "intervals": intervals,
         "without": {

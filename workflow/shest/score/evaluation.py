@@ -68,6 +68,9 @@ class Matched:
     nameable
         Types that its classes stand for: it can be right about no other. The file holds both macro F1 over these
         types beside those over all (``macro_nameable``).
+    detection
+        How well it finds and types nuclei (:mod:`shest.score.typed_nuclei`); None where not all labelled cells are
+        scored.
     """
 
     n_objects: int
@@ -78,6 +81,7 @@ class Matched:
     nameable: list[str]
     scores: TypeScores | None = None
     system: TypeScores | None = None
+    detection: dict[str, Any] | None = None
 
     def macro_nameable(self) -> tuple[float | None, float | None]:
         """Return macro F1 over the types that it can name, its own and the system's, on the matched units."""
@@ -103,9 +107,10 @@ class Evaluation:
         tissue), and ``top``: the median of the genes that are best in the other folds. So with ``genes`` (scored,
         unmeasured, not_in_model, not_chosen, constant) and ``moran`` (``bivariate``: predictions against what
         neighbours measure).
-    iou, unitwise
+    iou, auc, unitwise
         Medians over genes of the overlap of high places (``high``), of its ``chance``, and of the low places
-        (``low``, the index that was published); the median over units of R across genes.
+        (``low``, the index that was published); of the AUC of telling units in which the gene is high by what is
+        predicted; the median over units of R across genes.
     expression_unit, common
         What the predicted expression is given in, which ``pearson``, ``spearman`` and ``moran`` are of: counts are
         brought to it. And scores of it brought to a scale that all units share (:mod:`shest.score.common_scale`):
@@ -156,6 +161,7 @@ class Evaluation:
     genes: dict[str, Any] | None = None
     moran: dict[str, Any] | None = None
     iou: dict[str, Any] | None = None
+    auc: dict[str, Any] | None = None
     unitwise: dict[str, Any] | None = None
     expression_unit: str = ""
     common: dict[str, Any] | None = None
@@ -225,6 +231,6 @@ def _matched_json(found: Matched) -> dict[str, Any]:
 
 
 def _matched(data: dict[str, Any]) -> Matched:
-    plain = {k: data[k] for k in ("n_objects", "n_matched", "share_matched", "radius_um", "counts", "nameable")}
+    plain = {k: data[k] for k in (f.name for f in fields(Matched)) if k not in ("scores", "system")}
     system = TypeScores.of_json(data["system"]) if data["system"] else None
     return Matched(**plain, scores=TypeScores.of_json(data), system=system)

@@ -117,6 +117,58 @@ def ranks(values):
 
 
 @numba.njit(nogil=True, cache=True)
+def high_pairs(high, ranks, block, blocks):
+    """Count pairs of a high and a low cell: (5, blocks, genes) float64, by block.
+
+    High cells; low cells; pairs whose high cell is of the block and ranked above its low one, pairs whose low cell is
+    of the block, and pairs of which both are; a tie counts one half.
+
+    ``high``: (cells, genes) bool; ``ranks``: of :func:`ranks`.
+    """
+    cells, genes = high.shape
+    sums = np.zeros((5, blocks, genes))
+    start, order = np.zeros(2 * cells + 2, np.int64), np.empty(cells, np.int64)
+    low_before, low_tied = np.zeros(blocks, np.int64), np.zeros(blocks, np.int64)
+    for g in range(genes):
+        start[:] = 0
+        low_before[:] = 0
+        for i in range(cells):
+            start[int(2 * ranks[i, g]) + 1] += 1
+            sums[0 if high[i, g] else 1, block[i], g] += 1.0
+        for k in range(2 * cells + 1):
+            start[k + 1] += start[k]
+        for i in range(cells):
+            k = int(2 * ranks[i, g])
+            order[start[k]] = i
+            start[k] += 1
+        above, below, first = sums[0, :, g].sum(), 0.0, 0
+        while first < cells:
+            last, tied = first, 0
+            while last < cells and ranks[order[last], g] == ranks[order[first], g]:
+                i = order[last]
+                if not high[i, g]:
+                    low_tied[block[i]] += 1
+                    tied += 1
+                last += 1
+            higher = last - first - tied
+            above -= higher
+            for place in range(first, last):
+                b = block[order[place]]
+                if high[order[place], g]:
+                    sums[2, b, g] += below + 0.5 * tied
+                    sums[4, b, g] += low_before[b] + 0.5 * low_tied[b]
+                else:
+                    sums[3, b, g] += above + 0.5 * higher
+            for place in range(first, last):
+                b = block[order[place]]
+                low_before[b] += low_tied[b]
+                low_tied[b] = 0
+            below += tied
+            first = last
+    return sums
+
+
+@numba.njit(nogil=True, cache=True)
 def maps(x, y, mean_x, mean_y, high_x, high_y, neighbours, block, blocks):
     """Compare two maps of each gene on neighbours (cells, k): (blocks, 8, genes) float64, sums over a block's cells.
 

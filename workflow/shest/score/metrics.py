@@ -112,6 +112,30 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return kernels.ranks(np.ascontiguousarray(values, np.float32))
 
 
+def high_pairs(actual: np.ndarray, of_ranks: np.ndarray, block: np.ndarray, blocks: int) -> np.ndarray:
+    """Count the pairs that the AUC is made of, (5, blocks, genes); see :func:`shest.score.kernels.high_pairs`.
+
+    A cell is high where its value is above the gene's mean over the cells: z > 0 within the sample.
+
+    ``actual``: (cells, genes) float32; ``of_ranks``: of the predictions, of :func:`ranks`.
+    """
+    return kernels.high_pairs(actual > centre(actual), of_ranks, block.astype(np.int64), blocks)
+
+
+def auc_from_pairs(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the AUC of telling high cells from low ones, (genes,), and the same without each block, (blocks, genes).
+
+    The share of pairs of a high and a low cell in which the high one is predicted higher; 0.5 by chance, and where the
+    prediction is constant. NaN where no cell is high, or none low.
+    """
+    high, low, above, of_low, within = pairs
+    total = above.sum(axis=0)
+    rest = total - above - of_low + within
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = total / (high.sum(axis=0) * low.sum(axis=0)), rest / (leave_one_out(high) * leave_one_out(low))
+    return tuple(np.where(np.isfinite(values), values, np.nan) for values in found)
+
+
 def nearest_distances(xy: np.ndarray, kind: np.ndarray, types: list[str]) -> dict[tuple[str, str], np.ndarray]:
     """Distance (unit of xy) from each cell of a type to the nearest other cell of a type, for all ordered pairs."""
     members = {t: np.flatnonzero(kind == t) for t in types}

@@ -58,5 +58,6 @@ SCORES = {
     "unit_r": Score("R across genes", "expression", of("unitwise", "median")),
     "bivariate_moran": Score("bivariate Moran's I", "expression", of("moran", "bivariate")),
     "iou_high": Score("IoU of high places", "expression", of("iou", "high")),
+    "auc_high": Score("AUC of high units", "expression", of("auc", "median")),
 }
 """Scores by the names that they have in intervals, in the order of the table."""

@@ -44,6 +44,8 @@ class SystemSpec:
         What it is given of a unit: ``embeddings`` of its encoder; ``patches``, pixels around it of the size that its
         settings ``side_um`` and ``px`` say (:func:`patch_settings`); ``slide``, the paths of the sample's image,
         outlines and registration; or ``nothing``.
+    patches_with
+        Setting with which it reads patches instead: :meth:`reading`.
     units
         What it can predict for: ``cells``, ``spots``.
     window_um
@@ -55,18 +57,19 @@ class SystemSpec:
     outlines
         Whether, once fitted, it finds nuclei itself (:meth:`System.segment`): what ``segment.method: trained`` takes.
     fit_seconds
-        Called with its settings, threads, and whether there is a GPU: about how long a fit takes, s. None: no longer
-        than two heads with its settings on cached embeddings.
+        Called with its settings, threads, and whether there is a GPU: about how long a fit takes, s. Where it is, or
+        returns, None: no longer than two heads with its settings on cached embeddings.
     """
 
     implementation: str
     reads: Reads = "embeddings"
+    patches_with: str | None = None
     units: tuple[str, ...] = ("cells",)
     window_um: float | None = None
     train_keys: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     outlines: bool = False
-    fit_seconds: Callable[[Mapping[str, Any], int, bool], float] | None = None
+    fit_seconds: Callable[[Mapping[str, Any], int, bool], float | None] | None = None
 
     @property
     def module(self) -> str:
@@ -77,7 +80,11 @@ class SystemSpec:
         """Return the side of what a system with these settings sees around a unit, µm; ``tile_um``: of the tiles."""
         if self.window_um is not None:
             return self.window_um
-        return float(settings["side_um"]) if self.reads == "patches" else tile_um
+        return float(settings["side_um"]) if self.reading(settings) == "patches" else tile_um
+
+    def reading(self, settings: Mapping[str, Any]) -> Reads:
+        """Return what a system with these settings reads."""
+        return "patches" if self.patches_with and settings.get(self.patches_with) is not None else self.reads
 
     def create(self, settings: Mapping[str, Any]) -> "System":
         """Make an unfitted system."""

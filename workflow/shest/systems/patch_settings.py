@@ -68,6 +68,49 @@ def training_settings(
     }
 
 
+def backbone_settings(backbone: str | None, trained: int | str) -> dict[str, Any]:
+    """Return the settings of a backbone of timm, with these defaults; None: none by default."""
+    return {
+        "backbone": {
+            "type": "string" if backbone else ["string", "null"],
+            "default": backbone,
+            "description": "An architecture of timm: efficientnet_b0, efficientnet_b7, resnet18, resnet50, "
+            "densenet121, mobilenetv2_100, or any other."
+            + ("" if backbone else " Without one the system reads embeddings of its encoder."),
+        },
+        "weights": {
+            "type": "string",
+            "default": "pretrained",
+            "description": "Of the backbone at the first step. pretrained: those that timm names, from the hub; "
+            "random; hub:OWNER/NAME; or a file or folder with model.safetensors, absolute.",
+        },
+        "trained": {
+            "anyOf": [{"const": "all"}, {"type": "integer", "minimum": 0}],
+            "default": trained,
+            "description": "How many of the backbone's last blocks are trained; 0: it stays frozen.",
+        },
+    }
+
+
+def stain_settings(stain: str) -> dict[str, Any]:
+    """Return the settings of what is done to colours before a network sees them, with this default."""
+    return {
+        "stain": {
+            "enum": ["macenko", "vahadane", "cast", "none"],
+            "default": stain,
+            "description": "cast: each channel's 99th percentile in the sample becomes white; macenko, vahadane: that, "
+            "and then its stains, found by this method, are brought to those of a training sample; none: pixels as "
+            "they are.",
+        },
+        "stain_target": {
+            "type": ["string", "null"],
+            "default": None,
+            "description": "The training sample whose stains all are brought to; null, and in folds without it: the "
+            "first.",
+        },
+    }
+
+
 def seconds(gflop: float, px: int, epochs: int, settings: Mapping[str, Any], threads: int, gpu: bool) -> float:
     """Estimate the time to train on patches, s; ``gflop``: of a patch of ``px``, forwards."""
     work = 3 * gflop * (settings["px"] / px) ** 2 * UNITS * epochs

@@ -219,6 +219,10 @@ class Taken:
         """Sample of each."""
         return [self._source.units[unit][0] for unit in self._units]
 
+    def part(self, rows: np.ndarray) -> "Taken":
+        """Return some of them, by their places."""
+        return Taken(self._source, self._units[rows])
+
     def __len__(self) -> int:
         return len(self._units)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shest.systems.base import SystemSpec
-from shest.systems.patch_settings import seconds, training_settings
+from shest.systems.patch_settings import seconds, stain_settings, training_settings
 
 GFLOP = 0.2, 0.9  # of a patch of 128 px, forwards: encoder and head, autoencoder
 
@@ -23,14 +23,9 @@ SPEC = SystemSpec(
     fit_seconds=fit_seconds,
     train_keys=("seed",),
     settings=SETTINGS
+    | stain_settings("macenko")
     | {
         "px": SETTINGS["px"] | {"multipleOf": 16},
-        "stain": {
-            "enum": ["macenko", "cast", "none"],
-            "default": "macenko",
-            "description": "cast: each channel's 99th percentile becomes white; macenko: that, and then stains are "
-            "brought to those of the first training sample; none: pixels as they are.",
-        },
         "autoencoder": {
             "enum": ["AE1", "AE2", "AE3"],
             "default": "AE3",

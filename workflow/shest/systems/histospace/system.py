@@ -1,6 +1,6 @@
 """HistoSPACE: both stages fitted, kept as safetensors, and at work."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,9 @@ from torch import Tensor, nn
 from shest.core import console
 from shest.io.expression import LOG10_CP10K
 from shest.labels.training_set import TrainingSet
-from shest.systems.base import Prediction
-from shest.systems.histospace.colour import Colour, Stains, colour_of
 from shest.systems.histospace.network import AutoEncoder, Encoder, Predictor, expression_loss
 from shest.systems.patch_system import PatchSystem
 from shest.systems.patch_training import Plan, Targets, Work, digest, evaluate, parameters, read_ahead, train
-
-LOOKED_AT = 128  # patches of a sample that its colours are estimated by
 
 
 class HistoSpace(PatchSystem):
@@ -24,10 +20,6 @@ class HistoSpace(PatchSystem):
 
     Attributes
     ----------
-    template
-        Stains that all samples are brought to; None where they are left.
-    colours
-        Of the samples that were looked at.
     facts
         What ``model.json`` says of the fit.
     """
@@ -36,8 +28,6 @@ class HistoSpace(PatchSystem):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
-        self.template: Stains | None = None
-        self.colours: dict[str, Colour] = {}
         self.facts: dict[str, Any] = {}
 
     def steps(self) -> int:
@@ -48,7 +38,7 @@ class HistoSpace(PatchSystem):
         console.log.info(f"training on {self.device}; stains: {self.settings['stain']}")
         targets = Targets(data, LOG10_CP10K)
         self.median = targets.median
-        self._learn_colours(data)
+        self.colours.learn(data)
         key, published = digest(data, self.settings), self.settings["as_published"]
         torch.manual_seed(self.settings["seed"])
         whole = AutoEncoder(self.settings["autoencoder"], published)
@@ -57,16 +47,14 @@ class HistoSpace(PatchSystem):
             with torch.no_grad():
                 self.module.head[-1].bias.copy_(torch.from_numpy(targets.mean()))
 
-        def prepared(x: Tensor, rows: np.ndarray) -> Tensor:
-            return self._prepare(x, [data.source.units[row][0] for row in rows])
-
         def rebuilding(module: nn.Module, x: Tensor, rows: np.ndarray) -> Tensor:
-            x = prepared(x, rows)
+            x = self._scaled(data.source, x, rows)
             return nn.functional.mse_loss(module(x).float(), x)
 
         def predicting(module: nn.Module, x: Tensor, rows: np.ndarray) -> Tensor:
             target, measured = targets.place(rows, self.device)
-            return expression_loss(self.settings["loss"], module(prepared(x, rows)).float(), target, measured)
+            found = module(self._scaled(data.source, x, rows)).float()
+            return expression_loss(self.settings["loss"], found, target, measured)
 
         first = Plan.of(
             self.settings,
@@ -88,67 +76,23 @@ class HistoSpace(PatchSystem):
         rows = work.val if len(work.val) else work.train
         plain, number = 0.0, 0
         for part, x in read_ahead(work.source, rows, work.plan.batch, self.device):
-            x = self._prepare(x, [work.source.units[row][0] for row in part])
+            x = self._scaled(work.source, x, part)
             plain += float(((x - x.mean(dim=(2, 3), keepdim=True)) ** 2).mean()) * len(part)
             number += len(part)
         return {"rebuilding_error": evaluate(module, work, rows), "mean_colour_error": plain / number}
 
-    def _learn_colours(self, data: TrainingSet) -> None:
-        """Look at the colours of every sample, by patches of its training units; the first sample is the template."""
-        samples = np.array([sample for sample, _ in data.source.units])
-        for name in dict.fromkeys(samples[data.train]):
-            rows = data.train[samples[data.train] == name]
-            self.template = self._look_at(name, data.source.take(spread(rows))[:]) or self.template
+    def _scaled(self, source: Any, x: Tensor, rows: np.ndarray) -> Tensor:
+        """Bring training patches of 0 to 1 to the network's input, -1 to 1; ``rows``: their places in the source."""
+        return self.coloured(source, x, rows) * 2 - 1
 
-    def _look_at(self, sample: str, patches: np.ndarray) -> Stains | None:
-        """Keep what is to be done to a sample's pixels; return its stains, where there is no template yet."""
-        pixels = patches.reshape(-1, 3)
-        self.colours[sample], own = colour_of(pixels, self.settings["stain"], self.template)
-        return None if self.template else own
-
-    def _prepare(self, x: Tensor, samples: Sequence[str]) -> Tensor:
-        """Bring patches of 0 to 1 to the network's input, -1 to 1, each by the colours of its sample."""
-        out, names = torch.empty_like(x), np.array(samples)
-        for name in dict.fromkeys(samples):
-            rows = torch.from_numpy(names == name).to(x.device)
-            out[rows] = self.colours[name].apply(x[rows]) if self.settings["stain"] != "none" else x[rows]
-        return (out - 0.5) / 0.5
-
-    def survey(self, x: Any) -> None:
-        """Look at the colours of samples that it was not trained on, by patches of the units to be predicted."""
-        samples = np.array(x.samples)
-        for name in dict.fromkeys(samples):
-            if name not in self.colours:
-                rows = spread(np.flatnonzero(samples == name))
-                self._look_at(name, x[rows])
-
-    def predict(self, x: Any, expression: bool = True) -> Prediction:
-        if not expression:
-            return Prediction()
-        self.survey(x)
-        return super().predict(x)
-
-    def look(self, x: Tensor, samples: Sequence[str]) -> Tensor:
-        return self.module(self._prepare(x, samples))
-
-    def tensors(self) -> dict[str, np.ndarray]:
-        """``network.*``, ``colour.{sample}.gain`` and ``.matrix``, and the template's stains."""
-        found = super().tensors()
-        for name, colour in self.colours.items():
-            found |= {f"colour.{name}.gain": colour.gain, f"colour.{name}.matrix": colour.matrix}
-        if self.template:
-            found |= {"template.vectors": self.template.vectors, "template.full": self.template.full}
-        return found
+    def look(self, x: Tensor) -> Tensor:
+        return self.module(x * 2 - 1)
 
     def restore(self, tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> None:
         encoder = Encoder(self.settings["autoencoder"])
         self.module = Predictor(encoder, self.settings["px"], len(info["genes"]), self.settings["as_published"])
         self.restore_network(tensors, info)
         self.facts = info["autoencoder"]
-        for name in info["coloured"]:
-            self.colours[name] = Colour(*(tensors[f"colour.{name}.{part}"] for part in ("gain", "matrix")))
-        if "template.vectors" in tensors:
-            self.template = Stains(tensors["template.vectors"], tensors["template.full"])
 
     def describe(self) -> dict[str, Any]:
         counted = {
@@ -156,9 +100,4 @@ class HistoSpace(PatchSystem):
             "head": parameters(self.module.head),
             "trained": parameters(self.module, trained=True),
         }
-        return super().describe() | {"parameters": counted, "autoencoder": self.facts, "coloured": sorted(self.colours)}
-
-
-def spread(rows: np.ndarray) -> np.ndarray:
-    """Return at most :data:`LOOKED_AT` of some rows, evenly among them."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), LOOKED_AT)).astype(int))]
+        return super().describe() | {"parameters": counted, "autoencoder": self.facts}

@@ -5,7 +5,7 @@ from typing import Any
 
 from shest.encode.spec import GFLOP
 from shest.systems.base import SystemSpec
-from shest.systems.patch_settings import seconds, training_settings
+from shest.systems.patch_settings import backbone_settings, seconds, stain_settings, training_settings
 
 
 def fit_seconds(settings: Mapping[str, Any], threads: int, gpu: bool) -> float:
@@ -21,24 +21,9 @@ SPEC = SystemSpec(
     fit_seconds=fit_seconds,
     train_keys=("seed",),
     settings=training_settings(68, 224, epochs=30, batch=32, learning_rate=3e-4, schedule="cosine", augment="mpa")
+    | backbone_settings("efficientnet_b0", trained="all")
+    | stain_settings("none")
     | {
-        "backbone": {
-            "type": "string",
-            "default": "efficientnet_b0",
-            "description": "An architecture of timm: efficientnet_b0, efficientnet_b7, resnet18, resnet50, "
-            "densenet121, mobilenetv2_100, or any other.",
-        },
-        "weights": {
-            "type": "string",
-            "default": "pretrained",
-            "description": "Of the backbone at the first step. pretrained: those that timm names, from the hub; "
-            "random; hub:OWNER/NAME; or a file or folder with model.safetensors, absolute.",
-        },
-        "trained": {
-            "anyOf": [{"const": "all"}, {"type": "integer", "minimum": 0}],
-            "default": "all",
-            "description": "How many of the backbone's last blocks are trained; 0: it stays frozen.",
-        },
         "head": {
             "enum": ["mlp", "ridge"],
             "default": "mlp",

@@ -1,6 +1,6 @@
 """The single-patch baseline: fitted, kept as safetensors, and at work."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +46,7 @@ class SinglePatch(PatchSystem):
         self.fitted_on = str(self.device)
         targets = Targets(data, LOG1P_MEDIAN)
         self.median, self.sets = targets.median, gene_sets(data, targets, self.settings["markers"])
+        self.colours.learn(data)
         ridge = self.settings["head"] == "ridge"
         self.module = build(self.settings, 0 if ridge else len(data.genes))
         said = ", ".join(f"{part} {count:,}" for part, count in self.sizes().items())
@@ -58,7 +59,8 @@ class SinglePatch(PatchSystem):
 
         def loss(module: nn.Module, x: Tensor, rows: np.ndarray) -> Tensor:
             target, measured = targets.place(rows, self.device)
-            return measured_mean((module(x).float() - target) ** 2, measured)
+            found = module(self.coloured(data.source, x, rows))
+            return measured_mean((found.float() - target) ** 2, measured)
 
         plan, key = Plan.of(self.settings), digest(data, self.settings)
         work = Work("network", data.source, data.train, data.val, loss, plan, self.device, self.scratch, key)
@@ -79,11 +81,11 @@ class SinglePatch(PatchSystem):
     def _features(self, source: Any, rows: np.ndarray) -> np.ndarray:
         found = [np.empty((0, self.module.backbone.num_features), np.float32)]
         with torch.inference_mode(), autocast(self.device, self.settings["precision"]):
-            for _, x in read_ahead(source, rows, self.settings["batch"], self.device):
-                found.append(self.module(x).float().cpu().numpy())
+            for part, x in read_ahead(source, rows, self.settings["batch"], self.device):
+                found.append(self.module(self.coloured(source, x, part)).float().cpu().numpy())
         return np.concatenate(found)
 
-    def look(self, x: Tensor, samples: Sequence[str]) -> Tensor:
+    def look(self, x: Tensor) -> Tensor:
         found = self.module(x)
         if self.settings["head"] != "ridge":
             return found

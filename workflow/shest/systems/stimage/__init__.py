@@ -1,12 +1,44 @@
-"""STImage (Tan et al. 2026): a negative binomial a gene on an encoder's embeddings, by an ensemble of seeds."""
+"""STImage (Tan et al. 2026): a negative binomial a gene by an ensemble of seeds, on embeddings or on a backbone."""
 
-from shest.systems.base import SystemSpec
+from collections.abc import Mapping
+from typing import Any
+
+from shest.encode.spec import GFLOP
+from shest.systems.base import SystemSpec, patch_settings
+from shest.systems.patch_settings import AUGMENTATIONS, backbone_settings, seconds, stain_settings
+
+
+def fit_seconds(settings: Mapping[str, Any], threads: int, gpu: bool) -> float | None:
+    """Estimate how long a fit on patches takes, s; a frozen backbone sees each unit once, and only forwards."""
+    if settings["backbone"] is None:
+        return None
+    gflop = GFLOP.get(settings["backbone"], GFLOP["resnet50"])
+    passes = settings["epochs"] * settings["members"] if settings["trained"] != 0 else 1
+    return seconds(gflop, 224, passes, settings, threads, gpu)
+
 
 SPEC = SystemSpec(
     "shest.systems.stimage.system:STImage",
     units=("cells", "spots"),
+    patches_with="backbone",
+    fit_seconds=fit_seconds,
     train_keys=("seed",),
-    settings={
+    settings=backbone_settings(None, trained=0)
+    | patch_settings(100, 224)
+    | stain_settings("none")
+    | {
+        "input": {
+            "enum": ["scaled", "raw"],
+            "default": "scaled",
+            "description": "What the backbone is given. scaled: colours as its first weights expect them; raw: values "
+            "of 0 to 255, as published for the regression.",
+        },
+        "augment": {
+            "enum": list(AUGMENTATIONS),
+            "default": "none",
+            "description": "What is done to training patches where the backbone is trained. mpa: mirrored, transposed, "
+            "shifted, scaled, rotated; stnet: quarter turns, mirrored, colours changed, blurred.",
+        },
         "members": {
             "type": "integer",
             "minimum": 1,
@@ -27,7 +59,8 @@ SPEC = SystemSpec(
         "standardise": {
             "type": "boolean",
             "default": True,
-            "description": "Scale each feature by the training units' mean and deviation; not published.",
+            "description": "Scale each feature by the training units' mean and deviation, where the backbone is "
+            "frozen; not published.",
         },
         "epochs": {"type": "integer", "minimum": 1, "default": 100, "description": "Most epochs."},
         "batch": {
