@@ -107,7 +107,7 @@ def build(folder: Path) -> None:
     searched = time.perf_counter() - wall
     sample = viewer.Sample(
         name="synthetic",
-        cells=table,
+        table=table,
         annotation=pd.read_parquet(folder / "annotation.parquet"),
         predictions={name: ad.read_h5ad(folder / f"{name}.h5ad", backed="r") for name in SYSTEMS},
         registration=Registration.of_alignment(np.diag([MPP, MPP, 1]), 1.0),
@@ -116,8 +116,9 @@ def build(folder: Path) -> None:
         store=folder / "store",
         types=TYPES,
         palettes={"paper": dict(zip(TYPES, COLOURS, strict=True))},
+        neighbours=neighbours,
     )
-    made = viewer.build(folder / "viewer", sample, 0.25, "all", neighbours)
+    made = viewer.build(folder / "viewer", [sample], 0.25, "all")
     seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - spent}
     print(json.dumps(seconds | {"neighbours_seconds": searched, "written": made["written"]}))
 
