@@ -70,7 +70,7 @@ function ramp(share) {
 let data, place, ids, slide, layer; // manifest; x, y of placed cells (full px); names; OpenSeadragon; WebGL
 const colourings = new Map(), genes = new Map(), blocks = new Map();
 const state = { left: "", right: "", swipe: null, hidden: new Map(), range: new Map(), palette: "", cell: -1, lasso: null };
-let passing = null, resting = 0, moving = false, running = false, drawn = null;
+let passing = null, resting = 0, moving = false, running = false, drawn = null, missing = [];
 const single = () => data.unit.slice(0, -1); // "cell" or "spot"
 
 async function start() {
@@ -612,7 +612,7 @@ function say() {
   let shown = 0;
   for (const one of passes()) shown += one;
   const lost = data.n - place.length / 2;
-  $("status").textContent = `${number.format(shown)} of ${number.format(data.n)} ${data.unit} drawn` + (lost ? `; ${number.format(lost)} have no nucleus and no place` : "");
+  $("status").textContent = `${number.format(shown)} of ${number.format(data.n)} ${data.unit} drawn` + (lost ? `; ${number.format(lost)} have no nucleus and no place` : "") + (missing.length ? `. The link also asks for ${missing.join(", ")}: not on this page` : "");
 }
 
 // --- blocks: outlines and everything known of single cells ------------------------------------------------------------------
@@ -1170,7 +1170,12 @@ function toHash() {
 async function fromHash() {
   if (location.hash.length < 2 || location.hash === written || !slide.world.getItemCount()) return;
   const parts = new URLSearchParams(location.hash.slice(1)), value = (name) => Number(parts.get(name));
-  for (const side of ["left", "right"]) if (parts.has(side) && (await wanted(parts.get(side)))) state[side] = parts.get(side);
+  missing = [];
+  for (const side of ["left", "right"]) {
+    if (!parts.has(side)) continue;
+    if (await wanted(parts.get(side))) state[side] = parts.get(side);
+    else missing.push(parts.get(side));
+  }
   state.hidden.clear();
   state.range.clear();
   for (const text of [...parts.getAll("hide"), ...parts.getAll("only")]) hideFromHash(text.split("~"), parts.getAll("only").includes(text));
