@@ -3,6 +3,7 @@
 
 const make = (tag, text = "", set = {}) => Object.assign(document.createElement(tag), { textContent: text }, set);
 const number = new Intl.NumberFormat("en");
+const SCORES = [["weighted F1", "weighted"], ["macro F1", "macro"], ["median R", "pearson"]];
 
 window.shest = (samples) => {
   for (const found of samples) {
@@ -22,12 +23,12 @@ window.shest = (samples) => {
       card.append(line);
     }
     if (found.scores?.length) {
-      const table = make("table"), head = make("tr");
-      for (const name of ["system", "protocol", "scored", "weighted F1", "macro F1", "median R"]) head.append(make("th", name, { scope: "col" }));
+      const table = make("table"), head = make("tr"), shown = SCORES.filter(([, key]) => found.scores.some((row) => row[key] !== null));
+      for (const name of ["system", "protocol", "scored", ...shown.map(([name]) => name)]) head.append(make("th", name, { scope: "col" }));
       table.append(head);
       for (const row of found.scores) {
         const line = make("tr");
-        for (const text of [row.system, row.protocol, `${number.format(row.n)} ${row.unit}`, ...[row.weighted, row.macro, row.pearson].map((score) => score?.toFixed(3) ?? "–")]) line.append(make("td", text));
+        for (const text of [row.system, row.protocol, `${number.format(row.n)} ${row.unit}`, ...shown.map(([, key]) => row[key]?.toFixed(3) ?? "–")]) line.append(make("td", text));
         table.append(line);
       }
       card.append(table);

@@ -549,7 +549,7 @@ function draw() {
     layer.half(from, to, ratio);
     if (data.diameter_um && size > 4) layer.discs(side, view, far, step, data.mpp.map((mpp) => (data.diameter_um * times) / 2 / mpp), opacity);
     else layer.points(side, view, far, step, size, opacity);
-    for (const [block, ranges] of near) layer.outlines(side, view, block, ranges, 2 * ratio * times, opacity, moving && edges > MOVING_SIDES);
+    for (const [block, ranges] of near) layer.outlines(side, view, block, ranges, (data.diameter_um ? 4 : 2) * ratio * times, opacity, moving && edges > MOVING_SIDES);
   }
   drawn = { ...view, complete: !moving, of: [seen.scale, seen.left, seen.top, seen.width, seen.height] };
   put(seen);
