@@ -508,6 +508,34 @@ def test_what_was_drawn_moves_along_and_is_drawn_anew_at_rest(page, shown, addre
         assert tuple(picture[row, column]) == rgb(made.PALETTES["paper"][cell.one]), cell.Index
 
 
+def test_many_points_are_drawn_in_parts_all_of_them_at_rest(page, shown, address):
+    page.open(address, x=600, y=330, z=1.2, left="predicted.one")
+    cells = table(shown[0]).dropna(subset=["one"])
+
+    def all_there(region):
+        picture = page.picture()
+        for cell in cells.query(region).itertuples():
+            column, row = (round(at - 0.5) for at in page.place(cell.x, cell.y))
+            assert tuple(picture[row, column]) == rgb(made.PALETTES["paper"][cell.one]), cell.Index
+
+    parts = "return [drawn === drawing, drawn.next, drawn.parts]"
+    page.run("partPoints = 30; refresh()")
+    page.wait(lambda: page.run(parts) in [[True, n, n] for n in (5, 6)])
+    all_there("300 < x < 900 and 150 < y < 500")
+    at = page.place(600, 330)
+    page.mouse("mouseMoved", *at, False)
+    page.mouse("mousePressed", *at)
+    for step in range(1, 12):  # beyond what had been drawn
+        page.mouse("mouseMoved", at[0] - 40 * step, at[1])
+        time.sleep(0.03)
+    drew, total = page.run(parts)[1:]
+    assert drew == 1 < total, "a part of the points while the view moves"
+    page.mouse("mouseReleased", at[0] - 440, at[1])
+    page.settle()
+    page.wait(lambda: page.run("return drawn === drawing && drawn.next === drawn.parts"))
+    all_there("900 < x < 1200 and 150 < y < 500")
+
+
 def test_a_link_keeps_the_view(page, shown, address):
     page.open(
         address, x=500, y=300, z=2, left="annotated", hide="annotated~Tumour", cell="cell003-1", palette="colourblind"
@@ -641,7 +669,17 @@ def test_a_run_writes_one_of_each_sample_and_leads_there(page, tiny):
     page.driver.get((results / "report.html").as_uri())
     links = page.run("return [...document.querySelectorAll('a[href^=\"viewer/\"]')].map(a => a.href)")
     assert len(links) >= 5
-    confusion = next(link for link in links if "only=" in link)
-    page.open(confusion)
-    assert 0 < int(page.status.split()[0]) < 100
-    assert page.complaints() == []
+    into = {
+        kind: [link for link in links if kind in link] for kind in ("only=annotated", "between=", "only=agree", "gene")
+    }
+    assert len(into["gene"]) == 2 * 3  # figure 7 shows three markers
+    into["swipe"] = [link for link in links if "left=annotated&right=predicted" in link]  # figure 6
+    for kind, found in into.items():
+        page.open(found[-1])
+        shown, of = (int(word.replace(",", "")) for word in page.status.split()[:3:2])
+        assert 0 < shown <= of, kind
+        assert shown < of or kind == "swipe", kind
+        assert "not on this page" not in page.status
+        assert page.complaints() == []
+    page.open((results / "viewer/sim_lung/index.html").as_uri() + "#left=gene:NOBODY|measured")
+    assert page.status.endswith("also asks for gene:NOBODY|measured: not on this page")

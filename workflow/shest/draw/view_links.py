@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from shest.score.evaluation import Evaluation, TypeScores
 
 CONFUSIONS = 5  # of a system on a sample, that the report leads to
+DRAWN_CONFUSIONS = 3  # in figure S2
 UNSURE = 0.5  # probability of a type, up to which a cell is one that the system is unsure of
 DOUBTFUL = {
     "bare_glass": "nuclei that lie on bare glass",
@@ -163,5 +164,5 @@ def figure_links(
                 first: dict[str, Link] = {}
                 for _, label, predicted, where in confusions(e):
                     first.setdefault(label, (f"{label} called {predicted}", where))
-                links += first.values()
+                links += list(first.values())[:DRAWN_CONFUSIONS]
     return links

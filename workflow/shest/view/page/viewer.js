@@ -10,11 +10,12 @@ const CELL_UM = 5; // diameter of a point once the view is close
 const OUTLINES_FROM = 2; // screen px per µm from which outlines are drawn
 const WIDE_SPOT = 80; // screen px of a spot's diameter from which its outline is drawn
 // While the view moves, what was drawn moves along as a picture, which takes no GPU. It reaches this share of the stage
-// beyond each edge; where that is used up, or the zoom has changed too far, so many points are drawn anew, and all of
-// them once the view rests.
+// beyond each edge; where that is used up, or the zoom has changed too far, a part of the points is drawn anew. Once the
+// view rests, all of them are drawn, part by part in as many frames as that takes, and shown when they are complete.
 const MARGIN = 0.15;
 const FARTHEST_ZOOM = 1.5;
-const MOVING_POINTS = 20000;
+const MOST_PARTS = 31; // 8 bytes a point, and WebGL takes no stride beyond 255
+let partPoints = 20000; // tests draw fewer
 const MOVING_SIDES = 15000; // of outlines, from which they are hairlines while the view moves
 const KEPT_BLOCKS = 24;
 const $ = (id) => document.getElementById(id);
@@ -70,7 +71,8 @@ function ramp(share) {
 let data, place, ids, slide, layer; // manifest; x, y of placed cells (full px); names; OpenSeadragon; WebGL
 const colourings = new Map(), genes = new Map(), blocks = new Map();
 const state = { left: "", right: "", swipe: null, hidden: new Map(), range: new Map(), palette: "", cell: -1, lasso: null };
-let passing = null, resting = 0, moving = false, running = false, drawn = null, missing = [];
+let passing = null, resting = 0, moving = false, running = false, missing = [];
+let drawn = null, drawing = null; // the picture that is shown; the one that is being drawn, which may be the same
 const single = () => data.unit.slice(0, -1); // "cell" or "spot"
 
 async function start() {
@@ -345,7 +347,8 @@ function makeLayer(canvas) {
     return { made, at: Object.fromEntries(known.map((name) => [name, gl.getUniformLocation(made, name)])) };
   };
   const points = program(POINTS, ["place"]), discs = program(DISCS, ["place"]), lines = program(LINES, []);
-  const placed = gl.createBuffer(), textures = new Map();
+  const placed = gl.createBuffer(), textures = new Map(), picture = gl.createFramebuffer(), pixels = gl.createTexture();
+  let size = [0, 0], mark = null; // size of the picture that is being drawn
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
 
@@ -376,9 +379,13 @@ function makeLayer(canvas) {
     },
     begin(view) {
       const ratio = Math.min(devicePixelRatio || 1, 2), [width, height] = [view.width * ratio, view.height * ratio].map(Math.round);
-      if (canvas.width !== width || canvas.height !== height) {
-        Object.assign(canvas, { width, height });
-        Object.assign(canvas.style, { width: `${view.width}px`, height: `${view.height}px` });
+      if (size[0] !== width || size[1] !== height) {
+        size = [width, height];
+        gl.bindTexture(gl.TEXTURE_2D, pixels);
+        gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, null);
+        nearest();
+        gl.bindFramebuffer(gl.FRAMEBUFFER, picture);
+        gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, pixels, 0);
       }
       gl.viewport(0, 0, width, height);
       gl.disable(gl.SCISSOR_TEST);
@@ -387,10 +394,28 @@ function makeLayer(canvas) {
       gl.enable(gl.SCISSOR_TEST);
       return ratio;
     },
-    half(from, to, ratio) {
-      gl.scissor(Math.round(from * ratio), 0, Math.round(to * ratio) - Math.round(from * ratio), canvas.height);
+    show(view) {
+      const [width, height] = size;
+      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+      Object.assign(canvas.style, { width: `${view.width}px`, height: `${view.height}px` });
+      gl.disable(gl.SCISSOR_TEST);
+      gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
+      gl.blitFramebuffer(0, 0, width, height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST);
+      gl.bindFramebuffer(gl.FRAMEBUFFER, picture);
+      gl.enable(gl.SCISSOR_TEST);
     },
-    points(side, view, ranges, step, size, opacity) {
+    // What has been asked for until now; whether that is drawn.
+    mark() {
+      if (mark) gl.deleteSync(mark);
+      mark = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+      gl.flush();
+    },
+    done: () => gl.getSyncParameter(mark, gl.SYNC_STATUS) === gl.SIGNALED,
+    half(from, to, ratio) {
+      gl.scissor(Math.round(from * ratio), 0, Math.round(to * ratio) - Math.round(from * ratio), size[1]);
+    },
+    // Of each run of units every step-th, from the part-th on.
+    points(side, view, ranges, step, part, size, opacity) {
       common(points, view, textures.get(side), opacity);
       gl.uniform1f(points.at.size, size);
       gl.uniform1i(points.at.round, size > 3 ? 1 : 0);
@@ -398,12 +423,13 @@ function makeLayer(canvas) {
       gl.bindBuffer(gl.ARRAY_BUFFER, placed);
       gl.enableVertexAttribArray(0);
       for (const [from, to] of ranges) {
-        gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 8 * step, 8 * from);
-        gl.uniform1ui(points.at.first, from);
-        gl.drawArrays(gl.POINTS, 0, Math.ceil((to - from) / step));
+        if (from + part >= to) continue;
+        gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 8 * step, 8 * (from + part));
+        gl.uniform1ui(points.at.first, from + part);
+        gl.drawArrays(gl.POINTS, 0, Math.ceil((to - from - part) / step));
       }
     },
-    discs(side, view, ranges, step, radius, opacity) {
+    discs(side, view, ranges, step, part, radius, opacity) {
       common(discs, view, textures.get(side), opacity);
       gl.uniform2f(discs.at.radius, ...radius);
       gl.uniform1ui(discs.at.step, step);
@@ -411,9 +437,10 @@ function makeLayer(canvas) {
       gl.enableVertexAttribArray(0);
       gl.vertexAttribDivisor(0, 1);
       for (const [from, to] of ranges) {
-        gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 8 * step, 8 * from);
-        gl.uniform1ui(discs.at.first, from);
-        gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, Math.ceil((to - from) / step));
+        if (from + part >= to) continue;
+        gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 8 * step, 8 * (from + part));
+        gl.uniform1ui(discs.at.first, from + part);
+        gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, Math.ceil((to - from - part) / step));
       }
       gl.vertexAttribDivisor(0, 0);
     },
@@ -503,21 +530,21 @@ function covers(picture, view) {
     within(view.top, view.height, picture.top, picture.height, origin[1], rows, side[1]);
 }
 
-const same = (view) => drawn && drawn.complete && drawn.of.every((value, k) => value === [view.scale, view.left, view.top, view.width, view.height][k]);
+const sameView = (picture, view) => ["scale", "left", "top", "width", "height"].every((name) => picture.seen[name] === view[name]);
 
 // Called with every frame of the slide: when a tile has come, there is nothing to do.
 function follow() {
   if (!running || !slide.world.getItemCount()) return;
   const view = camera();
-  if (!moving && same(view)) return;
+  if (!moving && drawing?.whole && sameView(drawing, view)) return;
   if (!moving || !drawn || state.swipe !== null || !covers(drawn, view)) return draw();
   put(view);
-  drawOver(view, view.scale / data.mpp[0]);
 }
 
 function put(view) {
   const [x, y] = [(drawn.left - view.left) * view.scale, (drawn.top - view.top) * view.scale], zoom = view.scale / drawn.scale;
   layer.gl.canvas.style.transform = zoom === 1 ? `translate(${x}px, ${y}px)` : `translate(${x}px, ${y}px) scale(${zoom})`;
+  drawOver(view, view.scale / data.mpp[0]);
 }
 
 // Units that a part of the view shows: runs of those that are drawn as points or discs, and blocks with their outlines.
@@ -534,26 +561,58 @@ function shownIn(part, close) {
 
 const sum = (values) => values.reduce((all, value) => all + value, 0);
 
+// Begin a picture of what is in view: all of it at rest, a part of the points while the view moves.
 function draw() {
   if (!running || !slide.world.getItemCount()) return;
   const seen = camera(), view = widened(seen), perUm = view.scale / data.mpp[0], ratio = layer.begin(view);
   const close = $("outlines").checked && perUm >= (data.diameter_um ? WIDE_SPOT / data.diameter_um : OUTLINES_FROM);
   const cut = state.swipe === null ? view.width : state.swipe * view.width;
-  const parts = [["left", 0, cut], ["right", cut, view.width]].filter(([, from, to]) => from < to).map(([side, from, to]) => (
+  const sides = [["left", 0, cut], ["right", cut, view.width]].filter(([, from, to]) => from < to).map(([side, from, to]) => (
     { side, from, to, ...shownIn({ ...view, left: view.left + from / view.scale, width: to - from }, close) }));
-  const total = sum(parts.flatMap(({ far }) => far.map(([from, to]) => to - from)));
-  const edges = sum(parts.flatMap(({ near }) => near.flatMap(([block, ranges]) => ranges.map(([from, to]) => block.ring[to - block.first] - block.ring[from - block.first]))));
-  const step = moving ? Math.min(Math.max(1, Math.ceil(total / MOVING_POINTS)), 31) : 1;
+  const total = sum(sides.flatMap(({ far }) => far.map(([from, to]) => to - from)));
+  const edges = sum(sides.flatMap(({ near }) => near.flatMap(([block, ranges]) => ranges.map(([from, to]) => block.ring[to - block.first] - block.ring[from - block.first]))));
+  const parts = Math.min(Math.max(1, Math.ceil(total / partPoints)), MOST_PARTS);
   const times = +$("size").value, opacity = +$("opacity").value, size = Math.max(2, (data.diameter_um ?? CELL_UM) * perUm) * ratio * times;
-  for (const { side, from, to, far, near } of parts) {
-    layer.half(from, to, ratio);
-    if (data.diameter_um && size > 4) layer.discs(side, view, far, step, data.mpp.map((mpp) => (data.diameter_um * times) / 2 / mpp), opacity);
-    else layer.points(side, view, far, step, size, opacity);
-    for (const [block, ranges] of near) layer.outlines(side, view, block, ranges, (data.diameter_um ? 4 : 2) * ratio * times, opacity, moving && edges > MOVING_SIDES);
+  const hairlines = moving && edges > MOVING_SIDES, wide = (data.diameter_um ? 4 : 2) * ratio * times;
+  drawing = { ...view, seen, swipe: state.swipe, whole: !moving, parts, next: 0, batch: 1 };
+  drawing.drawPart = (part) => {
+    for (const { side, from, to, far, near } of sides) {
+      layer.half(from, to, ratio);
+      if (data.diameter_um && size > 4) layer.discs(side, view, far, parts, part, data.mpp.map((mpp) => (data.diameter_um * times) / 2 / mpp), opacity);
+      else layer.points(side, view, far, parts, part, size, opacity);
+      for (const [block, ranges] of part ? [] : near) layer.outlines(side, view, block, ranges, wide, opacity, hairlines);
+    }
+  };
+  drawParts(drawing);
+  if (drawing !== drawn) {
+    if (!drawn || moving || drawn.swipe !== state.swipe || !covers(drawn, seen)) show(drawing);
+    else put(seen);
   }
-  drawn = { ...view, complete: !moving, of: [seen.scale, seen.left, seen.top, seen.width, seen.height] };
-  put(seen);
-  drawOver(seen, perUm);
+  if (drawing.whole && drawing.next < parts) nextFrame(drawing);
+}
+
+function drawParts(picture) {
+  for (let k = 0; k < picture.batch && picture.next < picture.parts; k++) picture.drawPart(picture.next++);
+  if (picture.next === picture.parts) show(picture);
+  else layer.mark();
+}
+
+// Go on with the picture unless another one has begun, or the view moves: then it is begun anew at rest. Each frame draws
+// twice as many parts as the one before, unless that one is not done yet: so the page never waits long for them.
+function nextFrame(picture, waited = false) {
+  requestAnimationFrame(() => {
+    if (drawing !== picture || moving) return;
+    if (!layer.done()) return nextFrame(picture, true);
+    picture.batch = waited ? Math.max(1, picture.batch >> 1) : 2 * picture.batch;
+    drawParts(picture);
+    if (picture.next < picture.parts) nextFrame(picture);
+  });
+}
+
+function show(picture) {
+  drawn = picture;
+  layer.show(picture);
+  put(camera());
 }
 
 function drawOver(view, perUm) {
@@ -720,7 +779,7 @@ function tip(event) {
 
 async function select(cell) {
   state.cell = cell;
-  draw();
+  if (drawn) put(camera());
   toHash();
   $("cell").hidden = cell < 0;
   if (cell < 0) return say();
@@ -1030,14 +1089,14 @@ function dragLasso() {
   over.onpointermove = (event) => {
     if (!state.lasso || state.lasso.closed || !over.hasPointerCapture(event.pointerId)) return;
     state.lasso.points.push(point(event));
-    draw();
+    put(camera());
   };
   over.onpointerup = () => {
     if (!state.lasso) return;
     state.lasso.closed = true;
     lasso(false);
     composition();
-    draw();
+    put(camera());
   };
 }
 
@@ -1108,6 +1167,8 @@ function savePicture() {
   const he = slide.drawer.canvas;
   if ($("he").checked) pen.drawImage(he, 0, 0, he.width, he.height, 0, 0, canvas.width, canvas.height);
   draw(); // the layer's pixels last only as long as this task
+  drawing.batch = drawing.parts;
+  drawParts(drawing);
   pen.drawImage(cells, -wider[0], -wider[1]);
   if (state.cell >= 0 || state.lasso) pen.drawImage($("over"), 0, 0);
   pen.scale(ratio, ratio);
