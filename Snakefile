@@ -46,6 +46,13 @@ include: "workflow/rules/evaluate.smk"
 if MODEL:
 
     include: "workflow/rules/apply_inputs.smk"
+
+
+include: "workflow/rules/viewer.smk"
+
+
+if MODEL:
+
     include: "workflow/rules/apply.smk"
 
     if RUN.cohort:
@@ -56,7 +63,6 @@ else:
 
     include: "workflow/rules/package.smk"
     include: "workflow/rules/figures.smk"
-    include: "workflow/rules/viewer.smk"
     include: "workflow/rules/report.smk"
 
     if "explain" in config:
@@ -83,6 +89,6 @@ rule all:
     input:
         report=results("report.html"),
         packages=[] if MODEL else [results(f"packages/{system}/checksums.txt") for system in PACKED],
-        viewer=[] if MODEL else VIEWER,
+        viewer=VIEWER,
     message:
         "Done: open {input.report}"

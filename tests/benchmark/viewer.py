@@ -4,8 +4,8 @@
 
 The slide is real tissue repeated (the bundle colon_train of SHEST_KIT, where it is there), stored as the rules store
 one; cells lie on a jittered grid, with outlines of 16 vertices, two systems, counts and embeddings. Chromium runs
-headless with WebGL on the CPU and opens the page from disk; frames are counted while the mouse drags the view, and the
-CPU time of all its processes beside them. The last line is JSON.
+headless with WebGL on the CPU and opens the page from disk; frames are counted while the mouse drags the view and while
+its wheel zooms, and the CPU time of all its processes beside them. The last line is JSON.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def build(folder: Path) -> None:
     searched = time.perf_counter() - wall
     sample = viewer.Sample(
         name="synthetic",
-        cells=table,
+        table=table,
         annotation=pd.read_parquet(folder / "annotation.parquet"),
         predictions={name: ad.read_h5ad(folder / f"{name}.h5ad", backed="r") for name in SYSTEMS},
         registration=Registration.of_alignment(np.diag([MPP, MPP, 1]), 1.0),
@@ -116,8 +116,9 @@ def build(folder: Path) -> None:
         store=folder / "store",
         types=TYPES,
         palettes={"paper": dict(zip(TYPES, COLOURS, strict=True))},
+        neighbours=neighbours,
     )
-    made = viewer.build(folder / "viewer", sample, 0.25, "all", neighbours)
+    made = viewer.build(folder / "viewer", [sample], 0.25, "all")
     seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - spent}
     print(json.dumps(seconds | {"neighbours_seconds": searched, "written": made["written"]}))
 
@@ -166,24 +167,39 @@ def cpu_seconds(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def drag(driver, seconds: float) -> dict:
-    """Move the view by mouse for some seconds: frames a second, the longest, and CPU time of each, ms."""
+def mouse(driver, kind: str, x: float, y: float, **further) -> None:
+    place = {"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
+    driver.execute_cdp_cmd("Input.dispatchMouseEvent", place | further)
+
+
+def drag(driver, step: int) -> None:
+    """Move the view by mouse, in loops."""
+    mouse(driver, "mouseMoved", 450 + 150 * np.sin(step / 15), 450 + 90 * np.sin(step / 11))
+
+
+def wheel(driver, step: int) -> None:
+    """Turn the wheel: in for a second, then out."""
+    if step % 8 == 0:
+        mouse(driver, "mouseWheel", 450, 450, buttons=0, deltaX=0, deltaY=-100 if step // 80 % 2 == 0 else 100)
+
+
+def frames(driver, move, seconds: float) -> dict:
+    """Move the view for some seconds: frames a second, the longest, and CPU time of each, ms."""
     pid = driver.service.process.pid
-    mouse = lambda kind, x, y: driver.execute_cdp_cmd(  # noqa: E731
-        "Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
-    )
     driver.execute_script("seen.frames = 0; seen.longest = 0")
     begin, spent, step = time.monotonic(), cpu_seconds(pid), 0
-    mouse("mousePressed", 450, 450)
+    if move is drag:
+        mouse(driver, "mousePressed", 450, 450)
     while time.monotonic() - begin < seconds:
         step += 1
-        mouse("mouseMoved", 450 + 150 * np.sin(step / 15), 450 + 90 * np.sin(step / 11))
+        move(driver, step)
         time.sleep(0.008)
-    frames, longest = driver.execute_script("return [seen.frames, seen.longest]")
+    number, longest = driver.execute_script("return [seen.frames, seen.longest]")
     took, spent = time.monotonic() - begin, cpu_seconds(pid) - spent
-    mouse("mouseReleased", 450, 450)
-    per_frame = round(1e3 * spent / max(frames, 1))
-    return {"frames_per_s": round(frames / took, 1), "longest_ms": round(longest), "cpu_ms": per_frame}
+    if move is drag:
+        mouse(driver, "mouseReleased", 450, 450)
+    per_frame = round(1e3 * spent / max(number, 1))
+    return {"frames_per_s": round(number / took, 1), "longest_ms": round(longest), "cpu_ms": per_frame}
 
 
 def look(folder: Path, side: int) -> dict:
@@ -203,7 +219,10 @@ def look(folder: Path, side: int) -> dict:
             if zoom:
                 driver.execute_script(f"location.hash = '#x={side // 2}&y={side // 2}&z={zoom}'")
             time.sleep(4)
-            found |= {f"{name}_{key}": value for key, value in drag(driver, 4).items()}
+            for how in (drag, wheel):
+                taken = frames(driver, how, 4)
+                found |= {f"{name}_{how.__name__}_{key}": value for key, value in taken.items()}
+                time.sleep(2)
             driver.save_screenshot(str(folder / f"{name}.png"))
         service = driver.service.process.pid
         return found | {"browser_mb": round(proportional_mb(service))}
@@ -231,9 +250,10 @@ def main() -> None:
     print(f"  {first['written']:,} files, {size / 1e6:,.0f} MB; again: {again['written']:,} files written")
     seen = look(folder, options.side)
     print(f"  first view {seen['first_view_s']} s, names {seen['names_s']} s, browser {seen['browser_mb']:,} MB")
-    for name in ("far", "middle", "outlines"):
+    for name in (f"{place}_{how}" for place in ("far", "middle", "outlines") for how in ("drag", "wheel")):
         rate, longest, spent = (seen[f"{name}_{key}"] for key in ("frames_per_s", "longest_ms", "cpu_ms"))
-        print(f"  {name}: {rate} frames/s, longest {longest} ms, {spent} ms of CPU each")
+        print(f"  {name.replace('_', ', ')}: {rate} frames/s, longest {longest} ms, {spent} ms of CPU each")
+    print(f"  load (1, 5, 15 min): {' '.join(f'{load:.1f}' for load in os.getloadavg())}")
     print(json.dumps({"build": first, "again_written": again["written"], "mb": round(size / 1e6)} | seen))
     if not options.keep:
         shutil.rmtree(folder)

@@ -3,6 +3,7 @@
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from shest.io.outlines import write_outlines
 from shest.io.registration import Registration
@@ -65,9 +66,11 @@ def sample(folder, name="s1", n=180, size=(900, 1300), seed=0) -> Sample:
     ]
     write_outlines(folder / "outlines.parquet", np.array(ids[:-1], dtype=object), np.array(rings))
     predicted = cells.index[cells["kept"]].to_numpy()
+    neighbours = np.full((n + 1, 2), -1)
+    neighbours[:-1] = (np.arange(n)[:, None] + [1, 2]) % n
     return Sample(
         name=name,
-        cells=cells,
+        table=cells,
         annotation=annotation,
         predictions={system: predictions([ids[i] for i in predicted], rng) for system in ("one", "two")},
         registration=Registration.of_alignment(np.diag([MPP, MPP, 1]), 1.0),
@@ -77,6 +80,7 @@ def sample(folder, name="s1", n=180, size=(900, 1300), seed=0) -> Sample:
         types=TYPES,
         palettes=PALETTES,
         protocol="strict",
+        neighbours=neighbours,
     )
 
 
@@ -88,6 +92,7 @@ def predictions(ids, rng) -> ad.AnnData:
             "probability": probabilities.max(axis=1),
             "entropy": rng.random(len(ids)).astype(np.float32),
             "disagreement": np.full(len(ids), np.nan, np.float32),
+            "aleatoric": np.full(len(ids), np.nan, np.float32),
             "epistemic": rng.random(len(ids)).astype(np.float32),
             "part": "test",
         },
@@ -99,8 +104,64 @@ def predictions(ids, rng) -> ad.AnnData:
     return found
 
 
-def write(folder, shown: Sample, **options) -> dict:
-    """Build its viewer into a folder."""
-    neighbours = np.full((len(shown.cells), 2), -1)
-    neighbours[:-1] = (np.arange(len(shown.cells) - 1)[:, None] + [1, 2]) % (len(shown.cells) - 1)
-    return build(folder, shown, **{"max_mpp": 0.5, "genes": "all", "neighbours": neighbours} | options)
+SPOT_UM = 55.0
+SPOT_STEP = 140  # px from one spot to the next
+
+
+def spots(folder, name="s1", size=(900, 1300), seed=1) -> Sample:
+    """Spots in rows of 8, some of which left; a system that expects genes, and counts of three of the genes."""
+    rng, n = np.random.default_rng(seed), 48
+    places = np.stack([np.arange(n) % 8, np.arange(n) // 8], axis=1) * SPOT_STEP + 90.0
+    ids = [f"{c}x{r}" for r in range(6) for c in range(8)]
+    ids[5] = HOSTILE
+    kept = np.arange(n) % 7 != 3
+    tumour = rng.random(n)
+    table = pd.DataFrame(
+        {
+            "spot_id": ids,
+            "x": places[:, 0],
+            "y": places[:, 1],
+            "diameter_um": SPOT_UM,
+            "array_row": np.arange(n) // 8,
+            "array_col": np.arange(n) % 8,
+            "tissue": np.where(kept, rng.uniform(0.5, 1, n), 0.1),
+            "kept": kept,
+            "reason": np.where(kept, "kept", "little_tissue"),
+            "n_cells": rng.integers(1, 40, n),
+            "type:Tumour": tumour,
+            f"type:{HOSTILE}": 1 - tumour,
+        }
+    )
+    names = [i for i, one in zip(ids, kept, strict=True) if one]
+    found = predictions(names, rng)
+    del found.obsm["probabilities"]
+    found.obsm["probabilities"] = np.empty((len(names), 0), np.float32)
+    found.obs["cell_type"] = pd.Categorical.from_codes(np.full(len(names), -1), [])
+    for measure in ("probability", "entropy"):
+        found.obs[measure] = np.float32(np.nan)
+    found.uns["classes"] = []
+    counts = sparse.csr_matrix(rng.poisson(3, (n, 3)).astype(np.float32))
+    (folder / "spots.zarr/tables").mkdir(parents=True)
+    obs = pd.DataFrame({"spot_id": ids}, index=[str(i) for i in range(n)])
+    ad.AnnData(counts, obs, pd.DataFrame(index=GENES[:3])).write_zarr(folder / "spots.zarr/tables/table")
+    return Sample(
+        name=name,
+        table=table,
+        annotation=None,
+        predictions={"spotty": found},
+        registration=Registration.of_alignment(np.diag([MPP, MPP, 1]), 1.0),
+        scales=[picture(*size)],
+        outlines=None,
+        store=folder / "spots.zarr",
+        types=TYPES,
+        palettes=PALETTES,
+        protocol="strict",
+        window_um=SPOT_UM,
+        unit="spots",
+        neighbours=np.array([[(i + 1) % n] for i in range(n)]),
+    )
+
+
+def write(folder, *shown: Sample, **options) -> dict:
+    """Build the viewer of a sample's units into a folder."""
+    return build(folder, shown, **{"max_mpp": 0.5, "genes": "all"} | options)

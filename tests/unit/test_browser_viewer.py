@@ -1,12 +1,14 @@
 """What the browser viewer reads: places, codes and pictures as they were, text that cannot become code."""
 
 import base64
+import dataclasses
 import hashlib
 import io
 import json
 import re
 import zlib
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 from support import viewer as made
 
 from shest.core.errors import InputError
+from shest.io.outlines import write_outlines
 from shest.view import cells, pyramid, site, viewer
 
 
@@ -29,14 +32,14 @@ def unpacked(packed):
     return json.loads(content) if packed["type"] == "json" else np.frombuffer(content, np.dtype(packed["type"].lower()))
 
 
-def manifest(folder):
-    return value_of(next(folder.glob("sample-*.js")))
+def manifest(folder, page="index.html"):
+    return value_of(folder / re.search(r'src="(sample-\w+\.js)"', (folder / page).read_text())[1])
 
 
-def places_of(folder):
-    """Places of the placed cells as the page computes them, by id."""
-    data = manifest(folder)
-    found, ids = value_of(folder / data["cells"]), unpacked(value_of(folder / data["ids"]))
+def places_of(folder, page="index.html"):
+    """Places of the placed units as the page computes them, by id."""
+    data = manifest(folder, page)
+    found, ids = value_of(folder / data["units"]), unpacked(value_of(folder / data["ids"]))
     block = np.repeat(np.arange(len(data["start"]) - 1), np.diff(data["start"]))
     corner = np.stack([block % data["grid"]["columns"], block // data["grid"]["columns"]], axis=1)
     within = np.stack([unpacked(found["x"]), unpacked(found["y"])], axis=1)
@@ -68,7 +71,7 @@ def test_a_page_holds_what_the_tables_say(tmp_path):
     shown = made.sample(tmp_path)
     made.write(tmp_path / "v", shown)
     places, ids, found = places_of(tmp_path / "v")
-    table = shown.cells.set_index("cell_id").loc[ids]
+    table = shown.table.set_index("cell_id").loc[ids]
     assert np.abs(places - table.loc[places.index, ["x", "y"]]).to_numpy().max() < 0.02
     labels = shown.annotation.set_index("cell_id")["cell_type"].loc[ids]
     entry = {part["key"]: part for part in found["categories"]}
@@ -97,10 +100,78 @@ def test_outlines_and_details_are_those_of_their_cell(tmp_path):
     assert np.hypot(dx, dy) / data["outline_steps"] == pytest.approx(6 / made.MPP, abs=0.1)
     details = {part["name"]: part for part in block["details"]}
     widths = unpacked(details["nucleus width (µm)"]["values"])
-    assert widths == pytest.approx(shown.cells.set_index("cell_id")["width_um"].loc[ids[: len(number)]], rel=1e-3)
+    assert widths == pytest.approx(shown.table.set_index("cell_id")["width_um"].loc[ids[: len(number)]], rel=1e-3)
     near = unpacked(block["neighbours"]).reshape(-1, block["k"])
-    order = shown.cells["cell_id"].tolist()
+    order = shown.table["cell_id"].tolist()
     assert [ids[i] for i in near[0]] == [order[(order.index(ids[0]) + k) % 180] for k in (1, 2)]
+
+
+def numbers_of(part):
+    """Numbers of a colouring, and by how much they may be off."""
+    codes = unpacked(part["codes"])
+    return np.where(codes == cells.NONE, np.nan, codes / cells.STEPS * part["top"]), part["top"] / cells.STEPS
+
+
+def test_a_page_of_spots_holds_what_their_table_says(tmp_path):
+    shown = made.spots(tmp_path)
+    summary = made.write(tmp_path / "v", shown)
+    assert summary["pages"] == [
+        {"unit": "spots", "page": "index.html", "number": 48, "kept": int(shown.table["kept"].sum()), "labelled": 0}
+    ]
+    data = manifest(tmp_path / "v")
+    assert (data["unit"], data["diameter_um"], data["window_um"]) == ("spots", 55, 55)
+    places, ids, found = places_of(tmp_path / "v")
+    table = shown.table.set_index("spot_id").loc[ids]
+    assert np.abs(places - table[["x", "y"]]).to_numpy().max() < 0.02
+    assert [part["key"] for part in found["categories"]] == ["reason"], "no system says types"
+    numbers = {part["key"]: part for part in found["numbers"]}
+    assert set(numbers) == {"epistemic.spotty", "tissue", "n_cells", "type:Tumour", f"type:{made.HOSTILE}"}
+    for name in ("tissue", "n_cells", "type:Tumour"):
+        values, within = numbers_of(numbers[name])
+        assert np.abs(values - table[name]).max() <= within
+    genes = {part["gene"]: value_of(tmp_path / "v" / part["file"]) for part in data["genes"]}
+    assert list(genes) == made.GENES
+    parts = {part["key"]: part for part in genes["CD3E"]["numbers"]}
+    values, within = numbers_of(parts["measured"])
+    counts = ad.read_zarr(shown.store / "tables/table")
+    counts = pd.Series(counts.X.toarray()[:, 2], counts.obs["spot_id"].astype(str)).loc[ids].to_numpy()
+    assert np.abs(values - np.minimum(counts, parts["measured"]["top"])).max() <= within
+    predicted = shown.predictions["spotty"]
+    expected = pd.Series(predicted.X[:, 2], predicted.obs_names).reindex(ids).to_numpy()
+    values, within = numbers_of(parts["expected.spotty"])
+    assert np.array_equal(np.isnan(values), ~table["kept"].to_numpy())
+    assert np.nanmax(np.abs(values - np.minimum(expected, parts["expected.spotty"]["top"]))) <= within
+    assert "measured" not in {part["key"] for part in genes[made.ENDING]["numbers"]}, "the panel lacks it"
+
+
+def test_the_outline_of_a_spot_is_a_circle_of_its_diameter(tmp_path):
+    shown = made.spots(tmp_path)
+    made.write(tmp_path / "v", shown)
+    data = manifest(tmp_path / "v")
+    block = value_of(tmp_path / "v" / data["blocks"][0])
+    dx, dy = unpacked(block["dx"]), unpacked(block["dy"])
+    assert np.hypot(dx, dy) / data["outline_steps"] * made.MPP == pytest.approx(made.SPOT_UM / 2, abs=0.05)
+    details = {part["name"]: part for part in block["details"]}
+    assert set(unpacked(details["diameter (µm)"]["values"])) == {55}
+    assert {"row of the array", "share of tissue", "number of cells", "share of Tumour", "filter"} <= set(details)
+
+
+def test_cells_and_spots_of_a_sample_share_the_tiles_and_have_a_page_each(tmp_path):
+    both = made.sample(tmp_path), made.spots(tmp_path)
+    summary = made.write(tmp_path / "v", *both)
+    assert [(page["unit"], page["page"]) for page in summary["pages"]] == [
+        ("cells", "index.html"),
+        ("spots", "spots.html"),
+    ]
+    first, second = manifest(tmp_path / "v"), manifest(tmp_path / "v", "spots.html")
+    assert first["image"] == second["image"]
+    assert first["pages"] == second["pages"] == {"cells": "index.html", "spots": "spots.html"}
+    assert (first["n"], second["n"]) == (181, 48)
+    assert made.write(tmp_path / "v", *both)["written"] == 0
+    made.write(tmp_path / "v", both[0])
+    assert not (tmp_path / "v/spots.html").exists()
+    viewer.clear(tmp_path / "v")
+    assert [path for path in (tmp_path / "v").rglob("*") if path.is_file()] == []
 
 
 def test_text_of_the_input_can_become_neither_markup_nor_a_statement(tmp_path):
@@ -170,10 +241,35 @@ def test_genes_are_those_that_are_named_or_that_tell_types_apart(tmp_path):
     found.X[(found.obs["cell_type"] == "Tumour").to_numpy(), 2] = 50  # CD3E
     assert viewer.chosen_genes(shown, 1) == ["CD3E"]
     assert viewer.chosen_genes(shown, 0) == []
+    shown.markers = ["EPCAM", "NOT_PREDICTED"]
+    assert viewer.chosen_genes(shown, 1) == ["EPCAM", "CD3E"]
+    assert viewer.chosen_genes(shown, ["CD3E"]) == ["CD3E"], "they were named"
     assert viewer.chosen_genes(shown, "all") == viewer.chosen_genes(shown, 99) == made.GENES
     assert viewer.chosen_genes(shown, ["EPCAM"]) == ["EPCAM"]
     with pytest.raises(InputError, match=r"viewer\.genes: not among the 4 genes .*: CD3, X"):
         viewer.chosen_genes(shown, ["CD3", "EPCAM", "X"])
+
+
+def test_genes_of_spots_are_those_that_vary_most(tmp_path):
+    shown = made.spots(tmp_path)
+    found = shown.predictions["spotty"]
+    found.X[:] = 5
+    found.X[::2, 0] = 9
+    found.X[::2, 3] = 90
+    assert viewer.chosen_genes(shown, 1) == [made.GENES[3]]
+    assert viewer.chosen_genes(shown, 2) == [made.GENES[0], made.GENES[3]]
+
+
+def test_a_slide_without_a_single_cell_has_a_page(tmp_path):
+    shown = made.sample(tmp_path)
+    nothing = shown.predictions["one"][:0].copy()
+    write_outlines(shown.outlines, np.empty(0, dtype=object), np.empty(0, dtype=object))
+    shown = dataclasses.replace(
+        shown, table=shown.table[:0], annotation=None, predictions={"one": nothing}, neighbours=None
+    )
+    summary = made.write(tmp_path / "v", shown)
+    assert summary["pages"][0]["number"] == 0
+    assert (manifest(tmp_path / "v")["n"], len(list((tmp_path / "v/tiles").rglob("*.js")))) == (0, 9)
 
 
 def test_neighbours_are_those_of_a_search_through_all():

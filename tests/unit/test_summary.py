@@ -182,21 +182,6 @@ def test_words_say_which_differences_are_real_and_what_is_not_compared():
     ]
 
 
-def test_links_into_the_viewer_lead_to_the_most_frequent_confusions():
-    scores = replace(type_scores(0.7), types=["X", "Y", "Z"], counts=[[50, 7, 0], [1, 40, 9], [0, 0, 3]])
-    links = summary.viewer_links(["s1", "s 2"], [replace(NET, types=scores), PAPER, BLIND, RIDGE], ["net"], "strict")
-    assert links[:2] == [("all samples", "viewer/index.html"), ("s1", "viewer/s1/index.html")]
-    assert [text for text, _ in links[2:]] == [
-        "s1: Y called Z by net (9 of the scored cells)",
-        "s1: X called Y by net (7 of the scored cells)",
-        "s1: Y called X by net (1 of the scored cells)",
-        "s 2",
-    ]
-    view = "left=predicted.net&only=annotated~Y&only=predicted.net~Z"
-    assert links[2][1] == f"viewer/s1/index.html#{view}"
-    assert links[-1][1] == "viewer/s%202/index.html"
-
-
 def test_the_bars_hold_every_system_that_predicts_types_in_every_protocol():
     rows = figure_data.f1_rows(EVERY)
     assert set(rows["score"]) == {f"s1\n{name}\nn = 99 strict\nn = 99 paper" for name in ("weighted", "macro")}

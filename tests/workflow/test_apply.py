@@ -172,6 +172,31 @@ def test_tables_of_slides_agree_with_their_predictions(run):
     assert own["z"].max() > 2  # tissue is no mixture
 
 
+def shown(folder, sample):
+    """What the list of viewers says of a slide."""
+    return files.read_json(folder / f"viewer/{sample}/viewer.json")
+
+
+def test_every_slide_that_was_predicted_has_a_viewer_and_the_others_their_reason(run):
+    folder = run[0] / "results/apply0"
+    for name in ("found", "given"):
+        table = pd.read_parquet(folder / f"samples/{name}/cells.parquet")
+        [page] = shown(folder, name)["pages"]
+        assert (page["unit"], page["number"], page["kept"]) == ("cells", len(table), int(table["kept"].sum()))
+        assert (folder / f"viewer/{name}/index.html").is_file()
+        assert len(list((folder / f"viewer/{name}/tiles").rglob("*.js"))) > 3
+        assert len(list((folder / f"viewer/{name}/genes").glob("*.js"))) > 10
+    for name, word in (("cut", "truncated"), ("silent", "mpp")):
+        assert word in shown(folder, name)["reason"]
+        assert not (folder / f"viewer/{name}/index.html").exists()
+    listed = (folder / "viewer/samples.js").read_text()
+    assert all(f'"sample":"{name}"' in listed for name in ("found", "given", "cut", "silent"))
+    page = (folder / "report.html").read_text()
+    assert 'href="viewer/index.html"' in page
+    assert 'href="viewer/given/index.html"' in page
+    assert 'href="viewer/cut/index.html"' not in page
+
+
 def test_a_second_run_does_nothing_and_a_mended_slide_is_all_that_is_repeated(run, data, snake):
     folder, path, _ = run
     assert "Nothing to be done" in snake(folder, "--dry-run", config=path).stdout
@@ -180,6 +205,8 @@ def test_a_second_run_does_nothing_and_a_mended_slide_is_all_that_is_repeated(ru
     snake(folder, config=path)
     table = pd.read_csv(folder / "results/apply0/slides.tsv", sep="\t").set_index("slide")
     assert table.loc["cut", "state"] == "done"
+    assert (folder / "results/apply0/viewer/cut/index.html").is_file()
+    assert 'href="viewer/cut/index.html"' in (folder / "results/apply0/report.html").read_text()
     for name, time_ns in before.items():
         assert (folder / f"results/apply0/slides/{name}.json").stat().st_mtime_ns == time_ns
 

@@ -189,7 +189,7 @@ def served(shown):
 
 def table(sample):
     """Everything that is drawn, by cell."""
-    cells = sample.cells.set_index("cell_id")
+    cells = sample.table.set_index("cell_id")
     cells["annotated"] = sample.annotation.set_index("cell_id")["cell_type"].reindex(cells.index)
     for system, found in sample.predictions.items():
         cells[system] = found.obs["cell_type"].astype(str).reindex(cells.index)
@@ -377,7 +377,7 @@ def test_search_goes_to_a_cell_and_shows_a_gene(page, shown, address):
     page.press("#search button")
     page.wait(lambda: page.text("cell-head") == "cell044-1")
     page.settle()
-    cell = shown[0].cells.set_index("cell_id").loc["cell044-1"]
+    cell = shown[0].table.set_index("cell_id").loc["cell044-1"]
     assert f"x={cell.x:.1f}&y={cell.y:.1f}" in page.hash
     page.choose("query", "cd3e")
     page.press("#search button")
@@ -386,6 +386,154 @@ def test_search_goes_to_a_cell_and_shows_a_gene(page, shown, address):
     page.choose("query", "nobody")
     page.press("#search button")
     assert page.status == "Neither a cell nor a gene shown here is called nobody"
+
+
+@pytest.fixture(scope="module")
+def spotted(tmp_path_factory):
+    """A sample with cells and spots: the spots, and the address of their page."""
+    folder = tmp_path_factory.mktemp("spots")
+    spots = made.spots(folder)
+    made.write(folder / "viewer/s1", made.sample(folder), spots)
+    return spots, (folder / "viewer/s1/spots.html").as_uri()
+
+
+def test_spots_are_drawn_as_circles_of_their_diameter(page, spotted):
+    spots, address = spotted
+    page.open(address, x=650, y=450, z=1.2, left="reason", palette="colourblind")
+    table = spots.table.set_index("spot_id")
+    assert page.status == f"{len(table)} of {len(table)} spots drawn"
+    assert {name: number for name, (number, _) in page.legend().items() if number} == counts(table["reason"])
+    colours = {"kept": "#0072b2", "little_tissue": "#d55e00"}  # the most frequent reason first
+    picture, radius = page.picture(), made.SPOT_UM / made.MPP / 2
+    inside = table.query("250 < x < 1000 and 150 < y < 700")
+    assert set(inside["reason"]) == set(colours)
+    for spot in inside.itertuples():
+        for share, angle in ((0, 0), (0.93, 0), (0.93, 0.8), (0.93, 3.5), (1.07, 0), (1.07, 0.8), (1.07, 3.5)):
+            x, y = page.place(spot.x + share * radius * np.cos(angle), spot.y + share * radius * np.sin(angle))
+            within = tuple(picture[round(y - 0.5), round(x - 0.5)]) == rgb(colours[spot.reason])
+            assert within == (share < 1), (spot.Index, share, angle)
+
+
+def test_a_spot_close_up_is_an_outline_over_its_tissue(page, spotted):
+    spots, address = spotted
+    spot = spots.table.loc[9]
+    page.open(address, x=spot.x, y=spot.y, z=3, left="reason")
+    picture, radius = page.picture(), made.SPOT_UM / made.MPP / 2
+    for angle in (0, 1, 2.5, 4):
+        column, row = (
+            round(at - 0.5) for at in page.place(spot.x + radius * np.cos(angle), spot.y + radius * np.sin(angle))
+        )
+        around = picture[row - 2 : row + 3, column - 2 : column + 3].reshape(-1, 3)
+        assert (around == rgb("#0072b2")).all(axis=1).any(), angle
+    column, row = (round(at - 0.5) for at in page.place(spot.x, spot.y))
+    assert np.abs(picture[row, column] - spots.scales[0][:, int(spot.y), int(spot.x)]).max() < 12
+
+
+def test_a_click_within_a_spot_selects_it_and_tells_what_is_known(page, spotted):
+    spots, address = spotted
+    page.open(address, x=650, y=450, z=1, left="tissue")
+    radius = made.SPOT_UM / made.MPP / 2
+    for spot in spots.table.loc[[10, 12, 27]].itertuples():
+        page.click(*page.place(spot.x + 0.9 * radius, spot.y))
+        page.wait(lambda name=spot.spot_id: page.text("facts") and page.text("cell-head") == name)
+        facts = dict(line.split("\t") for line in page.text("facts").splitlines())
+        assert float(facts["diameter (µm)"]) == made.SPOT_UM
+        assert float(facts["number of cells"]) == spot.n_cells
+        assert float(facts["share of tissue"]) == pytest.approx(spot.tissue, rel=2e-3)
+        assert facts["filter"] == spot.reason
+    tile = "return [...document.querySelector('#tile canvas').getContext('2d').getImageData(112, 112, 1, 1).data]"
+    assert np.abs(np.array(page.run(tile))[:3] - spots.scales[0][:, int(spot.y), int(spot.x)]).max() < 12
+    page.click(*page.place(spot.x + made.SPOT_STEP / 2, spot.y + made.SPOT_STEP / 2))
+    assert page.run("return document.getElementById('cell').hidden"), "between the spots"
+
+
+def test_spots_open_on_a_gene_and_lead_to_the_cells_at_the_same_place(page, spotted):
+    spots, address = spotted
+    page.open(address, x=600, y=330, z=1.2)
+    assert f"left={made.GENES[0]}".replace("left=", "left=gene%3A") in page.hash
+    assert f"{made.GENES[0]} expected, spotty" in page.text("legend-left")
+    page.choose("query", "cd3e")
+    page.press("#search button")
+    page.wait(lambda: "CD3E expected, spotty" in page.text("legend-left"))
+    page.choose("left", "gene:CD3E|measured")
+    assert "CD3E counts" in page.text("legend-left")
+    page.press("#lasso")
+    page.drag([page.place(*corner) for corner in ((300, 170), (800, 170), (800, 450), (300, 450))])
+    inside = spots.table.query("300 < x < 800 and 170 < y < 450")
+    assert page.text("selected") == f"{len(inside)} spots"
+    counted = pd.DataFrame(ad.read_zarr(spots.store / "tables/table").X.toarray()).loc[inside.index, 2]
+    said = page.run("return [...document.querySelectorAll('#composition p')].map(p => p.textContent)")[1]
+    assert said.startswith("Mean of CD3E counts: ")
+    assert float(said.rpartition(" ")[2]) == pytest.approx(counted.mean(), rel=0.05)
+    assert page.complaints() == []
+    before = dict(part.split("=") for part in page.hash[1:].split("&"))
+    page.press("#other")
+    page.wait(lambda: page.run("return document.documentElement.dataset.ready") == "all")
+    page.settle()
+    after = dict(part.split("=") for part in page.hash[1:].split("&"))
+    assert page.status.startswith("180 of 181 cells drawn")
+    assert [before[name] for name in "xyz"] == [after[name] for name in "xyz"]
+
+
+def test_what_was_drawn_moves_along_and_is_drawn_anew_at_rest(page, shown, address):
+    """While the view is dragged, points lie on their places all the time; at rest they are all there."""
+    page.open(address, x=600, y=330, z=1.2, left="predicted.one")
+    cells = table(shown[0]).dropna(subset=["one"]).query("400 < x < 800 and 200 < y < 450")
+    middle = page.place(600, 330)
+    page.run("window.drawings = 0; const draw = layer.points; layer.points = (...a) => { drawings++; draw(...a); }")
+    page.mouse("mouseMoved", *middle, False)
+    page.mouse("mousePressed", *middle)
+    for step in range(1, 9):
+        page.mouse("mouseMoved", middle[0] + 4 * step, middle[1] + 3 * step)
+        time.sleep(0.05)
+    assert page.run("return drawings") == 0, "the picture moved, nothing was drawn"
+    shift = page.run(
+        "const v = camera(), m = new DOMMatrix(getComputedStyle(document.getElementById('cells')).transform);"
+        "return [m.e - (drawn.left - v.left) * v.scale, m.f - (drawn.top - v.top) * v.scale, m.a]"
+    )
+    assert np.abs(np.array(shift) - [0, 0, 1]).max() < 1e-3
+    page.mouse("mouseReleased", middle[0] + 32, middle[1] + 24)
+    page.settle()
+    assert page.run("return drawings") >= 1
+    picture = page.picture()
+    for cell in cells.itertuples():
+        column, row = (round(at - 0.5) for at in page.place(cell.x, cell.y))
+        assert tuple(picture[row, column]) == rgb(made.PALETTES["paper"][cell.one]), cell.Index
+    far = page.place(600, 330)
+    page.drag([(far[0] - 40 * step, far[1]) for step in range(12)])  # further than the margin
+    cells = table(shown[0]).dropna(subset=["one"]).query("900 < x < 1200 and 200 < y < 450")
+    picture = page.picture()
+    for cell in cells.itertuples():
+        column, row = (round(at - 0.5) for at in page.place(cell.x, cell.y))
+        assert tuple(picture[row, column]) == rgb(made.PALETTES["paper"][cell.one]), cell.Index
+
+
+def test_many_points_are_drawn_in_parts_all_of_them_at_rest(page, shown, address):
+    page.open(address, x=600, y=330, z=1.2, left="predicted.one")
+    cells = table(shown[0]).dropna(subset=["one"])
+
+    def all_there(region):
+        picture = page.picture()
+        for cell in cells.query(region).itertuples():
+            column, row = (round(at - 0.5) for at in page.place(cell.x, cell.y))
+            assert tuple(picture[row, column]) == rgb(made.PALETTES["paper"][cell.one]), cell.Index
+
+    parts = "return [drawn === drawing, drawn.next, drawn.parts]"
+    page.run("partPoints = 30; refresh()")
+    page.wait(lambda: page.run(parts) in [[True, n, n] for n in (5, 6)])
+    all_there("300 < x < 900 and 150 < y < 500")
+    at = page.place(600, 330)
+    page.mouse("mouseMoved", *at, False)
+    page.mouse("mousePressed", *at)
+    for step in range(1, 12):  # beyond what had been drawn
+        page.mouse("mouseMoved", at[0] - 40 * step, at[1])
+        time.sleep(0.03)
+    drew, total = page.run(parts)[1:]
+    assert drew == 1 < total, "a part of the points while the view moves"
+    page.mouse("mouseReleased", at[0] - 440, at[1])
+    page.settle()
+    page.wait(lambda: page.run("return drawn === drawing && drawn.next === drawn.parts"))
+    all_there("900 < x < 1200 and 150 < y < 500")
 
 
 def test_a_link_keeps_the_view(page, shown, address):
@@ -397,6 +545,19 @@ def test_a_link_keeps_the_view(page, shown, address):
     assert page.run("return location.href") == link
     assert (np.abs(page.picture() - first).max(axis=-1) > 8).mean() < 0.002
     assert not page.legend()["Tumour"][1]
+
+
+@pytest.mark.parametrize(("measure", "low", "high"), [("probability", 0, 0.5), ("entropy", 0.25, None)])
+def test_a_link_shows_a_range_in_the_units_of_its_colouring(page, shown, address, measure, low, high):
+    values = shown[0].predictions["one"].obs[measure].to_numpy(float)
+    top = 1 if measure == "probability" else values.max()
+    codes = np.round(values / top * 254)  # as the page has them
+    number = int(
+        ((codes >= round(low / top * 254)) & (codes <= (254 if high is None else round(high / top * 254)))).sum()
+    )
+    assert 0 < number < len(values)
+    page.open(f"{address}#left=predicted.one&between={measure}.one~{low}" + (f"~{high}" if high else ""))
+    assert page.status.startswith(f"{number} of 181 cells")
 
 
 def test_a_link_of_the_report_shows_the_cells_behind_a_confusion(page, shown, address):
@@ -462,7 +623,7 @@ def test_hostile_names_do_nothing(page, tmp_path):
     page.open((folder / "s1/index.html").as_uri())
     assert page.text("title") == f"{made.HOSTILE}, strict"
     for name in (made.HOSTILE, made.ENDING):
-        cell = sample.cells.set_index("cell_id").loc[name]
+        cell = sample.table.set_index("cell_id").loc[name]
         page.run("location.hash = `#x=${arguments[0]}&y=${arguments[1]}&z=3`", cell.x, cell.y)
         page.settle()
         page.mouse("mouseMoved", *page.place(cell.x, cell.y), False)
@@ -508,7 +669,17 @@ def test_a_run_writes_one_of_each_sample_and_leads_there(page, tiny):
     page.driver.get((results / "report.html").as_uri())
     links = page.run("return [...document.querySelectorAll('a[href^=\"viewer/\"]')].map(a => a.href)")
     assert len(links) >= 5
-    confusion = next(link for link in links if "only=" in link)
-    page.open(confusion)
-    assert 0 < int(page.status.split()[0]) < 100
-    assert page.complaints() == []
+    into = {
+        kind: [link for link in links if kind in link] for kind in ("only=annotated", "between=", "only=agree", "gene")
+    }
+    assert len(into["gene"]) == 2 * 3  # figure 7 shows three markers
+    into["swipe"] = [link for link in links if "left=annotated&right=predicted" in link]  # figure 6
+    for kind, found in into.items():
+        page.open(found[-1])
+        shown, of = (int(word.replace(",", "")) for word in page.status.split()[:3:2])
+        assert 0 < shown <= of, kind
+        assert shown < of or kind == "swipe", kind
+        assert "not on this page" not in page.status
+        assert page.complaints() == []
+    page.open((results / "viewer/sim_lung/index.html").as_uri() + "#left=gene:NOBODY|measured")
+    assert page.status.endswith("also asks for gene:NOBODY|measured: not on this page")

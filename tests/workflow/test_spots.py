@@ -49,7 +49,6 @@ def run(snake, root, tmp_path_factory):
             "patches": {"kind": "stimage", "unit": "spots", "settings": PATCHES},
         },
         "protocols": ["strict"],
-        "viewer": {"enabled": False},
     }
     config["train"] = {"min_cells": 10}
     simulated = "{results}/simulated"
@@ -215,6 +214,22 @@ def test_the_report_says_how_many_spots_there_are_and_why(results):
     assert "all spots" in page
     assert pd.read_csv(results / "tables/table_1.csv").set_index("sample").loc["visium", "kept_spots"] > 20
     assert (results / "samples/visium/registration.png").stat().st_size > 10_000
+
+
+def test_the_viewer_has_a_page_of_the_cells_and_one_of_the_spots(results):
+    for sample, units in (("bundle", ["cells", "spots"]), ("visium", ["spots"])):
+        shown = json.loads((results / f"viewer/{sample}/viewer.json").read_text())
+        tables = [pd.read_parquet(results / f"samples/{sample}/{unit}.parquet") for unit in units]
+        assert [(p["unit"], p["page"], p["number"], p["kept"]) for p in shown["pages"]] == [
+            (unit, page, len(table), int(table["kept"].sum()))
+            for unit, page, table in zip(units, ("index.html", "spots.html"), tables, strict=False)
+        ]
+        for page in shown["pages"]:
+            assert (results / f"viewer/{sample}/{page['page']}").is_file()
+    assert json.loads((results / "viewer/bundle/viewer.json").read_text())["systems"] == ["linear", "spot_linear"]
+    links = (results / "report.html").read_text()
+    assert 'href="viewer/bundle/spots.html"' in links
+    assert 'href="viewer/visium/index.html"' in links
 
 
 def test_nothing_is_done_twice(run, snake):

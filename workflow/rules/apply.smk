@@ -100,6 +100,7 @@ rule slide_report:
         probe=results("check/probe.json"),
         scores=SCORED,
         cohort=COHORT,
+        viewer=VIEWER,
     output:
         html=results("report.html"),
     log:
@@ -115,6 +116,7 @@ rule slide_report:
     params:
         results=lambda w: RESULTS,
         samples=SLIDES,
+        viewed=list(SAMPLES),
         record=packed("model.json"),
         card=packed("card.md"),
         pictures={sample: places["picture"] for sample, places in PLACES.items()},

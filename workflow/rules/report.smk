@@ -60,6 +60,7 @@ rule report:
         simulated=[sample for sample, row in SAMPLES.items() if row["path"].startswith(SIMULATED)],
         shown=SHOWN,
         viewed=VIEWED,
+        figure_samples=FIGURE_SAMPLES,
         code=code("report"),
         template=sha256(Path(workflow.basedir, "workflow/shest/draw/templates/report.html.j2")),
     message:

@@ -67,13 +67,7 @@ def segment_code(wildcards):
 # Systems that see patches with their colours changed.
 STAINED = [name for name in LOOKING if reads(name) == "patches" and SYSTEMS[name]["settings"].get("stain") != "none"]
 # Systems that the viewer shows.
-VIEWED = config["viewer"].get("systems", CELLS_LOOKING)
-
-
-def embeddings_viewed(wildcards):
-    """Embeddings of the first shown system that reads any: what the neighbours of a cell are looked for in."""
-    encoders = [SYSTEMS[system]["encoder"] for system in VIEWED if SYSTEMS[system]["encoder"]]
-    return expand(results("embeddings/{encoder}/{{sample}}/embeddings.json"), encoder=encoders[:1])
+VIEWED = config["viewer"].get("systems", LOOKING)
 
 
 def segmenters(system):

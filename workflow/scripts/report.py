@@ -1,7 +1,7 @@
 """Writes the report of a run: scores first, then every stage with its numbers and pictures."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +9,7 @@ import yaml
 
 from shest.core import console, files
 from shest.core.errors import InputError
-from shest.draw import report, summary
+from shest.draw import report, summary, view_links
 from shest.draw.figure_list import FIGURES, TABLES
 from shest.io.registration import Registration
 from shest.score.evaluation import Evaluation
@@ -36,8 +36,8 @@ on all training cells, on those it keeps, and on as many of each type drawn at r
 PAPER_FIGURES = """\
 The paper's figures and tables, from this run's results. For print: the .pdf of the same name in figures/."""
 VIEWER = """\
-Every cell of a sample over its H&E, in this browser, offline; the folder viewer can be sent, or put on a web server, as
-it is. The most frequent confusions open at the cells behind them."""
+Every cell and spot of a sample over its H&E, in this browser, offline; the folder viewer can be sent, or put on a web
+server, as it is. The most frequent confusions open at the cells behind them."""
 STAINS = """\
 What systems on patches see once a sample's cast is removed and its stains are brought to those of a training sample."""
 EVERY_CELL = "Every cell of every sample, and why it went on or not."
@@ -95,11 +95,27 @@ def run_times(folder):
     return pd.DataFrame(rows, columns=["job", "seconds", "peak memory (MB)"])
 
 
-def figure_picture(path):
-    """A figure with its caption and where its data lie."""
+def pages_of(input, params):
+    """What the viewers show."""
+    with_unit = {unit: [Path(path).parent.name for path in input[unit]] for unit in ("cells", "spots")}
+    units = {name: [unit for unit, names in with_unit.items() if name in names] for name in params.samples}
+    return view_links.Pages(units if input.viewer else {}, params.viewed, params.shown["protocol"])
+
+
+def left_for(input):
+    """Why cells of each sample left: by themselves, or by their label."""
+    reasons = {}
+    for path in [*input.cells, *input.annotations]:
+        reasons.setdefault(Path(path).parent.name, set()).update(pd.read_parquet(path, columns=["reason"])["reason"])
+    return reasons
+
+
+def figure_picture(path, views):
+    """A figure with its caption, where its data lie, and views that show the same; ``views``: by number."""
     number = Path(path).stem.removeprefix("figure_")
     caption = f"Figure {number}: {FIGURES[number].caption}."
-    return report.picture(path, caption, f"figures/source_data/figure_{number}")
+    drawn = report.picture(path, caption, f"figures/source_data/figure_{number}")
+    return replace(drawn, views=views(number))
 
 
 def label_block(labels, ways):
@@ -138,7 +154,7 @@ def bench_block(input, comparisons, below):
     )
 
 
-def sections(input, params, evaluations, models, registrations, labels, ablations, ways):
+def sections(input, params, evaluations, models, registrations, labels, ablations, ways, pages):
     """The report's sections, those of which this run has something."""
     folder = Path(params.results)
 
@@ -160,18 +176,26 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
     overlays, tiles = pictures(input.overlays, "nuclei on the H&E"), pictures(input.tiles, "random cells of each type")
     nuclei = pictures(input.segmentations, "nuclei found in the H&E")
     refinements, curves = pictures(input.refinements, "before and after"), pictures(input.curves, "losses")
-    with_cells = [Path(path).parent.name for path in input.cells]
-    views = summary.viewer_links(with_cells, evaluations, params.viewed, params.shown["protocol"])
+    system = params.shown["system"]
+    known = {gene for model in models.values() if model["system"] == system for gene in model["genes"]}
+    markers = {t: gene for t, gene in params.config["figures"].get("markers", {}).items() if gene in known}
+
+    def views(number):
+        samples = params.figure_samples[FIGURES[number].samples]
+        return view_links.figure_links(number, samples, pages, evaluations, system, markers)
+
     texts = [
         ("Configuration", yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True)),
         *((f"Environment {Path(path).stem}", Path(path).read_text()) for path in params.envs),
         ("Versions", yaml.safe_dump({path: model["versions"] for path, model in models.items()})),
     ]
+    figures = [figure_picture(path, views) for path in input.figures]
+    into = view_links.sample_links(pages, evaluations) if pages.units else []
     times = [report.table(run_times(folder / "benchmarks"), "Time and memory", 1)]
     blocks = [
         report.Block("scores", "Scores", SCORES, scores),
         bench_block(input, comparisons, below),
-        report.Block("figures", "Figures", PAPER_FIGURES, tables, [figure_picture(path) for path in input.figures]),
+        report.Block("figures", "Figures", PAPER_FIGURES, tables, figures),
         *unit_blocks(input, labels, nuclei),
         label_block(labels, ways),
         report.Block(
@@ -185,7 +209,7 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
         report.Block("stains", "Stains", STAINS, pictures=pictures(input.stains, "before and after")),
         report.Block("refinement", "Refinement", ABLATION, ablation, refinements),
         report.Block("training", "Training", pictures=curves),
-        report.Block("viewer", "Cells over the H&E", VIEWER, links=views if input.viewer else []),
+        report.Block("viewer", "Cells over the H&E", VIEWER, links=into),
         report.Block("viewers", "Into the viewers", EXPORTS, links=[(str(below(path)),) * 2 for path in input.exports]),
         report.Block("run", "Run", tables=times, texts=texts),
     ]
@@ -202,12 +226,14 @@ def main(input, output, params):
     ways = {Path(path).parent.name: pd.read_csv(path) for path in input.label_comparisons}
     trained = {name: row["patient"] for name, row in params.samples.items() if row["role"] == "train"}
     patients = summary.patient_doubts(trained, params.config["split"]["by"])
+    pages = pages_of(input, params)
     html = report.render(
         "SHEST report",
         summary.opening(models.values(), params.simulated),
         summary.headline(evaluations, params.shown["system"]),
         summary.doubts(evaluations, registrations, given, models.values(), labels, ablations, ways, patients),
-        sections(input, params, evaluations, models, registrations, labels, ablations, ways),
+        sections(input, params, evaluations, models, registrations, labels, ablations, ways, pages),
+        view_links.doubt_links(pages, evaluations, left_for(input)),
     )
     if len(html) > report.LIMIT_MB * 1e6:
         raise InputError(output.html, f"the report would take {len(html) / 1e6:.0f} MB", "Report fewer samples a run")

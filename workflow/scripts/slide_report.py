@@ -6,7 +6,7 @@ import pandas as pd
 import yaml
 
 from shest.core import console, files
-from shest.draw import report, summary
+from shest.draw import report, summary, view_links
 from shest.score.evaluation import Evaluation
 
 MAPS = 24  # pictures in the report; those of further slides lie in the results
@@ -19,6 +19,9 @@ beside them."""
 UNLIKE = """\
 Where the median cell of a slide lies among the cells that the model was trained on (quantiles; 0.5 is in the middle),
 and the share of its cells beyond their outer 1 %. Far out, predictions are extrapolations."""
+VIEWER = """\
+Every cell of a slide over its H&E, in this browser, offline; the folder viewer can be sent, or put on a web server, as
+it is."""
 EXPORTS = """\
 Predicted types of every cell. In QuPath, drop the .geojson onto the open slide. Mean expression of each slide:
 expression.csv; composition.csv and neighbours.csv are tables for further models."""
@@ -109,6 +112,9 @@ def main(input, output, params):
     others = [f"{name} {there} there, {here} here" for name, (there, here) in probe["other_versions"].items()]
     doubts += [f"Other versions than where the model was trained: {'; '.join(others)}"] if others else []
     done = {s: params.pictures[s] for s, state in states.items() if state["state"] == "done"}
+    viewed = [s for s in params.viewed if states.get(s, {}).get("state") != "failed"]
+    pages = view_links.Pages({sample: ["cells"] for sample in viewed}, [info["system"]], info["protocol"])
+    into = view_links.sample_links(pages, evaluations) if input.viewer else []
     maps = [report.picture(path, f"{s}: H&E, and cells by type") for s, path in list(done.items())[:MAPS]]
     blocks = [
         report.Block(
@@ -133,6 +139,7 @@ def main(input, output, params):
             "This machine's answers to the package's own tiles.",
             [report.table(pd.DataFrame(probe["checks"]).drop(columns="why"), digits=6)],
         ),
+        report.Block("viewer", "Cells over the H&E", VIEWER, links=into),
         report.Block("viewers", "Into the viewers", EXPORTS, links=[(path, path) for path in below(params.exports)]),
         report.Block(
             "run",

@@ -3,16 +3,25 @@
 from pathlib import Path
 
 from shest.core import console, files
+from shest.draw import summary
 from shest.score.evaluation import Evaluation
 from shest.view import viewer
 
 
 def rows(evaluations, sample):
-    """What the systems score on a sample."""
+    """What the systems score on a sample; None where a system predicts nothing of the kind."""
     return [
-        {"system": e.system, "protocol": e.protocol, "n": e.n, "weighted": e.types.weighted, "macro": e.types.macro}
+        {
+            "system": e.system,
+            "protocol": e.protocol,
+            "unit": e.unit,
+            "n": e.n,
+            "weighted": summary.weighted_f1(e),
+            "macro": e.types.macro if e.types else None,
+            "pearson": summary.median_r(e),
+        }
         for e in evaluations
-        if e.sample == sample and e.types
+        if e.sample == sample
     ]
 
 

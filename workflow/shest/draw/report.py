@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +17,14 @@ LIMIT_MB = 30
 
 @dataclass
 class Picture:
-    """A picture in web size: a data URL, its size, its caption, and where its data lie."""
+    """A picture in web size: a data URL, its size, its caption, where its data lie, and views that show the same."""
 
     data: str
     width: int
     height: int
     caption: str
     source: str | None = None
+    views: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -85,9 +87,18 @@ def table(frame: pd.DataFrame, name: str = "", digits: int = 3) -> Table:
     return Table([str(c) for c in frame.columns], rows, numeric, name)
 
 
-def render(title: str, summary: str, cards: list[dict], doubts: list[str], blocks: list[Block]) -> str:
-    """Fill the page's template."""
+def render(
+    title: str,
+    summary: str,
+    cards: list[dict],
+    doubts: list[str],
+    blocks: list[Block],
+    doubted: Sequence[tuple[str, str]] = (),
+) -> str:
+    """Fill the page's template; ``doubted``: what is said of views of the cells behind doubts, and their addresses."""
     loader = jinja2.FileSystemLoader(TEMPLATES)
     page = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("report.html.j2")
     sections = [(block.id, block.name) for block in blocks]
-    return page.render(title=title, summary=summary, cards=cards, doubts=doubts, blocks=blocks, sections=sections)
+    return page.render(
+        title=title, summary=summary, cards=cards, doubts=doubts, blocks=blocks, sections=sections, doubted=doubted
+    )

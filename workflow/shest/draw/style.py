@@ -7,6 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from shest.core.files import atomic_write, remove
@@ -49,6 +50,12 @@ def colours(cell_types: dict[str, dict], palette: str = "paper") -> dict[str, st
     if palette == "colourblind":
         return {name: next(free) for name in cell_types}
     return {name: entry.get("colour") or PAPER.get(name) or next(free) for name, entry in cell_types.items()}
+
+
+def hex_palettes(cell_types: dict[str, dict], first: str) -> dict[str, dict[str, str]]:
+    """Return every palette by its name, ``first`` first: the colour of each type, ``#rrggbb``."""
+    names = dict.fromkeys([first, "paper", "colourblind"])
+    return {name: {t: to_hex(c) for t, c in colours(cell_types, name).items()} for name in names}
 
 
 def save(figure: Figure, png: str | Path, data: dict[str, pd.DataFrame], folder: str | Path) -> None:

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import pandas as pd
 
 from shest.io.registration import Registration
-from shest.score.evaluation import Evaluation, Matched, TypeScores
+from shest.score.evaluation import Evaluation, Matched
 from shest.score.score_list import SCORES
 from shest.tissue.register import SHARE_EXPECTED
 
@@ -15,7 +14,6 @@ BASELINES = ("linear", "mean")
 """Kinds of systems that any other should beat."""
 BETTER = 0.02  # share of the table's cells by which another way to label must be ahead to be named
 TABLES_PRIOR = "prior table"  # a way to label that knows the composition of what it is judged by
-CONFUSIONS = 5  # of a system on a sample, that the report leads to
 LEFT_OUT = "too few training cells of {}; they are not predicted, and each of their cells counts as an error"
 ANNOTATED_BY_EXPRESSION = (
     "{}: labels are those of expression alone, no pathologist's table was given; a score against them tells how well "
@@ -356,36 +354,6 @@ def label_doubts(sample: str, table: pd.DataFrame) -> list[str]:
         f"{sample}: its labels agree with the table on {own['accuracy']:.0%} of {int(own['table_cells']):,} cells, by "
         f"{said(own)}; {said(best)} agrees on {best['accuracy']:.0%}."
     ]
-
-
-def viewer_links(
-    samples: Iterable[str], evaluations: Iterable[Evaluation], systems: Sequence[str], protocol: str
-) -> list[tuple[str, str]]:
-    """Return what is said of views and their addresses: each sample; its most frequent confusions by each system."""
-    links = [("all samples", "viewer/index.html")]
-    for sample in samples:
-        page = f"viewer/{quote(sample)}/index.html"
-        links.append((sample, page))
-        for e in evaluations:
-            if e.sample != sample or e.protocol != protocol or e.system not in systems or not e.types:
-                continue
-            for number, label, predicted in _confusions(e.types)[:CONFUSIONS]:
-                shown = f"predicted.{e.system}"
-                view = [("left", shown), ("only", f"annotated~{label}"), ("only", f"{shown}~{predicted}")]
-                text = f"{sample}: {label} called {predicted} by {e.system} ({number:,} of the scored cells)"
-                links.append((text, f"{page}#{urlencode(view)}"))
-    return links
-
-
-def _confusions(scores: TypeScores) -> list[tuple[int, str, str]]:
-    """Return number, label and predicted type of each confusion that there is, the most frequent first."""
-    pairs = [
-        (number, label, predicted)
-        for label, row in zip(scores.types, scores.counts, strict=True)
-        for predicted, number in zip(scores.types, row, strict=True)
-        if number and label != predicted
-    ]
-    return sorted(pairs, key=lambda pair: -pair[0])
 
 
 def mean_f_c(matched: Matched) -> float | None:

@@ -5,6 +5,8 @@ from pathlib import Path
 DIAMETER_UM = {"st": 100.0, "visium": 55.0}
 STEP_UM = {"st": (200.0, 200.0), "visium": (50.0, 50.0 * 3**0.5)}
 """µm from one array column, and one array row, to the next; a Visium row has every other column."""
+SHARE = "type:"
+"""Before the name of a type, in the columns with the shares of types in pseudo-spots."""
 PLATFORMS = tuple(DIAMETER_UM)
 SPOT_MATRIX, MATRIX_FOLDER = "filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix"
 POSITIONS = ("tissue_positions.csv", "tissue_positions_list.csv")

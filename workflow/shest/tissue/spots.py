@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from shest.io.spot_arrays import SHARE
 from shest.tissue.segment.regions import FOLD, TISSUE, Regions
 
 REASONS = ("kept", "outside", "off_tissue", "no_counts", "little_tissue")
 """Centre beyond the image; left out by Space Ranger or the selection; without a count; too little tissue around it."""
 COLUMNS = ["spot_id", "x", "y", "diameter_um", "array_row", "array_col", "tissue", "kept", "reason"]
-SHARE = "type:"
-"""Before the name of a type, in the columns with the shares of types in pseudo-spots."""
 
 
 def tissue_share(regions: Regions, xy: np.ndarray, side_px: tuple[float, float]) -> np.ndarray:

@@ -56,6 +56,13 @@ def source_of(scales: Sequence[Any], times: int) -> tuple[Any, int]:
     return scale, times - ratio
 
 
+def finest_tiles(scales: Sequence[Any], mpp: float, max_mpp: float) -> int:
+    """Return how many tiles the finest level has; as :func:`build` takes its arguments."""
+    image, left = source_of(scales, halvings(mpp, max_mpp))
+    height, width = (-(-side // (TILE * 2**left)) for side in image.shape[1:])
+    return height * width
+
+
 def build(
     scales: Sequence[Any], mpp: float, max_mpp: float, add: Callable[[str], str], advance: Callable[[int], None]
 ) -> Pyramid:

@@ -1,6 +1,7 @@
 """The page of a sample: ``index.html`` and what it reads, in one folder that can be sent as it is.
 
-OpenSeadragon shows the H&E (vendored, see THIRD_PARTY.md); cells are drawn by the page's own layer. Viewers that are
+Where a sample has both cells and spots, each has a page, and both read the same tiles. OpenSeadragon shows the H&E
+(vendored, see THIRD_PARTY.md); cells and spots are drawn by the page's own layer. Viewers that are
 kept elsewhere do not open by double click: Vitessce and Viv (on deck.gl) read Zarr or OME-TIFF by ``fetch``, some of it
 by range, and TissUUmaps reads its points by ``fetch`` and its slides from its server; browsers refuse both on
 ``file://``.
@@ -23,6 +24,7 @@ from shest.io.genes import Genes
 from shest.io.outlines import iter_outlines
 from shest.io.predictions import rounded
 from shest.io.registration import Registration
+from shest.io.spot_arrays import SHARE
 from shest.view import cells as layout
 from shest.view import pyramid
 from shest.view.cells import Grid
@@ -30,23 +32,25 @@ from shest.view.site import Site, pack, pack_json, script
 
 HERE = Path(__file__).resolve().parent
 PAGE, VENDOR = HERE / "page", HERE / "vendor"
-MEASURES = ("probability", "entropy", "disagreement", "epistemic")  # of a prediction, that colour the cells
+MEASURES = ("probability", "entropy", "disagreement", "aleatoric", "epistemic")  # of a prediction, that colour units
 EXACT_BITS = 10  # of the mantissa, of the numbers that are shown of a single cell
-GENE_TOP = 0.995  # share of the cells that a gene's colours reach to
+GENE_TOP = 0.995  # share of the units that a gene's colours reach to
 SAMPLED_ROWS = 4  # blocks of units that genes are chosen by
 UNITS_A_BLOCK = 4096
+ID_COLUMNS = {"cells": "cell_id", "spots": "spot_id"}
+CIRCLE = np.linspace(0, 2 * np.pi, 48, endpoint=False)  # corners of a spot's outline
 
 
 @dataclass
 class Sample:
-    """What is shown of a sample.
+    """What is shown of a sample's cells, or of its spots.
 
     Attributes
     ----------
     name
         Of the sample.
-    cells
-        Every cell: the columns of ``cells.parquet``.
+    table
+        Every unit: the columns of ``cells.parquet``, or of ``spots.parquet``.
     annotation
         The columns of ``annotation.parquet``, where there are labels.
     predictions
@@ -56,7 +60,7 @@ class Sample:
     scales
         The H&E, full size first.
     outlines
-        Path of ``outlines.parquet``.
+        Path of ``outlines.parquet``; None of spots, which are circles.
     store
         Path of the SpatialData store, whose counts are shown; None where there are none.
     types
@@ -67,65 +71,116 @@ class Sample:
         Of the predictions.
     window_um
         Side of the window that an encoder sees, µm.
+    unit
+        ``cells`` or ``spots``.
+    neighbours
+        (n, k) positions of the units with the nearest embeddings, -1 for none; None where there are no embeddings.
+    markers
+        Genes that are shown beside those that were chosen by their number, where the model knows them.
     """
 
     name: str
-    cells: pd.DataFrame
+    table: pd.DataFrame
     annotation: pd.DataFrame | None
     predictions: Mapping[str, ad.AnnData]
     registration: Registration
     scales: Sequence[Any]
-    outlines: str | Path
+    outlines: str | Path | None
     store: str | Path | None
     types: Sequence[str]
     palettes: Mapping[str, Mapping[str, str]]
     protocol: str = ""
     window_um: float = 16.0
+    unit: str = "cells"
+    neighbours: np.ndarray | None = None
+    markers: Sequence[str] = ()
     rows: dict[str, np.ndarray] = field(default_factory=dict)
-    """By system: the row of each cell in its predictions, -1 where it predicts none."""
+    """By system: the row of each unit in its predictions, -1 where it predicts none."""
 
     def __post_init__(self) -> None:
-        ids = self.cells["cell_id"].astype(str)
-        self.rows = {name: pd.Index(found.obs_names).get_indexer(ids) for name, found in self.predictions.items()}
+        self.rows = {name: pd.Index(found.obs_names).get_indexer(self.ids) for name, found in self.predictions.items()}
+
+    @property
+    def ids(self) -> pd.Series:
+        """Name of each unit."""
+        return self.table[ID_COLUMNS[self.unit]].astype(str)
+
+    @property
+    def diameter_um(self) -> float | None:
+        """Of the sample's spots, which are all as wide; None of cells."""
+        return float(self.table["diameter_um"].max()) if self.unit == "spots" else None
 
 
 def build(
     folder: str | Path,
-    sample: Sample,
+    samples: Sequence[Sample],
     max_mpp: float,
     genes: int | str | Sequence[str],
-    neighbours: np.ndarray | None,
     advance: Callable[[int], None] = lambda number: None,
 ) -> dict[str, Any]:
-    """Write the page and everything that it reads; what a former build left and this one does not need is removed.
+    """Write the pages and everything that they read; what a former build left and this one does not need is removed.
 
     Parameters
     ----------
+    samples
+        The units of one sample: ``index.html`` shows the first, ``{unit}.html`` each further one, over the same H&E.
     max_mpp
         As :func:`shest.view.pyramid.build` takes it.
     genes
-        ``all``, names, or how many of those that tell the types apart.
-    neighbours
-        (n, k) positions of the cells with the nearest embeddings, -1 for none; None where there are no embeddings.
+        ``all``, names, or how many of those that tell the units apart.
     advance
         Called with 1 for each tile of the H&E's finest level.
 
     Returns
     -------
     dict
-        What the index says of the sample: ``sample``, ``thumbnail``, ``cells``, ``kept``, ``labelled``, ``systems``;
-        and what was ``written`` and ``removed``, in files.
+        What the index says of the sample: ``sample``, ``thumbnail``, ``pages`` (of each its ``unit``, ``page``,
+        ``number`` of units, how many are ``kept`` and ``labelled``) and ``systems``; and what was ``written`` and
+        ``removed``, in files.
     """
-    site = Site(folder)
-    mpp = sample.registration.mpp
-    image = pyramid.build(
-        sample.scales, float(np.mean(mpp)), max_mpp, lambda text: site.add_tile(script(text)), advance
-    )
-    xy = sample.cells[["x", "y"]].to_numpy(float)
-    grid = layout.grid_of(xy, sample.scales[0].shape[1:], mpp)
+    site, first = Site(folder), samples[0]
+    mpp = first.registration.mpp
+    image = pyramid.build(first.scales, float(np.mean(mpp)), max_mpp, lambda text: site.add_tile(script(text)), advance)
     thumbnail = site.add("thumbnail", image.thumbnail, ".jpg")
-    manifest = {
+    pages = {shown.unit: f"{shown.unit}.html" if number else "index.html" for number, shown in enumerate(samples)}
+    for shown in samples:
+        write_page(site, pages[shown.unit], manifest_of(site, shown, image, genes) | {"pages": pages})
+    for unit in set(ID_COLUMNS) - set(pages):
+        (site.folder / f"{unit}.html").unlink(missing_ok=True)
+    return {
+        "sample": first.name,
+        "thumbnail": thumbnail,
+        "pages": [
+            {
+                "unit": shown.unit,
+                "page": pages[shown.unit],
+                "number": len(shown.table),
+                "kept": int(shown.table["kept"].sum()),
+                "labelled": 0 if shown.annotation is None else int(shown.annotation["cell_type"].notna().sum()),
+            }
+            for shown in samples
+        ],
+        "systems": list(dict.fromkeys(name for shown in samples for name in shown.predictions)),
+        "written": site.written,
+        "removed": site.sweep(),
+    }
+
+
+def clear(folder: str | Path) -> None:
+    """Remove the pages of a sample that can no longer be shown, and what they read."""
+    for page in ("index.html", *(f"{unit}.html" for unit in ID_COLUMNS)):
+        (Path(folder) / page).unlink(missing_ok=True)
+    Site(folder).sweep()
+
+
+def manifest_of(site: Site, sample: Sample, image: pyramid.Pyramid, genes: int | str | Sequence[str]) -> dict[str, Any]:
+    """Write what the page of some units reads, but for the H&E's tiles; return what it reads first."""
+    mpp, xy = sample.registration.mpp, sample.table[["x", "y"]].to_numpy(float)
+    grid = layout.grid_of(xy, sample.scales[0].shape[1:], mpp)
+    return {
         "sample": sample.name,
+        "unit": sample.unit,
+        "diameter_um": sample.diameter_um,
         "protocol": sample.protocol,
         "systems": list(sample.predictions),
         "image": {
@@ -143,27 +198,15 @@ def build(
         "types": list(sample.types),
         "palettes": {name: dict(palette) for name, palette in sample.palettes.items()},
         "outline_steps": layout.OUTLINE_STEPS,
-        "cells": site.add("cells", script(colourings(sample, grid, xy))),
-        "ids": site.add("ids", script(pack_json([str(name) for name in sample.cells["cell_id"].iloc[grid.order]]))),
-        "blocks": blocks(site, sample, grid, xy, neighbours),
+        "units": site.add(sample.unit, script(colourings(sample, grid, xy))),
+        "ids": site.add("ids", script(pack_json(sample.ids.iloc[grid.order].tolist()))),
+        "blocks": blocks(site, sample, grid, xy),
         "genes": gene_files(site, sample, grid, genes),
     }
-    write_page(site, manifest)
-    labelled = 0 if sample.annotation is None else int(sample.annotation["cell_type"].notna().sum())
-    return {
-        "sample": sample.name,
-        "thumbnail": thumbnail,
-        "cells": len(xy),
-        "kept": int(sample.cells["kept"].sum()),
-        "labelled": labelled,
-        "systems": list(sample.predictions),
-        "written": site.written,
-        "removed": site.sweep(),
-    }
 
 
-def write_page(site: Site, manifest: dict[str, Any]) -> None:
-    """Write ``index.html``, which names scripts and style by their content and holds nothing of the input."""
+def write_page(site: Site, name: str, manifest: dict[str, Any]) -> None:
+    """Write a page, which names scripts and style by their content and holds nothing of the input."""
     names = {
         "style": site.add("viewer", (PAGE / "viewer.css").read_bytes(), ".css"),
         "openseadragon": site.add("openseadragon", (VENDOR / "openseadragon.min.js").read_bytes()),
@@ -172,14 +215,14 @@ def write_page(site: Site, manifest: dict[str, Any]) -> None:
     }
     site.add("openseadragon", (VENDOR / "openseadragon.LICENSE.txt").read_bytes(), ".LICENSE.txt")
     page = (PAGE / "viewer.html").read_text(encoding="utf-8")
-    for name, path in names.items():
-        page = page.replace(f"{{{name}}}", html.escape(path))
-    with atomic_write(site.folder / "index.html") as tmp_path:
+    for place, path in names.items():
+        page = page.replace(f"{{{place}}}", html.escape(path))
+    with atomic_write(site.folder / name) as tmp_path:
         tmp_path.write_text(page, encoding="utf-8")
 
 
 def aligned(sample: Sample, system: str, values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Return what a system predicts, in an order of all cells; NaN (None of objects) where it predicts nothing."""
+    """Return what a system predicts, in an order of all units; NaN (None of objects) where it predicts nothing."""
     rows = sample.rows[system][order]
     values = np.asarray(values)
     nothing = None if values.dtype == object else np.nan
@@ -192,19 +235,19 @@ def annotation_of(sample: Sample) -> pd.DataFrame | None:
     """Return the annotation in the order of the table of cells."""
     if sample.annotation is None:
         return None
-    table = sample.annotation.set_index("cell_id").reindex(sample.cells["cell_id"].astype(str))
+    table = sample.annotation.set_index("cell_id").reindex(sample.ids)
     return table.reset_index(drop=True)
 
 
 def reasons(sample: Sample) -> pd.Series:
-    """Say of each cell why it left: by its nucleus, else by its label; ``labelled`` or ``kept`` where it did not."""
-    kept, labels = sample.cells["kept"].to_numpy(bool), annotation_of(sample)
-    cell = sample.cells["reason"].astype(object)
-    return cell if labels is None else cell.where(~kept, labels["reason"].astype(object).fillna("kept"))
+    """Say of each unit why it left: by itself, else by its label; ``labelled`` or ``kept`` where it did not."""
+    kept, labels = sample.table["kept"].to_numpy(bool), annotation_of(sample)
+    own = sample.table["reason"].astype(object)
+    return own if labels is None else own.where(~kept, labels["reason"].astype(object).fillna("kept"))
 
 
 def colourings(sample: Sample, grid: Grid, xy: np.ndarray) -> dict[str, Any]:
-    """Return what is known of all cells at once: their places, and every colouring but genes."""
+    """Return what is known of all units at once: their places, and every colouring but genes."""
     within = grid.within(xy)
     labels = annotation_of(sample)
     categories, numbers = [], []
@@ -212,9 +255,10 @@ def colourings(sample: Sample, grid: Grid, xy: np.ndarray) -> dict[str, Any]:
         values = labels["cell_type"].iloc[grid.order]
         categories.append(layout.categorical("annotated", "annotated type", values, sample.types))
     for name, found in sample.predictions.items():
-        types = found.obs["cell_type"].astype(object).to_numpy()
-        values = pd.Series(aligned(sample, name, types, grid.order))
-        categories.append(layout.categorical(f"predicted.{name}", f"predicted type, {name}", values, sample.types))
+        if len(found.uns["classes"]):
+            types = found.obs["cell_type"].astype(object).to_numpy()
+            values = pd.Series(aligned(sample, name, types, grid.order))
+            categories.append(layout.categorical(f"predicted.{name}", f"predicted type, {name}", values, sample.types))
         for measure in MEASURES:
             values = found.obs[measure].to_numpy(np.float32)
             if np.isfinite(values).any():
@@ -222,22 +266,37 @@ def colourings(sample: Sample, grid: Grid, xy: np.ndarray) -> dict[str, Any]:
                 top = 1.0 if measure == "probability" else None
                 numbers.append(layout.numeric(f"{measure}.{name}", f"{measure}, {name}", values, top))
     categories.append(layout.categorical("reason", "reason for leaving", reasons(sample).iloc[grid.order]))
+    if sample.unit == "spots":
+        for name, title, top in spot_numbers(sample.table):
+            values = sample.table[name].to_numpy(np.float32)[grid.order]
+            numbers.append(layout.numeric(name, title, values, top))
     return {"x": pack(within[:, 0]), "y": pack(within[:, 1]), "categories": categories, "numbers": numbers}
 
 
-def details(sample: Sample, labels: pd.DataFrame | None, rows: np.ndarray) -> pd.DataFrame:
-    """Return everything known of some cells, one column each, under the names that the page shows.
+def spot_numbers(table: pd.DataFrame) -> list[tuple[str, str, float | None]]:
+    """Return the columns of spots that colour them: name, what it is called, and its largest value where it has one."""
+    found = [("tissue", "share of tissue", 1.0)]
+    found += [("n_cells", "number of cells", None)] if "n_cells" in table else []
+    return found + [(name, f"share of {name.removeprefix(SHARE)}", 1.0) for name in table if name.startswith(SHARE)]
 
-    ``labels``: as :func:`annotation_of` returns them; ``rows``: positions in the table of cells.
+
+def measured_of(sample: Sample, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what was measured of some units themselves, under the names that the page shows."""
+    table = sample.table.iloc[rows]
+    names = {"width_um": "nucleus width (µm)", "height_um": "nucleus height (µm)", "mean_grey": "mean grey"}
+    if sample.unit == "spots":
+        names = {"diameter_um": "diameter (µm)", "array_row": "row of the array", "array_col": "column of the array"}
+        names |= {name: title for name, title, _ in spot_numbers(table)}
+    columns = {title: table[name].to_numpy() for name, title in names.items()}
+    return columns | {"kept": table["kept"].to_numpy(bool), "filter": table["reason"].to_numpy(object)}
+
+
+def details(sample: Sample, labels: pd.DataFrame | None, rows: np.ndarray) -> pd.DataFrame:
+    """Return everything known of some units, one column each, under the names that the page shows.
+
+    ``labels``: as :func:`annotation_of` returns them; ``rows``: positions in the table of units.
     """
-    cells = sample.cells.iloc[rows]
-    columns = {
-        "nucleus width (µm)": cells["width_um"].to_numpy(),
-        "nucleus height (µm)": cells["height_um"].to_numpy(),
-        "mean grey": cells["mean_grey"].to_numpy(),
-        "kept": cells["kept"].to_numpy(bool),
-        "filter": cells["reason"].to_numpy(object),
-    }
+    columns = measured_of(sample, rows)
     if labels is not None:
         shown = {"cell_type": "annotated type", "reason": "label"}
         columns |= {shown.get(name, name): labels[name].iloc[rows].to_numpy() for name in labels}
@@ -255,10 +314,21 @@ def details(sample: Sample, labels: pd.DataFrame | None, rows: np.ndarray) -> pd
     return pd.DataFrame(columns)
 
 
-def blocks(site: Site, sample: Sample, grid: Grid, xy: np.ndarray, neighbours: np.ndarray | None) -> list[str]:
+def outlines_of(sample: Sample, xy: np.ndarray) -> layout.Outlines:
+    """Return the outlines of nuclei, or the circles of spots; ``xy``: (n, 2) centres, H&E px."""
+    ids = pd.Index(sample.ids)
+    if sample.unit == "cells":
+        return layout.Outlines.gather(iter_outlines(sample.outlines), ids, xy)
+    ring = np.stack([np.cos(CIRCLE), np.sin(CIRCLE)], axis=1)
+    radius = sample.table["diameter_um"].to_numpy()[:, None] / 2 / np.asarray(sample.registration.mpp)
+    rings = xy[:, None] + ring * radius[:, None]
+    circles = ids, rings.reshape(-1, 2), np.arange(len(ids) + 1) * len(ring)
+    return layout.Outlines.gather([circles], ids, xy)
+
+
+def blocks(site: Site, sample: Sample, grid: Grid, xy: np.ndarray) -> list[str]:
     """Write outlines and details of each block; return their files, in the order of the blocks, "" of empty ones."""
-    ids = pd.Index(sample.cells["cell_id"].astype(str))
-    outlines = layout.Outlines.gather(iter_outlines(sample.outlines), ids, xy)
+    outlines, neighbours = outlines_of(sample, xy), sample.neighbours
     labels = annotation_of(sample)
     rank = np.empty(len(xy), np.int64)
     rank[grid.order] = np.arange(len(xy))
@@ -281,7 +351,7 @@ def blocks(site: Site, sample: Sample, grid: Grid, xy: np.ndarray, neighbours: n
 
 
 def chosen_genes(sample: Sample, wanted: int | str | Sequence[str]) -> list[str]:
-    """Return the genes that are shown: of the first system that predicts any."""
+    """Return the genes that are shown: of the first system that predicts any, in its order."""
     found = next((p for p in sample.predictions.values() if p.n_vars), None)
     if found is None:
         return []
@@ -297,18 +367,36 @@ def chosen_genes(sample: Sample, wanted: int | str | Sequence[str]) -> list[str]
                 "Name genes that the model predicts (and predict.genes writes), or give a number",
             )
         return list(wanted)
-    # Some whole blocks of units, since the file is read by block: memory is that of so many units, not of all.
-    first = np.arange(0, found.n_obs, UNITS_A_BLOCK)
-    first = first[np.unique(np.linspace(0, len(first) - 1, min(len(first), SAMPLED_ROWS)).round().astype(int))]
+    told = set(sample.markers) | set(told_genes(found, genes, wanted) if wanted else [])
+    return [name for name in genes if name in told]
+
+
+def told_genes(found: ad.AnnData, genes: Sequence[str], wanted: int) -> list[str]:
+    """Choose the genes that tell predicted types apart; where none are predicted, those that vary most."""
+    if not len(found.uns["classes"]):
+        return varied_genes(found, genes, wanted)
     total: dict[str, np.ndarray] = {}
     count: dict[str, int] = {}
-    for row in first:
+    for row in sampled_blocks(found):
         values = np.asarray(found.X[row : row + UNITS_A_BLOCK], np.float32)
         types = found.obs["cell_type"].iloc[row : row + UNITS_A_BLOCK].astype(str).to_numpy()
         for name in np.unique(types):
             total[name] = total.get(name, 0) + values[types == name].sum(axis=0, dtype=np.float64)
             count[name] = count.get(name, 0) + int((types == name).sum())
     return layout.informative_genes({name: total[name] / count[name] for name in total}, genes, wanted)
+
+
+def sampled_blocks(found: ad.AnnData) -> np.ndarray:
+    """Return where some whole blocks of units begin: the file is read by block, and memory is that of so many units."""
+    first = np.arange(0, found.n_obs, UNITS_A_BLOCK)
+    return first[np.unique(np.linspace(0, len(first) - 1, min(len(first), SAMPLED_ROWS)).round().astype(int))]
+
+
+def varied_genes(found: ad.AnnData, genes: Sequence[str], wanted: int) -> list[str]:
+    """Choose the genes whose logarithm of the expectation varies most between units, in the order of ``genes``."""
+    rows = [np.asarray(found.X[row : row + UNITS_A_BLOCK], np.float32) for row in sampled_blocks(found)]
+    spread = np.log1p(np.maximum(np.concatenate(rows), 0)).std(axis=0)
+    return [genes[i] for i in np.sort(np.argsort(-spread, kind="stable")[:wanted])]
 
 
 def gene_files(site: Site, sample: Sample, grid: Grid, wanted: int | str | Sequence[str]) -> list[dict[str, str]]:
@@ -322,7 +410,7 @@ def gene_files(site: Site, sample: Sample, grid: Grid, wanted: int | str | Seque
         known = Genes.of(list(map(str, found.var_names)), found.uns["gene_ids"])
         counts, names, ids = read_counts_of(sample.store, genes, known)
         measured = {name: column for column, name in enumerate(names)}
-        row_of_count = pd.Index(ids).get_indexer(sample.cells["cell_id"].astype(str))[grid.order]
+        row_of_count = pd.Index(ids).get_indexer(sample.ids)[grid.order]
     written = []
     for gene in genes:
         numbers = []
@@ -348,7 +436,8 @@ def write_index(folder: str | Path, samples: Sequence[Mapping[str, Any]]) -> Non
     Parameters
     ----------
     samples
-        What :func:`build` returned of each, with ``scores``: rows of system, protocol, n, weighted, macro.
+        What :func:`build` returned of each, with ``scores``: rows of system, protocol, unit, n, weighted, macro,
+        pearson; of one that could not be predicted, ``sample`` and ``reason``.
     """
     folder = Path(folder)
     content = {name: (PAGE / name).read_bytes() for name in ("index.html", "index.js", "index.css")}

@@ -8,7 +8,14 @@ const CYCLE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
 const CELL_UM = 5; // diameter of a point once the view is close
 const OUTLINES_FROM = 2; // screen px per µm from which outlines are drawn
-const MOVING_POINTS = 60000; // drawn while the view moves, all of them once it rests: so it moves without a GPU too
+const WIDE_SPOT = 80; // screen px of a spot's diameter from which its outline is drawn
+// While the view moves, what was drawn moves along as a picture, which takes no GPU. It reaches this share of the stage
+// beyond each edge; where that is used up, or the zoom has changed too far, a part of the points is drawn anew. Once the
+// view rests, all of them are drawn, part by part in as many frames as that takes, and shown when they are complete.
+const MARGIN = 0.15;
+const FARTHEST_ZOOM = 1.5;
+const MOST_PARTS = 31; // 8 bytes a point, and WebGL takes no stride beyond 255
+let partPoints = 20000; // tests draw fewer
 const MOVING_SIDES = 15000; // of outlines, from which they are hairlines while the view moves
 const KEPT_BLOCKS = 24;
 const $ = (id) => document.getElementById(id);
@@ -64,25 +71,28 @@ function ramp(share) {
 let data, place, ids, slide, layer; // manifest; x, y of placed cells (full px); names; OpenSeadragon; WebGL
 const colourings = new Map(), genes = new Map(), blocks = new Map();
 const state = { left: "", right: "", swipe: null, hidden: new Map(), range: new Map(), palette: "", cell: -1, lasso: null };
-let passing = null, resting = 0, moving = false, running = false;
+let passing = null, resting = 0, moving = false, running = false, missing = [];
+let drawn = null, drawing = null; // the picture that is shown; the one that is being drawn, which may be the same
+const single = () => data.unit.slice(0, -1); // "cell" or "spot"
 
 async function start() {
   data = delivered.get("sample");
-  document.title = `${data.sample}: cells over H&E`;
+  document.title = `${data.sample}: ${data.unit} over H&E`;
   $("title").textContent = data.protocol ? `${data.sample}, ${data.protocol}` : data.sample;
   $("stage").setAttribute("role", "application");
-  $("stage").setAttribute("aria-label", `H&E of ${data.sample} with its cells; arrows move, + and − zoom`);
+  $("stage").setAttribute("aria-label", `H&E of ${data.sample} with its ${data.unit}; arrows move, + and − zoom`);
+  for (const [unit, page] of Object.entries(data.pages)) if (unit !== data.unit) otherPage(unit, page);
   theme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   state.palette = Object.keys(data.palettes)[0];
   openSlide();
   try {
     layer = makeLayer($("cells"));
-    await readCells(await load(data.cells));
+    await readUnits(await load(data.units));
   } catch (error) {
-    $("status").textContent = `The cells cannot be shown. ${error.message}`;
+    $("status").textContent = `The ${data.unit} cannot be shown. ${error.message}`;
     throw error;
   }
-  controls();
+  await controls();
   running = true;
   await fromHash();
   refresh();
@@ -94,7 +104,16 @@ async function start() {
   document.documentElement.dataset.ready = "all";
 }
 
-async function readCells(found) {
+// The page of the sample's other unit, at the same place.
+function otherPage(unit, page) {
+  const link = $("other");
+  link.hidden = false;
+  link.textContent = `Its ${unit}`;
+  link.href = page;
+  link.onclick = () => { link.href = slide.world.getItemCount() ? `${page}#${placeOf(camera())}` : page; };
+}
+
+async function readUnits(found) {
   const [x, y] = [await unpack(found.x), await unpack(found.y)], { origin, side, columns } = data.grid;
   place = new Float32Array(2 * x.length);
   for (let block = 0; block < data.start.length - 1; block++) {
@@ -110,6 +129,7 @@ async function readCells(found) {
   const annotated = colourings.get("annotated");
   for (const system of annotated ? data.systems : []) {
     const predicted = colourings.get(`predicted.${system}`);
+    if (!predicted) continue;
     const codes = annotated.codes.map((code, i) => (code === 255 || predicted.codes[i] === 255 ? 255 : +(code !== predicted.codes[i])));
     add({ key: `agree.${system}`, name: `annotated = predicted, ${system}`, categories: ["the same", "another type"], codes, system });
   }
@@ -224,13 +244,14 @@ function openSlide() {
   });
   // The one style that it puts into the page is allowed by its digest in the page's policy.
   slide.canvas.setAttribute("aria-label", "Slide: arrows move, + and − zoom");
-  slide.addHandler("update-viewport", draw);
-  slide.addHandler("open", () => running && fromHash().then(refresh));
-  slide.addHandler("animation", () => {
+  const move = () => {
     moving = true;
     clearTimeout(resting);
     resting = setTimeout(rest, 150);
-  });
+  };
+  slide.addHandler("update-viewport", follow);
+  slide.addHandler("open", () => running && fromHash().then(refresh));
+  for (const name of ["animation-start", "animation"]) slide.addHandler(name, move);
   slide.addHandler("resize", () => setTimeout(draw));
   slide.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; });
   slide.addHandler("canvas-click", (event) => {
@@ -277,6 +298,19 @@ void main() {
   if (round && dot(from, from) > 0.25) discard;
   colour = vec4(tint.rgb, 1.0) * opacity;
 }`];
+// A spot: a square of two triangles, its corners cut off.
+const DISCS = [`#version 300 es
+in vec2 place; uniform uint first; uniform uint step; uniform vec2 radius; out vec4 tint; out vec2 from; ${COLOUR_OF}
+void main() {
+  tint = colourOf(first + uint(gl_InstanceID) * step);
+  from = vec2((gl_VertexID & 1) == 0 ? -1.0 : 1.0, gl_VertexID < 2 ? -1.0 : 1.0);
+  gl_Position = tint.a == 0.0 ? vec4(2.0, 2.0, 2.0, 1.0) : vec4((place + from * radius - centre) * scale, 0.0, 1.0);
+}`, `#version 300 es
+precision mediump float; in vec4 tint; in vec2 from; uniform float opacity; out vec4 colour;
+void main() {
+  if (dot(from, from) > 1.0) discard;
+  colour = vec4(tint.rgb, 1.0) * opacity;
+}`];
 // Two triangles a side of an outline, its ends read from a texture: instances would be slower by far where there is no GPU.
 const LINES = [`#version 300 es
 uniform highp sampler2D rings; uniform vec2 screen; uniform float width; uniform bool hairline; out vec4 tint; ${COLOUR_OF}
@@ -312,8 +346,9 @@ function makeLayer(canvas) {
     const known = Array.from({ length: gl.getProgramParameter(made, gl.ACTIVE_UNIFORMS) }, (_, k) => gl.getActiveUniform(made, k).name);
     return { made, at: Object.fromEntries(known.map((name) => [name, gl.getUniformLocation(made, name)])) };
   };
-  const points = program(POINTS, ["place"]), lines = program(LINES, []);
-  const placed = gl.createBuffer(), textures = new Map();
+  const points = program(POINTS, ["place"]), discs = program(DISCS, ["place"]), lines = program(LINES, []);
+  const placed = gl.createBuffer(), textures = new Map(), picture = gl.createFramebuffer(), pixels = gl.createTexture();
+  let size = [0, 0], mark = null; // size of the picture that is being drawn
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
 
@@ -344,7 +379,14 @@ function makeLayer(canvas) {
     },
     begin(view) {
       const ratio = Math.min(devicePixelRatio || 1, 2), [width, height] = [view.width * ratio, view.height * ratio].map(Math.round);
-      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+      if (size[0] !== width || size[1] !== height) {
+        size = [width, height];
+        gl.bindTexture(gl.TEXTURE_2D, pixels);
+        gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, null);
+        nearest();
+        gl.bindFramebuffer(gl.FRAMEBUFFER, picture);
+        gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, pixels, 0);
+      }
       gl.viewport(0, 0, width, height);
       gl.disable(gl.SCISSOR_TEST);
       gl.clearColor(0, 0, 0, 0);
@@ -352,10 +394,28 @@ function makeLayer(canvas) {
       gl.enable(gl.SCISSOR_TEST);
       return ratio;
     },
-    half(from, to, ratio) {
-      gl.scissor(Math.round(from * ratio), 0, Math.round(to * ratio) - Math.round(from * ratio), canvas.height);
+    show(view) {
+      const [width, height] = size;
+      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+      Object.assign(canvas.style, { width: `${view.width}px`, height: `${view.height}px` });
+      gl.disable(gl.SCISSOR_TEST);
+      gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
+      gl.blitFramebuffer(0, 0, width, height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST);
+      gl.bindFramebuffer(gl.FRAMEBUFFER, picture);
+      gl.enable(gl.SCISSOR_TEST);
     },
-    points(side, view, ranges, step, size, opacity) {
+    // What has been asked for until now; whether that is drawn.
+    mark() {
+      if (mark) gl.deleteSync(mark);
+      mark = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+      gl.flush();
+    },
+    done: () => gl.getSyncParameter(mark, gl.SYNC_STATUS) === gl.SIGNALED,
+    half(from, to, ratio) {
+      gl.scissor(Math.round(from * ratio), 0, Math.round(to * ratio) - Math.round(from * ratio), size[1]);
+    },
+    // Of each run of units every step-th, from the part-th on.
+    points(side, view, ranges, step, part, size, opacity) {
       common(points, view, textures.get(side), opacity);
       gl.uniform1f(points.at.size, size);
       gl.uniform1i(points.at.round, size > 3 ? 1 : 0);
@@ -363,10 +423,26 @@ function makeLayer(canvas) {
       gl.bindBuffer(gl.ARRAY_BUFFER, placed);
       gl.enableVertexAttribArray(0);
       for (const [from, to] of ranges) {
-        gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 8 * step, 8 * from);
-        gl.uniform1ui(points.at.first, from);
-        gl.drawArrays(gl.POINTS, 0, Math.ceil((to - from) / step));
+        if (from + part >= to) continue;
+        gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 8 * step, 8 * (from + part));
+        gl.uniform1ui(points.at.first, from + part);
+        gl.drawArrays(gl.POINTS, 0, Math.ceil((to - from - part) / step));
       }
+    },
+    discs(side, view, ranges, step, part, radius, opacity) {
+      common(discs, view, textures.get(side), opacity);
+      gl.uniform2f(discs.at.radius, ...radius);
+      gl.uniform1ui(discs.at.step, step);
+      gl.bindBuffer(gl.ARRAY_BUFFER, placed);
+      gl.enableVertexAttribArray(0);
+      gl.vertexAttribDivisor(0, 1);
+      for (const [from, to] of ranges) {
+        if (from + part >= to) continue;
+        gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 8 * step, 8 * (from + part));
+        gl.uniform1ui(discs.at.first, from + part);
+        gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, Math.ceil((to - from - part) / step));
+      }
+      gl.vertexAttribDivisor(0, 0);
     },
     outlines(side, view, block, ranges, width, opacity, hairline) {
       common(lines, view, textures.get(side), opacity);
@@ -432,30 +508,111 @@ function runs({ block, x, y }) {
   return found;
 }
 
-function draw() {
+// The view and what lies around it within the margin: of whole px, so that the picture is not resampled at rest. Under
+// a swipe there is none, since the picture cannot move along: the line that divides it stays.
+function widened(view) {
+  const [x, y] = [view.width, view.height].map((side) => (state.swipe === null ? 4 * Math.round((side * MARGIN) / 4) : 0));
+  return {
+    scale: view.scale, left: view.left - x / view.scale, top: view.top - y / view.scale,
+    width: view.width + 2 * x, height: view.height + 2 * y, margin: [x, y],
+  };
+}
+
+// Whether all that may be seen of the units is on the picture that was drawn, at about the same zoom.
+function covers(picture, view) {
+  const zoom = view.scale / picture.scale, { origin, side, columns, rows } = data.grid;
+  if (zoom > FARTHEST_ZOOM || zoom < 1 / FARTHEST_ZOOM) return false;
+  const within = (low, long, own, ownLong, first, count, step) => {
+    const [from, to] = [Math.max(low, first), Math.min(low + long / view.scale, first + count * step)];
+    return from >= to || (from >= own && to <= own + ownLong / picture.scale);
+  };
+  return within(view.left, view.width, picture.left, picture.width, origin[0], columns, side[0]) &&
+    within(view.top, view.height, picture.top, picture.height, origin[1], rows, side[1]);
+}
+
+const sameView = (picture, view) => ["scale", "left", "top", "width", "height"].every((name) => picture.seen[name] === view[name]);
+
+// Called with every frame of the slide: when a tile has come, there is nothing to do.
+function follow() {
   if (!running || !slide.world.getItemCount()) return;
-  const view = camera(), perUm = view.scale / data.mpp[0], ratio = layer.begin(view);
-  const close = $("outlines").checked && perUm >= OUTLINES_FROM;
-  const visible = inView(view, 20 / data.mpp[0]), far = [], near = [];
-  for (const part of visible) {
-    const block = close && blocks.get(part.block);
-    if (close && !block) readBlock(part.block);
-    const ranges = runs(part);
+  const view = camera();
+  if (!moving && drawing?.whole && sameView(drawing, view)) return;
+  if (!moving || !drawn || state.swipe !== null || !covers(drawn, view)) return draw();
+  put(view);
+}
+
+function put(view) {
+  const [x, y] = [(drawn.left - view.left) * view.scale, (drawn.top - view.top) * view.scale], zoom = view.scale / drawn.scale;
+  layer.gl.canvas.style.transform = zoom === 1 ? `translate(${x}px, ${y}px)` : `translate(${x}px, ${y}px) scale(${zoom})`;
+  drawOver(view, view.scale / data.mpp[0]);
+}
+
+// Units that a part of the view shows: runs of those that are drawn as points or discs, and blocks with their outlines.
+function shownIn(part, close) {
+  const far = [], near = [];
+  for (const found of inView(part, (data.diameter_um ?? 40) / 2 / data.mpp[0])) {
+    const block = close && blocks.get(found.block), ranges = runs(found);
+    if (close && !block) readBlock(found.block);
     if (block && block.ready) near.push([block, ranges]);
     else far.push(...ranges);
   }
-  const total = far.reduce((sum, [from, to]) => sum + to - from, 0);
-  const step = moving ? Math.min(Math.max(1, Math.ceil(total / MOVING_POINTS)), 31) : 1;
-  const sides = near.reduce((sum, [block, ranges]) => ranges.reduce((all, [from, to]) => all + block.ring[to - block.first] - block.ring[from - block.first], sum), 0);
-  const size = Math.max(2, CELL_UM * perUm) * ratio * $("size").value, opacity = +$("opacity").value;
+  return { far, near };
+}
+
+const sum = (values) => values.reduce((all, value) => all + value, 0);
+
+// Begin a picture of what is in view: all of it at rest, a part of the points while the view moves.
+function draw() {
+  if (!running || !slide.world.getItemCount()) return;
+  const seen = camera(), view = widened(seen), perUm = view.scale / data.mpp[0], ratio = layer.begin(view);
+  const close = $("outlines").checked && perUm >= (data.diameter_um ? WIDE_SPOT / data.diameter_um : OUTLINES_FROM);
   const cut = state.swipe === null ? view.width : state.swipe * view.width;
-  for (const [side, from, to] of [["left", 0, cut], ["right", cut, view.width]]) {
-    if (to <= from || (side === "right" && state.swipe === null)) continue;
-    layer.half(from, to, ratio);
-    layer.points(side, view, far, step, size, opacity);
-    for (const [block, ranges] of near) layer.outlines(side, view, block, ranges, 2 * ratio * $("size").value, opacity, moving && sides > MOVING_SIDES);
+  const sides = [["left", 0, cut], ["right", cut, view.width]].filter(([, from, to]) => from < to).map(([side, from, to]) => (
+    { side, from, to, ...shownIn({ ...view, left: view.left + from / view.scale, width: to - from }, close) }));
+  const total = sum(sides.flatMap(({ far }) => far.map(([from, to]) => to - from)));
+  const edges = sum(sides.flatMap(({ near }) => near.flatMap(([block, ranges]) => ranges.map(([from, to]) => block.ring[to - block.first] - block.ring[from - block.first]))));
+  const parts = Math.min(Math.max(1, Math.ceil(total / partPoints)), MOST_PARTS);
+  const times = +$("size").value, opacity = +$("opacity").value, size = Math.max(2, (data.diameter_um ?? CELL_UM) * perUm) * ratio * times;
+  const hairlines = moving && edges > MOVING_SIDES, wide = (data.diameter_um ? 4 : 2) * ratio * times;
+  drawing = { ...view, seen, swipe: state.swipe, whole: !moving, parts, next: 0, batch: 1 };
+  drawing.drawPart = (part) => {
+    for (const { side, from, to, far, near } of sides) {
+      layer.half(from, to, ratio);
+      if (data.diameter_um && size > 4) layer.discs(side, view, far, parts, part, data.mpp.map((mpp) => (data.diameter_um * times) / 2 / mpp), opacity);
+      else layer.points(side, view, far, parts, part, size, opacity);
+      for (const [block, ranges] of part ? [] : near) layer.outlines(side, view, block, ranges, wide, opacity, hairlines);
+    }
+  };
+  drawParts(drawing);
+  if (drawing !== drawn) {
+    if (!drawn || moving || drawn.swipe !== state.swipe || !covers(drawn, seen)) show(drawing);
+    else put(seen);
   }
-  drawOver(view, perUm);
+  if (drawing.whole && drawing.next < parts) nextFrame(drawing);
+}
+
+function drawParts(picture) {
+  for (let k = 0; k < picture.batch && picture.next < picture.parts; k++) picture.drawPart(picture.next++);
+  if (picture.next === picture.parts) show(picture);
+  else layer.mark();
+}
+
+// Go on with the picture unless another one has begun, or the view moves: then it is begun anew at rest. Each frame draws
+// twice as many parts as the one before, unless that one is not done yet: so the page never waits long for them.
+function nextFrame(picture, waited = false) {
+  requestAnimationFrame(() => {
+    if (drawing !== picture || moving) return;
+    if (!layer.done()) return nextFrame(picture, true);
+    picture.batch = waited ? Math.max(1, picture.batch >> 1) : 2 * picture.batch;
+    drawParts(picture);
+    if (picture.next < picture.parts) nextFrame(picture);
+  });
+}
+
+function show(picture) {
+  drawn = picture;
+  layer.show(picture);
+  put(camera());
 }
 
 function drawOver(view, perUm) {
@@ -480,7 +637,7 @@ function drawOver(view, perUm) {
   });
   if (state.cell >= 0 && state.cell < place.length / 2) {
     const ring = new Path2D(), [x, y] = at(place[2 * state.cell], place[2 * state.cell + 1]);
-    ring.arc(x, y, Math.max(9, 8 * perUm), 0, 7);
+    ring.arc(x, y, Math.max(9, ((data.diameter_um ?? 12) / 2 + 2) * perUm), 0, 7);
     stroke(ring);
   }
   if (state.lasso) {
@@ -514,7 +671,7 @@ function say() {
   let shown = 0;
   for (const one of passes()) shown += one;
   const lost = data.n - place.length / 2;
-  $("status").textContent = `${number.format(shown)} of ${number.format(data.n)} cells drawn` + (lost ? `; ${number.format(lost)} have no nucleus and no place` : "");
+  $("status").textContent = `${number.format(shown)} of ${number.format(data.n)} ${data.unit} drawn` + (lost ? `; ${number.format(lost)} have no nucleus and no place` : "") + (missing.length ? `. The link also asks for ${missing.join(", ")}: not on this page` : "");
 }
 
 // --- blocks: outlines and everything known of single cells ------------------------------------------------------------------
@@ -575,11 +732,20 @@ async function factsOf(cell) {
   return { block, at, rows };
 }
 
-// --- one cell -------------------------------------------------------------------------------------------------------------
+// What stands beside the picture of a unit.
+const SEEN = {
+  cells: {
+    note: "What an encoder sees of it, remade from this page's JPEG: window, nucleus; haematoxylin of both.",
+    label: (name) => `Window around ${name}, its nucleus, and the haematoxylin of both`,
+  },
+  spots: { note: "What an encoder sees of it, out of this page's JPEG.", label: (name) => `Patch around ${name}` },
+};
+
+// --- one cell or spot -------------------------------------------------------------------------------------------------------------
 
 function pick(x, y, reach) {
   const view = camera(), shown = passes(), [px, py] = [view.left + x / view.scale, view.top + y / view.scale];
-  const far = Math.max(reach / view.scale, 6 / data.mpp[0]);
+  const far = Math.max(reach / view.scale, (data.diameter_um ?? 12) / 2 / data.mpp[0]);
   const small = { left: px - far, top: py - far, width: 2 * far, height: 2 * far, scale: 1 };
   let best = -1, least = far * far;
   for (const part of inView(small, 0))
@@ -613,11 +779,11 @@ function tip(event) {
 
 async function select(cell) {
   state.cell = cell;
-  draw();
+  if (drawn) put(camera());
   toHash();
   $("cell").hidden = cell < 0;
   if (cell < 0) return say();
-  const name = ids ? ids[cell] : `cell ${cell}`;
+  const name = ids ? ids[cell] : `${single()} ${cell}`;
   $("status").textContent = `${name} is selected`;
   $("cell-head").textContent = name;
   $("tile").replaceChildren();
@@ -634,10 +800,10 @@ async function select(cell) {
   for (const entry of colourings.values()) if (entry.gene) known.push([entry.name, valueOf(entry, cell)]);
   $("facts").replaceChildren(...known.map(([head, value]) => row(head, value)));
   const near = block.near ? Array.from(block.near.subarray(at * block.k, (at + 1) * block.k)).filter((i) => i < data.n) : [];
-  $("tile").append(make("p", "What an encoder sees of it, remade from this page's JPEG: window, nucleus; haematoxylin of both.", { className: "note" }));
+  $("tile").append(make("p", SEEN[data.unit].note, { className: "note" }));
   const canvas = make("canvas", "", { width: 224, height: 224 });
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `Window around ${name}, its nucleus, and the haematoxylin of both`);
+  canvas.setAttribute("aria-label", SEEN[data.unit].label(name));
   $("tile").append(canvas);
   if (near.length) $("near").append(make("p", "Nearest in the embedding:", { className: "note" }));
   for (const other of near) {
@@ -648,7 +814,8 @@ async function select(cell) {
     $("near").append(button);
     crop(small.getContext("2d"), other, 48);
   }
-  quadruple(canvas, cell, block, at);
+  if (data.unit === "cells") quadruple(canvas, cell, block, at);
+  else crop(canvas.getContext("2d", { willReadFrequently: true }), cell, 224);
 }
 
 function row(head, value) {
@@ -658,7 +825,7 @@ function row(head, value) {
 }
 
 function visit(cell) {
-  if (cell < place.length / 2) goTo(place[2 * cell], place[2 * cell + 1], Math.max(4, camera().scale / data.mpp[0]));
+  if (cell < place.length / 2) goTo(place[2 * cell], place[2 * cell + 1], Math.max(data.diameter_um ? 200 / data.diameter_um : 4, camera().scale / data.mpp[0]));
   return select(cell);
 }
 
@@ -790,10 +957,12 @@ function options(select, chosen) {
   select.replaceChildren(...[...colourings.values()].map((entry) => make("option", entry.name, { value: entry.key, selected: entry.key === chosen })));
 }
 
-function controls() {
-  const first = [`predicted.${data.systems[0]}`, "annotated", "reason"].find((key) => colourings.has(key));
-  state.left = first;
-  state.right = [`predicted.${data.systems[1]}`, "annotated", "reason"].find((key) => colourings.has(key) && key !== first) ?? first;
+async function controls() {
+  const gene = data.genes.length && data.unit === "spots" ? `gene:${data.genes[0].gene}|` : "";
+  const first = [];
+  for (const key of [`predicted.${data.systems[0]}`, "annotated", `${gene}expected.${data.systems[0]}`, "reason"]) if (await wanted(key)) first.push(key);
+  state.left = first[0];
+  state.right = [`predicted.${data.systems[1]}`, "annotated", `${gene}measured`, "reason"].find((key) => colourings.has(key) && key !== state.left) ?? state.left;
   $("palette").replaceChildren(...Object.keys(data.palettes).map((name) => make("option", name, { value: name })));
   $("palette").onchange = () => { state.palette = $("palette").value; refresh(); };
   for (const side of ["left", "right"]) $(side).onchange = () => { state[side] = $(side).value; refresh(); };
@@ -898,7 +1067,7 @@ async function search(text) {
   }
   const exact = ids ? ids.indexOf(text) : -1, cell = exact >= 0 || !ids ? exact : ids.findIndex((name) => name.startsWith(text));
   if (cell >= 0) await visit(cell);
-  else $("status").textContent = ids ? `Neither a cell nor a gene shown here is called ${text}` : "The names are still being read";
+  else $("status").textContent = ids ? `Neither a ${single()} nor a gene shown here is called ${text}` : "The names are still being read";
 }
 
 // --- lasso ------------------------------------------------------------------------------------------------------------------
@@ -920,14 +1089,14 @@ function dragLasso() {
   over.onpointermove = (event) => {
     if (!state.lasso || state.lasso.closed || !over.hasPointerCapture(event.pointerId)) return;
     state.lasso.points.push(point(event));
-    draw();
+    put(camera());
   };
   over.onpointerup = () => {
     if (!state.lasso) return;
     state.lasso.closed = true;
     lasso(false);
     composition();
-    draw();
+    put(camera());
   };
 }
 
@@ -950,7 +1119,9 @@ function selected() {
 }
 
 function composition() {
-  const cells = selected(), parts = [make("p", `${number.format(cells.length)} cells`, { id: "selected" })];
+  const cells = selected(), parts = [make("p", `${number.format(cells.length)} ${data.unit}`, { id: "selected" })];
+  const known = colourings.get(state.left), values = known.categories ? [] : cells.map((cell) => known.codes[cell]).filter((code) => code !== known.none);
+  if (values.length) parts.push(make("p", `Mean of ${known.name}: ${+((values.reduce((a, b) => a + b) / values.length / 254) * known.top).toPrecision(3)}`));
   for (const entry of colourings.values()) {
     if (entry.key !== "annotated" && !entry.key.startsWith("predicted.")) continue;
     const counts = new Map(), table = make("table");
@@ -966,7 +1137,7 @@ function composition() {
   }
   $("composition").replaceChildren(...parts);
   $("selection").hidden = false;
-  $("status").textContent = `${number.format(cells.length)} cells are selected`;
+  $("status").textContent = `${number.format(cells.length)} ${data.unit} are selected`;
 }
 
 function save(blob, name) {
@@ -981,21 +1152,25 @@ const fileName = (end) => `${data.sample.replace(/[^\w.-]+/g, "_")}.${end}`;
 
 function saveTable() {
   const entries = [...colourings.values()], quoted = (text) => `"${String(text).replaceAll('"', '""')}"`;
-  const lines = [["cell_id", "x", "y", ...entries.map((entry) => entry.name)].map(quoted).join()];
+  const lines = [[`${single()}_id`, "x", "y", ...entries.map((entry) => entry.name)].map(quoted).join()];
   for (const i of selected())
     lines.push([quoted(ids ? ids[i] : i), place[2 * i].toFixed(2), place[2 * i + 1].toFixed(2), ...entries.map((entry) => quoted(valueOf(entry, i)))].join());
   save(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }), fileName("csv"));
 }
 
 function savePicture() {
-  const view = camera(), cells = $("cells"), canvas = make("canvas", "", { width: cells.width, height: cells.height });
-  const pen = canvas.getContext("2d"), ratio = cells.width / view.width, bar = scaleBar(view.scale / data.mpp[0]);
+  const view = camera(), cells = $("cells"), ratio = Math.min(devicePixelRatio || 1, 2), wider = widened(view).margin.map((side) => side * ratio);
+  const canvas = make("canvas", "", { width: Math.round(view.width * ratio), height: Math.round(view.height * ratio) });
+  const pen = canvas.getContext("2d"), bar = scaleBar(view.scale / data.mpp[0]);
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, canvas.width, canvas.height);
   const he = slide.drawer.canvas;
   if ($("he").checked) pen.drawImage(he, 0, 0, he.width, he.height, 0, 0, canvas.width, canvas.height);
   draw(); // the layer's pixels last only as long as this task
-  for (const part of state.cell < 0 && !state.lasso ? [cells] : [cells, $("over")]) pen.drawImage(part, 0, 0);
+  drawing.batch = drawing.parts;
+  drawParts(drawing);
+  pen.drawImage(cells, -wider[0], -wider[1]);
+  if (state.cell >= 0 || state.lasso) pen.drawImage($("over"), 0, 0);
   pen.scale(ratio, ratio);
   pen.font = "13px system-ui, sans-serif";
   const texts = [...legendText(), bar.text], wide = Math.max(bar.px, ...texts.map((text) => pen.measureText(text[0] === "#" ? text.slice(8) : text).width + 18));
@@ -1025,14 +1200,20 @@ function legendText() {
 
 let written = "", writing = 0;
 
+// Where the view is: its centre, full-size px of the H&E, and its zoom, screen px per µm.
+function placeOf(view) {
+  return new URLSearchParams([
+    ["x", (view.left + view.width / 2 / view.scale).toFixed(1)],
+    ["y", (view.top + view.height / 2 / view.scale).toFixed(1)],
+    ["z", (view.scale / data.mpp[0]).toPrecision(5)],
+  ]);
+}
+
 function toHash() {
   clearTimeout(writing);
   writing = setTimeout(() => {
     if (!running || !slide.world.getItemCount()) return;
-    const view = camera(), parts = new URLSearchParams();
-    parts.set("x", (view.left + view.width / 2 / view.scale).toFixed(1));
-    parts.set("y", (view.top + view.height / 2 / view.scale).toFixed(1));
-    parts.set("z", (view.scale / data.mpp[0]).toPrecision(5));
+    const parts = placeOf(camera());
     parts.set("left", state.left);
     if (state.swipe !== null) {
       parts.set("right", state.right);
@@ -1050,7 +1231,12 @@ function toHash() {
 async function fromHash() {
   if (location.hash.length < 2 || location.hash === written || !slide.world.getItemCount()) return;
   const parts = new URLSearchParams(location.hash.slice(1)), value = (name) => Number(parts.get(name));
-  for (const side of ["left", "right"]) if (parts.has(side) && (await wanted(parts.get(side)))) state[side] = parts.get(side);
+  missing = [];
+  for (const side of ["left", "right"]) {
+    if (!parts.has(side)) continue;
+    if (await wanted(parts.get(side))) state[side] = parts.get(side);
+    else missing.push(parts.get(side));
+  }
   state.hidden.clear();
   state.range.clear();
   for (const text of [...parts.getAll("hide"), ...parts.getAll("only")]) hideFromHash(text.split("~"), parts.getAll("only").includes(text));
@@ -1058,6 +1244,7 @@ async function fromHash() {
     const [key, low, high] = text.split("~");
     if ((await wanted(key)) && !colourings.get(key).categories) state.range.set(key, [Number(low) || 0, high === undefined ? 254 : Number(high)]);
   }
+  for (const text of parts.getAll("between")) await rangeFromHash(...text.split("~"));
   if (Object.hasOwn(data.palettes, parts.get("palette") ?? "")) state.palette = parts.get("palette");
   $("palette").value = state.palette;
   state.swipe = parts.has("swipe") ? Math.min(Math.max(value("swipe") || 0, 0), 1) : null;
@@ -1072,6 +1259,12 @@ async function fromHash() {
     if (cell >= 0) await (parts.has("x") ? select(cell) : visit(cell));
   }
   if (!parts.has("cell") || ids) written = location.hash;
+}
+
+// between=KEY~LOW~HIGH shows values of that range alone, in the colouring's own unit; without HIGH, from LOW on.
+async function rangeFromHash(key, low, high) {
+  const code = (value, other) => (Number.isFinite(Number(value ?? NaN)) ? Math.round((254 * Number(value)) / colourings.get(key).top) : other);
+  if ((await wanted(key)) && !colourings.get(key).categories) state.range.set(key, [Math.max(code(low, 0), 0), Math.min(code(high, 254), 254)]);
 }
 
 // hide=KEY~A~B hides two categories; only=KEY~A~B hides all others: what a link from the report says.
