@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shest.labels.training_set import TrainingSet, shuffled
 from shest.systems.base import Prediction, System
 from shest.systems.numerics import autocast
 from shest.systems.patch_training import device_of, to_device
@@ -32,8 +33,14 @@ class PatchSystem(System):
         super().__init__(settings)
         self.device = device_of()
 
+    def choose(self, data: TrainingSet) -> TrainingSet:
+        return shuffled(data, self.settings["seed"]) if self.settings["shuffle"] else data
+
     def predict(self, x: Any, expression: bool = True) -> Prediction:
-        """Predict for :class:`shest.tiles.patch.Taken`, a batch at a time; below 0 no logarithm of 1 + x can be."""
+        """Predict for :class:`shest.tiles.patch.Taken`, a batch at a time; below 0 no logarithm of 1 + x can be.
+
+        A control (``shuffle``) gives each unit what it says of another of them.
+        """
         if not expression:
             return Prediction()
         found, samples, size = [], x.samples, self.settings["batch"]
@@ -41,7 +48,10 @@ class PatchSystem(System):
             for start in range(0, len(x), size):
                 part = slice(start, start + size)
                 found.append(self.look(to_device(x[part], self.device), samples[part]).float().cpu().numpy())
-        return Prediction(expected=np.maximum(np.concatenate(found), 0))
+        expected = np.maximum(np.concatenate(found), 0)
+        if self.settings["shuffle"]:
+            expected = expected[np.random.default_rng(self.settings["seed"]).permutation(len(expected))]
+        return Prediction(expected=expected)
 
     @abstractmethod
     def look(self, x: Tensor, samples: Sequence[str]) -> Tensor:
