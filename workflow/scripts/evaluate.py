@@ -15,9 +15,10 @@ from shest.io.counts import read_counts
 from shest.io.genes import Genes
 from shest.io.predictions import DRAWN
 from shest.io.registration import Registration
+from shest.io.transcripts import read_transcripts
 from shest.labels import training_set
 from shest.labels.training_set import rows_of
-from shest.score import common_scale, comparators, evaluate, metrics
+from shest.score import common_scale, comparators, evaluate, metrics, properties
 from shest.score.evaluation import PROGRAM, Evaluation
 
 LABELS = {"label": "cell_type", "table_label": "table_type"}  # columns of annotation.parquet
@@ -165,6 +166,16 @@ def add_sets(result, genes, sets):
         result.gene_sets[name] = {"genes": len(own), "pearson": float(own.mean()) if len(own) else None}
 
 
+def add_properties(result, genes, counts, transcripts):
+    """Say what of the scored genes' counts (n, genes), and of their transcripts, goes with R; keep it in the table."""
+    genes["mean_counts"] = np.asarray(counts.mean(axis=0)).ravel()
+    genes["zeros"] = 1 - np.diff(counts.tocsc().indptr) / counts.shape[0]
+    if transcripts:
+        genes = genes.join(read_transcripts(transcripts[0]), on="gene")
+    result.properties = properties.go_with(genes)
+    return genes
+
+
 def add_common(result, scored, counts, total, predicted, rows, depth):
     """Score expression on the scale that all units share."""
     columns, x = rows_of(scored.genes, predicted.var_names, "predictions"), predicted.X
@@ -254,6 +265,7 @@ def main(input, output, params, wildcards, threads):
         name = output.genes.rpartition("/")[2]
         truth = truth_reader(input, scored, kept.index, models, depth)
         genes = add_expression(result, scored, predicted, rows, overlap, name, truth, threads)
+        genes = add_properties(result, genes, counts, input.transcripts)
         add_sets(result, genes, models[0].get("gene_sets", {}))
         if expression.is_expression(depth[0]):
             add_common(result, scored, counts, total, predicted, rows, depth)
