@@ -19,6 +19,8 @@ FIGURE_SAMPLES = {
     "first": EXTERNAL[:1],
     "second": EXTERNAL[1:],
 }
+# Table of a pathologist's regions of spots, by sample.
+REGIONS = config["figures"]["regions"]
 # What figures read of a sample, by the word in their list.
 RESULT_PATHS = {
     "scores": "evaluation/{system}/{protocol}/{sample}.{unit}.json",
@@ -40,16 +42,42 @@ wildcard_constraints:
     number="|".join(FIGURES),
 
 
+def of_kind(kind):
+    """Systems of a kind, the one that figures show first."""
+    return sorted((s for s in SYSTEMS if SYSTEMS[s]["kind"] == kind), key=lambda s: s != SYSTEM_SHOWN)
+
+
+# Figures that this run draws: those of a kind of system where it has one.
+DRAWN = [number for number, figure in FIGURES.items() if figure.kind is None or of_kind(figure.kind)]
+
+
+def figure_shown(wildcards):
+    """What a figure shows: of the shown system, or of the first of its own kind."""
+    kind = FIGURES[wildcards.number].kind
+    if kind is None:
+        return SHOWN
+    system = of_kind(kind)[0]
+    return SHOWN | {"system": system, "encoder": encoder_of(system), "unit": SYSTEMS[system]["unit"]}
+
+
 def figure_samples(wildcards):
-    return FIGURE_SAMPLES[FIGURES[wildcards.number].samples]
+    wanted, shown = FIGURES[wildcards.number].samples, figure_shown(wildcards)
+    if wanted != "own":
+        return FIGURE_SAMPLES[wanted]
+    return [s for s in SCORED_SAMPLES if shown["unit"] in scored_units(shown["system"], shown["protocol"], s)]
 
 
 def figure_inputs(wildcards):
     """Each kind of result that a figure reads, in the order of its samples; scores of every system where it asks so."""
-    samples, reads = figure_samples(wildcards), FIGURES[wildcards.number].reads
-    paths = {name: expand(results(path), sample=samples, **SHOWN) for name, path in RESULT_PATHS.items()}
-    paths["evaluations"] = evaluations(samples=samples, units=["cells"])
-    return {name: paths[name] for name in reads}
+    samples, reads, shown = figure_samples(wildcards), FIGURES[wildcards.number].reads, figure_shown(wildcards)
+    paths = {name: expand(results(path), sample=samples, **shown) for name, path in RESULT_PATHS.items()}
+    paths["stores"] = [store_of(shown["unit"], sample) for sample in samples]
+    paths["evaluations"] = evaluations(samples=samples, units=[shown["unit"]])
+    paths["records"] = models("model.json", BY_UNIT[shown["unit"]], [shown["protocol"]])
+    found = {name: paths[name] for name in reads}
+    if wildcards.number == "H":
+        found["regions"] = [REGIONS[sample] for sample in samples if sample in REGIONS]
+    return found
 
 
 def figure_script(wildcards):

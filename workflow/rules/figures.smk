@@ -27,10 +27,15 @@ rule figure:
         samples=figure_samples,
         panels=lambda w: FIGURES[w.number].panels,
         missing=lambda w: FIGURES[w.number].missing,
-        shown=SHOWN,
+        shown=figure_shown,
         types=TYPES,
         palette=config["figures"]["palette"],
         markers=config["figures"].get("markers"),
+        genes=config["figures"]["genes"],
+        regions=REGIONS,
+        cancer=config["figures"]["cancer"],
+        patients={sample: row["patient"] for sample, row in SAMPLES.items()},
+        by=config["split"]["by"],
         code=lambda w: code(f"figure_{figure_script(w)}"),
     message:
         "Figure {wildcards.number}"
@@ -70,7 +75,7 @@ rule tables:
 
 rule figures:
     input:
-        expand(results("figures/figure_{number}.{suffix}"), number=FIGURES, suffix=["png", "pdf"]),
+        expand(results("figures/figure_{number}.{suffix}"), number=DRAWN, suffix=["png", "pdf"]),
         expand(results("tables/table_{number}.csv"), number=TABLES),
     message:
         "Figures and tables are drawn"

@@ -36,7 +36,7 @@ rule report:
         segmentations=expand(results("samples/{sample}/segment.png"), sample=SEGMENTED),
         tiles=expand(results("samples/{sample}/tiles/tiles.png"), sample=CELL_SAMPLES),
         viewer=VIEWER,
-        figures=expand(results("figures/figure_{number}.png"), number=FIGURES),
+        figures=expand(results("figures/figure_{number}.png"), number=DRAWN),
         tables=expand(results("tables/table_{number}.csv"), number=TABLES),
     output:
         html=results("report.html"),

@@ -8,9 +8,11 @@ MISSING = {
     "external": "no external sample in the sheet",
     "first": "no external sample in the sheet",
     "second": "no second external sample in the sheet",
+    "own": "no sample whose units the system is scored on",
 }
 """Whose results figures show, and what stands in a figure's place where there is no such sample: the training sample
-that the config names, all of role train; both external samples, the first, the second."""
+that the config names, all of role train; both external samples, the first, the second; all that a figure's own system
+is scored on."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Figure:
         Kinds of results that it reads of each of the samples; ``evaluations``: of every system and protocol.
     like
         Number of the figure that it is another of.
+    kind
+        Kind of system that it is of, and not of the one that is shown; a run without such a system does not draw it.
     """
 
     caption: str
@@ -36,6 +40,7 @@ class Figure:
     panels: str
     reads: tuple[str, ...]
     like: str | None = None
+    kind: str | None = None
 
     @property
     def missing(self) -> str:
@@ -87,6 +92,20 @@ FIGURES = {
         ("scores", "scored", "tiles"),
     ),
 }
+FIGURES["H"] = Figure(
+    "a system of kind histospace: maps of named genes, and two clusters of what is predicted against regions",
+    "own",
+    "ABCDEF",
+    ("scored", "predictions", "registrations", "stores"),
+    kind="histospace",
+)
+FIGURES["P"] = Figure(
+    "systems of kind single_patch beside all others: R by gene set, augmentation, size and donor; what R goes with",
+    "own",
+    "ABCDEF",
+    ("genes", "evaluations", "records"),
+    kind="single_patch",
+)
 for _number, _same in (("S1", "5"), ("S3", "7"), ("S4", "8")):
     _caption = FIGURES[_same].caption.replace("first", "second")
     FIGURES[_number] = replace(FIGURES[_same], caption=f"{_caption}; as figure {_same}", samples="second", like=_same)
