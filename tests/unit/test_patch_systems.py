@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
@@ -17,6 +18,7 @@ from shest.core import files
 from shest.core.errors import InputError
 from shest.io.expression import COMMON, LOG1P, LOG1P_MEDIAN, LOG10_CP10K, normalise, to_common
 from shest.labels.training_set import TrainingSet, without_zeros
+from shest.run import one_slide
 from shest.systems import base
 from shest.systems.augment import augment
 from shest.systems.histospace import colour
@@ -24,7 +26,7 @@ from shest.systems.histospace import network as histospace_network
 from shest.systems.patch_training import Plan, Targets, Work, evaluate, parameters, train
 from shest.systems.single_patch import network as single_network
 from shest.systems.single_patch.system import published
-from shest.tiles.patch import Patches, PatchSize, write_patches
+from shest.tiles.patch import Cut, Patches, PatchSize, write_patches
 
 GENES = 12
 SMALL = {
@@ -428,6 +430,37 @@ def test_a_system_that_was_saved_predicts_the_same(kind, own, data, tmp_path):
     assert loaded.system.describe() == json.loads(json.dumps(system.describe()))
     parts = np.concatenate([system.predict(data.source.take(np.arange(k, k + 5))).expected for k in (0, 5, 10, 15)])
     assert np.allclose(parts, found.expected, atol=1e-4), "a unit's neighbours in its batch change nothing"
+
+
+@pytest.mark.parametrize("kind", ["single_patch", "histospace"])
+def test_a_package_cuts_the_patches_of_a_slide_and_predicts_of_them_the_same(kind, data, tmp_path):
+    system, _ = fitted(kind, data, stain="cast") if kind == "histospace" else fitted(kind, data)
+    image = np.random.default_rng(3).integers(0, 255, (3, 200, 220), np.uint8)
+    table = pd.DataFrame({"cell_id": ["b", "a", "c"], "x": [50.0, 3.0, 190.0], "y": [60.0, 4.0, 150.0]})
+    info = {"kind": kind, "settings": system.settings, "genes": data.genes, "classes": []}
+    nothing = np.empty((3, 0))
+    where = (base.Trained(system, info), "new", image, table, nothing, (0.25, 0.25), 64, tmp_path, 1)
+    with one_slide.seen_of(*where) as seen:
+        assert len(seen(slice(1, 3))) == 2
+        found = system.predict(seen(slice(0, 3))).expected
+        pixels = seen(slice(0, 1))[:][0]
+    assert not list(tmp_path.iterdir()), "patches are gone"
+    assert (pixels == np.moveaxis(image[:, 45:77, 35:67], 0, -1)).all()
+    index = write_patches(
+        tmp_path / "new/patches/8um_32px",
+        image,
+        table["cell_id"].to_numpy(str),
+        table[["x", "y"]].to_numpy(),
+        PatchSize(8.0, 32),
+        (0.25, 0.25),
+        64,
+        1,
+    )
+    files.write_json(tmp_path / "new/patches/8um_32px/patches.json", index)
+    patches = Patches([tmp_path / "new/patches/8um_32px/patches.json"], [("new", c) for c in table["cell_id"]])
+    assert np.allclose(system.predict(patches.take(np.arange(3))).expected, found, atol=1e-5)
+    in_memory = Cut(patches.take(np.arange(3))[:], "new")
+    assert np.allclose(system.predict(in_memory).expected, found, atol=1e-5)
 
 
 def correlations(system, data):
