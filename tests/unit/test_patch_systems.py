@@ -9,20 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
 
 from shest.core import files
+from shest.core.errors import InputError
 from shest.io.expression import COMMON, LOG1P, LOG1P_MEDIAN, LOG10_CP10K, normalise, to_common
-from shest.labels.training_set import TrainingSet
+from shest.labels.training_set import TrainingSet, without_zeros
+from shest.run import one_slide
 from shest.systems import base, colour
 from shest.systems.augment import augment
 from shest.systems.histospace import network as histospace_network
 from shest.systems.patch_training import Plan, Targets, Work, evaluate, parameters, train
 from shest.systems.single_patch import network as single_network
 from shest.systems.single_patch.system import published
-from shest.tiles.patch import Patches, PatchSize, Taken, write_patches
+from shest.tiles.patch import Cut, Patches, PatchSize, Taken, write_patches
 
 GENES = 12
 SMALL = {
@@ -44,7 +47,7 @@ def settings(kind, **own):
     return base.settings_of(entry, {"seed": 3})
 
 
-def make_set(folder, count=96, link=True, shuffled=False, samples=1):
+def make_set(folder, count=96, link=True):
     """Units on a slide of two colours; half of the genes follow the colour, all have a level of their own."""
     rng = np.random.default_rng(5)
     image = np.full((3, 320, 320), 200, np.uint8)
@@ -60,8 +63,7 @@ def make_set(folder, count=96, link=True, shuffled=False, samples=1):
     level = 5 * 2.0 ** np.arange(GENES)[::-1] ** 0.5
     effect = np.where((np.arange(GENES) % 2 == 0)[None] & (centres[:, 0] > 160)[:, None], 6.0 if link else 1.0, 1.0)
     counts = rng.poisson(level * effect)
-    order = rng.permutation(count) if shuffled else np.arange(count)
-    source = Patches([place / "patches.json"], [("s", ids[k]) for k in order])
+    source = Patches([place / "patches.json"], [("s", unit) for unit in ids])
     split = np.arange(count)
     return TrainingSet(
         source,
@@ -183,6 +185,77 @@ def test_the_median_depth_is_of_the_training_units(data):
     sums = data.counts.toarray().sum(axis=1)
     assert targets.median == np.median(sums[data.train]) != np.median(sums)
     assert np.allclose(targets.mean(), targets.take(data.train).mean(axis=0), atol=1e-5)
+
+
+# what is learnt from
+
+
+def rare_set(data):
+    """The set with a gene that few training units have, though all validation units do, and units of few genes."""
+    counts = data.counts.toarray()
+    counts[data.train, 3] = np.arange(len(data.train)) < 0.4 * len(data.train)
+    counts[data.val, 3] = 9
+    counts[data.train, 5] = np.arange(len(data.train)) < 0.6 * len(data.train)
+    counts[data.train[50], :9] = counts[data.train[50], 11] = 0
+    counts[data.val[2], :9] = counts[data.val[2], 11] = 0
+    return replace(data, counts=sparse.csr_matrix(counts))
+
+
+def test_genes_and_units_with_many_zeros_are_left_out_by_training_units_alone(data):
+    data = rare_set(data)
+    system = base.spec_of("histospace").create(settings("histospace", max_zeros=0.5, stain="none"))
+    chosen = system.choose(data)
+    assert chosen.genes == [gene for gene in data.genes if gene != "g3"], "g3 is there in 40 % of the training units"
+    assert (chosen.counts.toarray() == np.delete(data.counts.toarray(), 3, axis=1)).all()
+    assert set(data.train) - set(chosen.train) == {data.train[50]}
+    assert set(data.val) - set(chosen.val) == {data.val[2]}
+    system.fit(chosen, lambda n: None)
+    train, val = len(data.train), len(data.val)
+    assert system.describe()["filters"] == {
+        "genes": {"of": GENES, "kept": GENES - 1},
+        "train": {"of": train, "kept": train - 1},
+        "val": {"of": val, "kept": val - 1},
+    }
+    assert system.predict(data.source.take(np.arange(3))).expected.shape == (3, GENES - 1)
+
+
+def test_a_gene_is_judged_where_it_was_measured(data):
+    counts, half = data.counts.toarray(), np.arange(len(data.sample)) % 2
+    counts[half == 1, 4] = 0
+    two = replace(
+        data, counts=sparse.csr_matrix(counts), sample=half, measured=np.ones((2, GENES), bool) & (half[:2, None] >= 0)
+    )
+    assert "g4" not in without_zeros(two, 0.5).genes
+    measured = two.measured.copy()
+    measured[1, 4] = False
+    assert "g4" in without_zeros(replace(two, measured=measured), 0.5).genes
+    with pytest.raises(InputError, match="no gene has a share of zeros below"):
+        without_zeros(replace(data, counts=data.counts * 0), 0.5)
+
+
+def test_all_genes_are_learnt_unless_as_published(data):
+    data = rare_set(data)
+    for own, genes in (
+        ({}, GENES),
+        ({"as_published": True}, GENES - 1),
+        ({"as_published": True, "max_zeros": 0.3}, 10),
+    ):
+        system = base.spec_of("histospace").create(settings("histospace", **own))
+        assert len(system.choose(data).genes) == genes
+
+
+@pytest.mark.parametrize("kind", ["single_patch", "histospace"])
+def test_the_control_exchanges_counts_within_a_sample_and_part(kind, data):
+    two = replace(data, sample=np.arange(len(data.sample)) % 2, measured=np.ones((2, GENES), bool))
+    system, plain = (base.spec_of(kind).create(settings(kind, shuffle=shuffle)) for shuffle in (True, False))
+    assert plain.choose(two) is two
+    before, after = two.counts.toarray(), system.choose(two).counts.toarray()
+    assert (system.choose(two).counts != system.choose(two).counts).nnz == 0, "seeded"
+    for part in (two.train, two.val):
+        for sample in range(2):
+            rows = part[two.sample[part] == sample]
+            assert sorted(map(tuple, before[rows])) == sorted(map(tuple, after[rows]))
+            assert (before[rows] != after[rows]).any(axis=1).mean() > 0.8
 
 
 # augmentation
@@ -358,6 +431,37 @@ def test_a_system_that_was_saved_predicts_the_same(kind, own, data, tmp_path):
     assert np.allclose(parts, found.expected, atol=1e-4), "a unit's neighbours in its batch change nothing"
 
 
+@pytest.mark.parametrize("kind", ["single_patch", "histospace"])
+def test_a_package_cuts_the_patches_of_a_slide_and_predicts_of_them_the_same(kind, data, tmp_path):
+    system, _ = fitted(kind, data, stain="cast") if kind == "histospace" else fitted(kind, data)
+    image = np.random.default_rng(3).integers(0, 255, (3, 200, 220), np.uint8)
+    table = pd.DataFrame({"cell_id": ["b", "a", "c"], "x": [50.0, 3.0, 190.0], "y": [60.0, 4.0, 150.0]})
+    info = {"kind": kind, "settings": system.settings, "genes": data.genes, "classes": []}
+    nothing = np.empty((3, 0))
+    where = (base.Trained(system, info), "new", image, table, nothing, (0.25, 0.25), 64, tmp_path, 1)
+    with one_slide.seen_of(*where) as seen:
+        assert len(seen(slice(1, 3))) == 2
+        found = system.predict(seen(slice(0, 3))).expected
+        pixels = seen(slice(0, 1))[:][0]
+    assert not list(tmp_path.iterdir()), "patches are gone"
+    assert (pixels == np.moveaxis(image[:, 45:77, 35:67], 0, -1)).all()
+    index = write_patches(
+        tmp_path / "new/patches/8um_32px",
+        image,
+        table["cell_id"].to_numpy(str),
+        table[["x", "y"]].to_numpy(),
+        PatchSize(8.0, 32),
+        (0.25, 0.25),
+        64,
+        1,
+    )
+    files.write_json(tmp_path / "new/patches/8um_32px/patches.json", index)
+    patches = Patches([tmp_path / "new/patches/8um_32px/patches.json"], [("new", c) for c in table["cell_id"]])
+    assert np.allclose(system.predict(patches.take(np.arange(3))).expected, found, atol=1e-5)
+    in_memory = Cut(patches.take(np.arange(3))[:], "new")
+    assert np.allclose(system.predict(in_memory).expected, found, atol=1e-5)
+
+
 def correlations(system, data):
     """r across units, median over the genes that follow the image; r across genes, mean over units; scored on val."""
     found = system.predict(data.source.take(data.val)).expected
@@ -378,7 +482,7 @@ def correlations(system, data):
 )
 def test_shuffled_patches_lose_what_the_image_tells_and_keep_what_needs_no_image(kind, own, tmp_path):
     linked = correlations(*with_system(kind, make_set(tmp_path), own))
-    shuffled = correlations(*with_system(kind, make_set(tmp_path, shuffled=True), own))
+    shuffled = correlations(*with_system(kind, make_set(tmp_path), own | {"shuffle": True}))
     assert linked[0] > 0.6
     assert abs(shuffled[0]) < 0.35
     assert shuffled[1] > 0.5
@@ -386,7 +490,10 @@ def test_shuffled_patches_lose_what_the_image_tells_and_keep_what_needs_no_image
 
 
 def with_system(kind, data, own):
-    return fitted(kind, data, **own)[0], data
+    """A system fitted on what it chooses, and the set as it is."""
+    system = base.spec_of(kind).create(settings(kind, **own))
+    system.fit(system.choose(data), lambda n: None)
+    return system, data
 
 
 # colours

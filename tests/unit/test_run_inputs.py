@@ -182,3 +182,13 @@ def test_one_sample_with_spots_cannot_be_held_out_whole(tmp_path):
 
 def test_a_system_of_spots_is_not_packed(tmp_path):
     assert "packages are of cells" in visium(tmp_path, package={"systems": ["linear"]})[1][0]
+
+
+def test_a_table_of_transcripts_is_checked_when_the_config_is_read(folder):
+    (folder / "t.tsv").write_text("gene\tgc\tlength\nA\t0.4\t900\n")
+    run, problems = load(folder, {"evaluate": {"transcripts": "t.tsv"}})
+    assert problems == []
+    assert run.config["evaluate"]["transcripts"] == str(folder / "t.tsv")
+    (folder / "t.tsv").write_text("gene\tgc\nA\t0.4\n")
+    assert "lacks column length" in load(folder, {"evaluate": {"transcripts": "t.tsv"}})[1][0]
+    assert "t2.tsv" in load(folder, {"evaluate": {"transcripts": "t2.tsv"}})[1][0]

@@ -6,6 +6,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from support import slides
+from support.applied import config_for, outlines_of_bundle
 
 R = "results/tiny"
 INIT = """
@@ -94,11 +96,15 @@ def test_systems_from_outside_and_on_patches_run_through_the_whole_workflow(inst
     assert (folder / "models/nearest/strict/0/card.md").is_file() or list(
         folder.glob("models/nearest/strict/*/card.md")
     )
-    both = changed(systems=systems | {"space": PATCHES["space"]}, protocols=["strict"])
+    packed = {"systems": ["patch", "space"]}
+    both = changed(systems=systems | {"space": PATCHES["space"]}, protocols=["strict"], package=packed)
     target = "results/tiny/evaluation/space/strict/sim_lung.cells.json"
     output = snake(copy_of_tiny, "--", target, config=both, PYTHONPATH=str(installed)).stdout
     assert "Cutting patches" not in output, "patches of one size serve all"
     check_patches(folder, mean)
+    snake(copy_of_tiny, "--", "packages", config=both, PYTHONPATH=str(installed))
+    for name in ("patch", "space"):
+        check_package(copy_of_tiny, name, snake)
     assert "Nothing to be done" in snake(copy_of_tiny, "-n", config=config, PYTHONPATH=str(installed)).stdout
     code = installed / "centroid/system.py"
     code.write_text(code.read_text() + "\n# changed\n")
@@ -125,7 +131,23 @@ def check_patches(folder, mean):
     assert table.loc["patch", "expression_unit"].eq("log1p CPmedian").all()
     assert table["pearson_common"].notna().all()
     assert "median R of logs" in (folder / "report.html").read_text()
-    assert not (folder / "packages/patch").exists()
+
+
+def check_package(run, name, snake):
+    """The package of a system on patches predicts of a slide with given nuclei what the run did of the bundle."""
+    image = next((run / R / "simulated/sim_lung").glob("*he_image.ome.tif"))
+    ids, rings = outlines_of_bundle(run, "sim_lung")
+    made = [slides.feature(ring, "cell") | {"id": cell} for cell, ring in zip(ids, rings, strict=True)]
+    slides.write(run / "nuclei.geojson", slides.collection(made))
+    row = f"plain\tpredict\tslide\t{image}\t{run}/nuclei.geojson\t"
+    config = config_for(run, run / R / f"packages/{name}", [row])
+    snake(run, config=config)
+    found = ad.read_h5ad(run / f"results/{config.stem}/predictions/{name}/strict/plain.cells.h5ad")
+    bundle = ad.read_h5ad(run / R / f"predictions/{name}/strict/sim_lung.cells.h5ad")
+    assert list(found.obs_names) == list(bundle.obs_names)
+    assert np.abs(found.X - bundle.X).max() < 0.02, "but for the order of sums"
+    assert found.uns["unit"] == bundle.uns["unit"]
+    assert not list((run / f"results/{config.stem}").rglob("patches.json")), "patches go when they were looked at"
 
 
 def test_a_wrong_entry_of_systems_is_said(snake, tmp_path, changed):
@@ -133,16 +155,14 @@ def test_a_wrong_entry_of_systems_is_said(snake, tmp_path, changed):
         "a": {"kind": "liner"},
         "b": {"kind": "linear", "encoder": "x"},
         "c": {"kind": "shest", "settings": {"epoch": 1}},
-        "patch": PATCHES["patch"],
     }
-    config = changed(systems=wrong, package={"systems": ["patch"]})
+    config = changed(systems=wrong)
     done = snake(tmp_path, "-n", config=config, check=False)
     assert done.returncode != 0
     for sentence in (
         "no kind of system liner. Did you mean linear?",
         "systems.b.encoder: x is not among encoders",
         "systems.c.settings: unknown key epoch. Did you mean epochs?",
-        "package.systems: patch reads patches and cannot be packed",
     ):
         assert sentence in done.stdout, sentence
     assert "Traceback" not in done.stdout

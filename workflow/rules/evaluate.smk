@@ -15,6 +15,7 @@ rule evaluate:
         registration=results("samples/{sample}/registration.json"),
         comparators=lambda w: comparator_files(w) if w.unit == "cells" else [],
         truth=truth_of,
+        transcripts=TRANSCRIPTS,
         check=lambda w: comparator_check(w) if w.unit == "cells" else [],
     output:
         scores=results("evaluation/{system}/{protocol}/{sample}.{unit}.json"),
@@ -120,6 +121,7 @@ use rule evaluate as evaluate_shared with:
         registration=results("samples/{sample}/registration.json"),
         comparators=[],
         truth=truth_of,
+        transcripts=TRANSCRIPTS,
         shared=predictions_beside,
     output:
         scores=results("evaluation/{system}/{protocol}/{sample}.{unit}.shared.json"),

@@ -19,6 +19,8 @@ FIGURE_SAMPLES = {
     "first": EXTERNAL[:1],
     "second": EXTERNAL[1:],
 }
+# Table of a pathologist's regions of spots, by sample.
+REGIONS = config["figures"]["regions"]
 # What figures read of a sample, by the word in their list.
 RESULT_PATHS = {
     "scores": "evaluation/{system}/{protocol}/{sample}.{unit}.json",
@@ -36,36 +38,46 @@ RESULT_PATHS = {
 }
 
 
-def system_of(number):
-    """The system that a figure is of: the first of its kind, None where there is none; the one shown."""
-    kind = FIGURES[number].kind
-    return next((name for name, entry in SYSTEMS.items() if entry["kind"] == kind), None) if kind else SYSTEM_SHOWN
+def of_kind(kind):
+    """Systems of a kind, the one that figures show first."""
+    return sorted((s for s in SYSTEMS if SYSTEMS[s]["kind"] == kind), key=lambda s: s != SYSTEM_SHOWN)
 
 
-# Figures of systems that there are.
-DRAWN = [number for number in FIGURES if system_of(number)]
+# Figures that this run draws: those of a kind of system where it has one.
+DRAWN = [number for number, figure in FIGURES.items() if figure.kind is None or of_kind(figure.kind)]
 
 
 wildcard_constraints:
     number="|".join(DRAWN),
 
 
+def figure_shown(wildcards):
+    """What a figure shows: of the shown system, or of the first of its own kind."""
+    kind = FIGURES[wildcards.number].kind
+    if kind is None:
+        return SHOWN
+    system = of_kind(kind)[0]
+    return SHOWN | {"system": system, "encoder": encoder_of(system), "unit": SYSTEMS[system]["unit"]}
+
+
 def figure_samples(wildcards):
-    if FIGURES[wildcards.number].kind:
-        return TRAIN[SYSTEMS[system_of(wildcards.number)]["unit"]]
-    return FIGURE_SAMPLES[FIGURES[wildcards.number].samples]
+    wanted, shown = FIGURES[wildcards.number].samples, figure_shown(wildcards)
+    if wanted == "own_train":
+        return TRAIN[shown["unit"]]
+    if wanted != "own":
+        return FIGURE_SAMPLES[wanted]
+    return [s for s in SCORED_SAMPLES if shown["unit"] in scored_units(shown["system"], shown["protocol"], s)]
 
 
-def own_inputs(system, samples):
+def own_inputs(shown, samples):
     """What the figure of a system reads: its models and what they see of the first sample; every system's scores."""
-    unit, first = SYSTEMS[system]["unit"], samples[:1]
-    of_first = {"system": system, "protocol": PROTOCOL_SHOWN, "sample": first, "unit": unit}
-    folder = results(f"models/{system}/{PROTOCOL_SHOWN}/{{fold}}")
-    scores = evaluations(samples=samples, units=[unit], protocols=[PROTOCOL_SHOWN])
+    system, unit, protocol, first = shown["system"], shown["unit"], shown["protocol"], samples[:1]
+    folder = results(f"models/{system}/{protocol}/{{fold}}")
+    scores = evaluations(samples=samples, units=[unit], protocols=[protocol])
     return {
-        "own_scored": expand(results(RESULT_PATHS["scored"]), **of_first),
-        "own_models": expand(f"{folder}/model.safetensors", fold=TEST_FOLDS[PROTOCOL_SHOWN]),
-        "own_records": expand(f"{folder}/model.json", fold=TEST_FOLDS[PROTOCOL_SHOWN]),
+        "own_scored": expand(results(RESULT_PATHS["scored"]), **shown | {"sample": first}),
+        "own_models": expand(f"{folder}/model.safetensors", fold=TEST_FOLDS[protocol]),
+        "own_records": expand(f"{folder}/model.json", fold=TEST_FOLDS[protocol]),
         "own_source": [path for sample in first for path in source_files(system, sample)],
         "own_store": [store_of(unit, sample) for sample in first],
         "own_registration": expand(results(RESULT_PATHS["registrations"]), sample=first),
@@ -76,12 +88,17 @@ def own_inputs(system, samples):
 
 def figure_inputs(wildcards):
     """Each kind of result that a figure reads, in the order of its samples; scores of every system where it asks so."""
-    samples, reads = figure_samples(wildcards), FIGURES[wildcards.number].reads
-    paths = {name: expand(results(path), sample=samples, **SHOWN) for name, path in RESULT_PATHS.items()}
-    paths["evaluations"] = evaluations(samples=samples, units=["cells"])
-    if FIGURES[wildcards.number].kind:
-        paths = own_inputs(system_of(wildcards.number), samples)
-    return {name: paths[name] for name in reads}
+    samples, reads, shown = figure_samples(wildcards), FIGURES[wildcards.number].reads, figure_shown(wildcards)
+    paths = {name: expand(results(path), sample=samples, **shown) for name, path in RESULT_PATHS.items()}
+    paths["stores"] = [store_of(shown["unit"], sample) for sample in samples]
+    paths["evaluations"] = evaluations(samples=samples, units=[shown["unit"]])
+    paths["records"] = models("model.json", BY_UNIT[shown["unit"]], [shown["protocol"]])
+    if FIGURES[wildcards.number].samples == "own_train":
+        paths |= own_inputs(shown, samples)
+    found = {name: paths[name] for name in reads}
+    if wildcards.number == "H":
+        found["regions"] = [REGIONS[sample] for sample in samples if sample in REGIONS]
+    return found
 
 
 def figure_script(wildcards):

@@ -27,11 +27,16 @@ rule figure:
         samples=figure_samples,
         panels=lambda w: FIGURES[w.number].panels,
         missing=lambda w: FIGURES[w.number].missing,
-        shown=lambda w: SHOWN | {"system": system_of(w.number)},
+        shown=figure_shown,
         types=TYPES,
         palette=config["figures"]["palette"],
         markers=config["figures"].get("markers"),
-        code=lambda w: code(f"figure_{figure_script(w)}", system_of(w.number) if FIGURES[w.number].kind else None),
+        genes=config["figures"]["genes"],
+        regions=REGIONS,
+        cancer=config["figures"]["cancer"],
+        patients={sample: row["patient"] for sample, row in SAMPLES.items()},
+        by=config["split"]["by"],
+        code=lambda w: code(f"figure_{figure_script(w)}", figure_shown(w)["system"] if FIGURES[w.number].kind else None),
     message:
         "Figure {wildcards.number}"
     script:

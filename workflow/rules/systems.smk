@@ -176,6 +176,10 @@ def truth_of(wildcards):
     return [f"{folder}/truth/truth.h5ad"] if folder.startswith(f"{SIMULATED}/") else []
 
 
+# Table of genes' transcripts, where the config has one.
+TRANSCRIPTS = [config["evaluate"]["transcripts"]] if "transcripts" in config["evaluate"] else []
+
+
 def scored_units(system, protocol, sample):
     """Units of a sample that a system is scored on: its own, and spots as sums of their cells.
 

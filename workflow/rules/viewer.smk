@@ -19,7 +19,7 @@ def viewed(unit, sample):
 
 def embeddings_viewed(unit, sample):
     """Embeddings of the first shown system that reads any of the unit itself: what neighbours are looked for in."""
-    own = [s for s in viewed(unit, sample) if s in BY_UNIT[unit] and spec(s).reads == "embeddings"]
+    own = [s for s in viewed(unit, sample) if s in BY_UNIT[unit] and reads(s) == "embeddings"]
     return source_files(own[0], sample) if own else []
 
 

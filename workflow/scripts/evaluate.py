@@ -15,9 +15,10 @@ from shest.io.counts import read_counts
 from shest.io.genes import Genes
 from shest.io.predictions import DRAWN
 from shest.io.registration import Registration
+from shest.io.transcripts import read_transcripts
 from shest.labels import training_set
 from shest.labels.training_set import rows_of
-from shest.score import common_scale, comparators, evaluate, metrics
+from shest.score import common_scale, comparators, evaluate, metrics, properties
 from shest.score.evaluation import PROGRAM, Evaluation
 
 LABELS = {"label": "cell_type", "table_label": "table_type"}  # columns of annotation.parquet
@@ -60,7 +61,23 @@ def reasons(input, unit):
     }
 
 
-def read_scored(input, sample, label, xy, block, fold, ids, predicted, known, depth):
+def sums_known(counts, symbols, models, fold):
+    """Sum units' values (n, genes) over the genes that the model of each one's fold knows, (n,)."""
+    alike = all(model["genes"] == models[0]["genes"] for model in models)
+    total = np.zeros(len(fold))
+    for model in models[:1] if alike else models:
+        rows = np.arange(len(fold)) if alike else np.flatnonzero(fold == model["fold"])
+        total[rows] = np.asarray(counts[rows][:, np.isin(symbols, model["genes"])].sum(axis=1), float).ravel()
+    return total
+
+
+def genes_of(models):
+    """Return the genes that any of some models knows."""
+    ids = {gene: own for model in models for gene, own in zip(model["genes"], model["gene_ids"], strict=True)}
+    return Genes.of(list(ids), list(ids.values()))
+
+
+def read_scored(input, sample, label, xy, block, fold, ids, predicted, known, models, depth):
     """Return the scored units with their counts of the genes that are predicted, and what became of the others."""
     counts, panel, cell_ids = read_counts(input.store, known)
     genes, overlap = evaluate.gene_overlap(panel.symbols, predicted, known.symbols)
@@ -71,8 +88,7 @@ def read_scored(input, sample, label, xy, block, fold, ids, predicted, known, de
             "Check that both name genes alike, or give the sample the role predict",
         )
     rows, columns = rows_of(ids, cell_ids, input.store), rows_of(genes, panel.symbols, input.store)
-    of_model = np.isin(panel.symbols, known.symbols)
-    total = np.asarray(counts[rows][:, of_model].sum(axis=1), float).ravel()
+    total = sums_known(counts[rows], panel.symbols, models, fold)
     chosen = counts[rows][:, columns]
     in_unit = expression.normalise(chosen, total, *depth).tocsc()
     in_logs = expression.scale_of(depth[0]) != "counts"
@@ -104,7 +120,7 @@ def add_types(result, scored, predicted, rows, kept, types, classes, temperature
         result.spread = {name: float(np.std([f[name] for f in result.folds], ddof=1)) for name in ("weighted", "macro")}
 
 
-def truth_reader(input, scored, ids, known, depth):
+def truth_reader(input, scored, ids, models, depth):
     """Return a reader of the expectations, in the unit that is predicted, that simulated counts were drawn from.
 
     None where nobody knows them.
@@ -117,9 +133,9 @@ def truth_reader(input, scored, ids, known, depth):
     def expected(wanted):
         return (1 - truth.layers["pi"][rows][:, wanted]) * truth.X[rows][:, wanted]
 
-    all_known = np.flatnonzero(truth.var_names.isin(known.symbols))
     in_logs = expression.scale_of(depth[0]) != "counts"
-    total = expected(all_known).sum(axis=1) if in_logs else np.ones(len(rows))
+    everything = np.arange(truth.n_vars)
+    total = sums_known(expected(everything), truth.var_names, models, scored.fold) if in_logs else np.ones(len(rows))
 
     def read(part):
         wanted = columns[part]
@@ -149,6 +165,16 @@ def add_sets(result, genes, sets):
     for name, members in sets.items():
         own = genes.loc[genes["gene"].isin(members), "pearson"]
         result.gene_sets[name] = {"genes": len(own), "pearson": float(own.mean()) if len(own) else None}
+
+
+def add_properties(result, genes, counts, transcripts):
+    """Say what of the scored genes' counts (n, genes), and of their transcripts, goes with R; keep it in the table."""
+    genes["mean_counts"] = np.asarray(counts.mean(axis=0)).ravel()
+    genes["zeros"] = 1 - np.diff(counts.tocsc().indptr) / counts.shape[0]
+    if transcripts:
+        genes = genes.join(read_transcripts(transcripts[0]), on="gene")
+    result.properties = properties.go_with(genes)
+    return genes
 
 
 def add_common(result, scored, counts, total, predicted, rows, depth):
@@ -184,7 +210,7 @@ def scores_of(table, column, types):
 def main(input, output, params, wildcards, threads):
     models = [files.read_json(path) for path in input.records]
     predicted, table = read_table(input)
-    classes, known = list(predicted.uns["classes"]), Genes.of(models[0]["genes"], models[0]["gene_ids"])
+    classes, known = list(predicted.uns["classes"]), genes_of(models)
     refined = training_set.read_fold([wildcards.sample], input.refinement, models[0]["fold"])
     kept_by_refinement = refined and refined[wildcards.sample].set_index("cell_id")["kept"]
     chosen, scored_on = evaluate.scored_rows(table, params.role, wildcards.protocol, kept_by_refinement, wildcards.unit)
@@ -210,7 +236,7 @@ def main(input, output, params, wildcards, threads):
     block = blocks_of(kept.index, input, wildcards.sample, wildcards.unit, xy, params.block_um)
     fold, depth = kept["fold"].to_numpy(str), depth_of(models, kept)
     scored, counts, total, overlap = read_scored(
-        input, wildcards.sample, label, xy, block, fold, kept.index, names, known, depth
+        input, wildcards.sample, label, xy, block, fold, kept.index, names, known, models, depth
     )
     if ground == "shared":  # one depth for all that stand on it, whatever else each of them knows
         total = np.asarray(counts.sum(axis=1), float).ravel()
@@ -238,8 +264,9 @@ def main(input, output, params, wildcards, threads):
         result.genes = overlap
     if scored.genes:
         name = output.genes.rpartition("/")[2]
-        truth = truth_reader(input, scored, kept.index, known, depth)
+        truth = truth_reader(input, scored, kept.index, models, depth)
         genes = add_expression(result, scored, predicted, rows, overlap, name, truth, threads)
+        genes = add_properties(result, genes, counts, input.transcripts)
         add_sets(result, genes, models[0].get("gene_sets", {}))
         if expression.is_expression(depth[0]):
             add_common(result, scored, counts, total, predicted, rows, depth)

@@ -73,6 +73,8 @@ def main(input, output, params, wildcards, threads):
     system = base.spec_of(params.system["kind"]).create(params.settings)
     title = f"{wildcards.system}, {wildcards.protocol}, fold {wildcards.fold}"
     system.scratch = Path(output.model).parent / "scratch"
+    ids = dict(zip(data.genes, gene_ids, strict=True))
+    data = system.choose(data)
     rows = fit(system, data, output.model, title)
     calibration = base.calibrate(system, data)
     first = system.predict(data.source.take(data.train[:1]))
@@ -88,7 +90,7 @@ def main(input, output, params, wildcards, threads):
         "dim": data.source.dim,
         "classes": [] if first.type_logits is None else classes,
         "genes": [] if first.expected is None else data.genes,
-        "gene_ids": [] if first.expected is None else gene_ids,
+        "gene_ids": [] if first.expected is None else [ids[name] for name in data.genes],
         "cells": counts,
         "samples": list(params.samples),
         "classes_left_out": sorted(set(split["cell_type"].dropna()) - set(classes)),

@@ -84,6 +84,8 @@ def main(input, output, params, wildcards):
     else:
         probe = dict(zip(("windows", "masks"), windows.take(rows), strict=True))
         x = source.take(rows)
+    if params.reads == "patches":
+        probe["patches"] = x[:]
     if looks:
         probe["embeddings"] = np.asarray(x, np.float32)
     keys = np.arange(len(x), dtype=np.uint64)
@@ -101,6 +103,7 @@ def main(input, output, params, wildcards):
         "format": packages.FORMAT,
         "encoder": encoder_facts(encoder) if encoder else None,
         "reads": params.reads,
+        "probe_sample": sample[0],
         "window_um": params.window_um,
         "cells": params.cells,
         "cell_types": params.cell_types,

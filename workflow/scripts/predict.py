@@ -7,24 +7,24 @@ from shest.core.errors import InputError
 from shest.core.provenance import versions
 from shest.io import predictions
 from shest.labels.held_out import kept_units, parts_and_folds
+from shest.labels.training_set import rows_of
 from shest.systems import base, sources
 from shest.systems.predicting import predict_block
 
 
 def merge(trained):
-    """Return types and genes of several models of one system, in which each finds its own; say where they differ."""
+    """Return the types of several models of one system, and the genes that all of them know, as the first has them."""
     classes = list(dict.fromkeys(name for model in trained for name in model.classes))
-    genes = trained[0].genes
-    if any(model.genes != genes for model in trained):
-        raise InputError("models", "folds of one system know different genes", "Fit them again")
-    return sorted(classes), genes
+    shared = set.intersection(*(set(model.genes) for model in trained))
+    if trained[0].genes and not shared:
+        raise InputError("models", "folds of one system have no gene in common", "Let it learn more genes")
+    return sorted(classes), [gene for gene in trained[0].genes if gene in shared]
 
 
 def main(input, output, params, wildcards):
     trained = [base.load(*paths) for paths in zip(input.models, input.records, strict=True)]
     classes, genes = merge(trained)
-    columns = predictions.chosen(params.genes, genes)
-    genes = [genes[k] for k in columns]
+    genes = [genes[k] for k in predictions.chosen(params.genes, genes)]
     cells = kept_units(input.cells, input.registration)
     source = sources.open_source(params.reads, input.source, [(wildcards.sample, c) for c in cells["cell_id"]])
     if len(cells) and params.reads == "embeddings" and not params.probed:
@@ -33,7 +33,9 @@ def main(input, output, params, wildcards):
     cells["part"], cells["fold"], folds = parts_and_folds(cells, input.splits, params, wildcards)
     keys = base.unit_keys(wildcards.sample, cells["cell_id"])
     models = dict(zip(folds, trained, strict=True))
+    columns = {name: rows_of(genes, model.genes, "models") for name, model in models.items()}
     info = trained[0].info
+    gene_ids = dict(zip(info["genes"], info["gene_ids"], strict=True))
     provenance = {
         "sample": wildcards.sample,
         "protocol": wildcards.protocol,
@@ -41,7 +43,7 @@ def main(input, output, params, wildcards):
         "encoder": info["encoder"] or "",
         "fingerprint": info["fingerprint"],
         "unit": info["expression_unit"],
-        "gene_ids": [info["gene_ids"][k] for k in columns],
+        "gene_ids": [gene_ids[name] for name in genes],
         "model_sha256": [files.sha256(path) for path in input.models],
         "versions": versions(),
     }
@@ -59,7 +61,7 @@ def main(input, output, params, wildcards):
         fold = cells["fold"].to_numpy()[rows]
         parts = [rows[fold == name] for name in models]
         found = [
-            predict_block(models[name], source.take(part), keys[part], classes, columns)
+            predict_block(models[name], source.take(part), keys[part], classes, columns[name])
             for name, part in zip(models, parts, strict=True)
             if len(part)
         ]

@@ -9,6 +9,7 @@ from shest.encode import device, runner
 from shest.run import packages
 from shest.systems import base
 from shest.systems.predicting import predict_block
+from shest.tiles.patch import Cut
 
 
 def answers(model, x):
@@ -28,9 +29,10 @@ def main(input, output, params, threads):
     elif input.encoder:
         encoder = runner.load(files.read_json(input.encoder[0]), threads)
         own = runner.encode_cells(encoder, known["windows"], known["masks"], 0, lambda k: None)
-    nothing = np.empty((len(known.get("windows", [])), 0), np.float16)
-    here = answers(model, nothing if own is None else own)
-    same = answers(model, nothing if own is None else known["embeddings"].astype(np.float16))
+    blank = np.empty((len(known.get("windows", [])), 0), np.float16)
+    patches = Cut(known["patches"], package.facts["probe_sample"]) if "patches" in known else None
+    here = answers(model, own if own is not None else patches or blank)
+    same = here if own is None else answers(model, known["embeddings"].astype(np.float16))
     checks = packages.judge(known, own, here, same)
     for check in checks:
         console.log.info(f"{check['what']}: {check['difference']} of {check['tolerance']:g}")

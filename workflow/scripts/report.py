@@ -167,6 +167,8 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
     comparators = summary.comparator_table(evaluations)
     scores = [report.table(summary.score_table(evaluations))]
     scores += [report.table(comparators, "Other programs")] if len(comparators) else []
+    goes_with = summary.property_table(evaluations)
+    scores += [report.table(goes_with, "What R goes with, rank correlations over genes")] if len(goes_with) else []
     comparisons = {Path(path).stem: files.read_json(path) for path in input.comparisons}
     ablation = [report.table(summary.ablation_table(ablations), "Refinement on trial")] if ablations else []
     tables = [

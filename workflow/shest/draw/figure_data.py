@@ -10,6 +10,7 @@ import pandas as pd
 
 from shest.io import store
 from shest.io.counts import read_counts
+from shest.io.expression import COMMON, normalise, to_common
 from shest.io.genes import Genes
 from shest.io.predictions import DRAWN
 from shest.io.registration import Registration
@@ -39,8 +40,11 @@ class SampleResults:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """Scored cells: cell_id, label, predicted, block, x_um, y_um (µm from the H&E's upper left corner, y down)."""
-        cells = pd.read_parquet(self.scored)
+        """Scored cells: cell_id, label, predicted, block, x_um, y_um (µm from the H&E's upper left corner, y down).
+
+        Of spots their own id stands in ``cell_id``.
+        """
+        cells = pd.read_parquet(self.scored).rename(columns={"spot_id": "cell_id"})
         cells[["x_um", "y_um"]] = cells[["x", "y"]].to_numpy() * self.mpp
         return cells
 
@@ -89,6 +93,17 @@ class SampleResults:
         """Measured counts of the scored cells, (n, genes)."""
         counts, names = self._measured
         return counts[:, names.get_indexer(genes)].toarray()
+
+    def logs(self, genes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Measured and predicted expression of the scored cells on the scale :data:`COMMON`, (n, genes) each.
+
+        Depth is over all genes that the system predicts; of systems whose unit names no depth of its own.
+        """
+        counts, names = self._measured
+        known = np.flatnonzero(names.isin(self.genes))
+        total = np.asarray(counts[:, known].sum(axis=1), float).ravel()
+        chosen = counts[:, names.get_indexer(genes)].tocsr()
+        return normalise(chosen, total, COMMON).toarray(), to_common(self.expected(genes), self._predicted.uns["unit"])
 
     @cached_property
     def extent(self) -> tuple[float, float]:

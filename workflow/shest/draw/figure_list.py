@@ -6,13 +6,14 @@ MISSING = {
     "training": "no training sample in the sheet",
     "train": "no training sample in the sheet",
     "external": "no external sample in the sheet",
-    "own": "no training sample of the system's unit in the sheet",
+    "own_train": "no training sample of the system's unit in the sheet",
     "first": "no external sample in the sheet",
     "second": "no second external sample in the sheet",
+    "own": "no sample whose units the system is scored on",
 }
 """Whose results figures show, and what stands in a figure's place where there is no such sample: the training sample
-that the config names, all of role train; those that the figure's system is trained on; both external samples, the
-first, the second."""
+that the config names, all of role train; those that a figure's own system is trained on; both external samples, the
+first, the second; all that a figure's own system is scored on."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Figure:
     like
         Number of the figure that it is another of.
     kind
-        Kind of system that it is of: the config's first. It is drawn where there is one.
+        Kind of system that it is of, and not of the one that is shown; a run without such a system does not draw it.
     """
 
     caption: str
@@ -94,7 +95,7 @@ FIGURES = {
 }
 FIGURES["stimage"] = Figure(
     "STImage: two genes with what is uncertain of them, members and their ensemble, scores by sample and system",
-    "own",
+    "own_train",
     "ABCDEFGHIJ",
     (
         "own_scored",
@@ -107,6 +108,20 @@ FIGURES["stimage"] = Figure(
         "own_genes",
     ),
     kind="stimage",
+)
+FIGURES["H"] = Figure(
+    "a system of kind histospace: maps of named genes, and two clusters of what is predicted against regions",
+    "own",
+    "ABCDEF",
+    ("scored", "predictions", "registrations", "stores"),
+    kind="histospace",
+)
+FIGURES["P"] = Figure(
+    "systems of kind single_patch beside all others: R by gene set, augmentation, size and donor; what R goes with",
+    "own",
+    "ABCDEF",
+    ("genes", "evaluations", "records"),
+    kind="single_patch",
 )
 for _number, _same in (("S1", "5"), ("S3", "7"), ("S4", "8")):
     _caption = FIGURES[_same].caption.replace("first", "second")

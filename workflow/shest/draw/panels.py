@@ -319,14 +319,37 @@ def expression_map(
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "value": values})
 
 
+def value_map(
+    axis: Axes,
+    xy: np.ndarray,
+    values: np.ndarray,
+    limits: tuple[float, float],
+    extent: tuple[float, float],
+    title: str,
+    label: str,
+) -> None:
+    """Draw units (n, 2) in µm by their values, coloured between limits that another map may share."""
+    points = axis.scatter(
+        *xy.T, s=point(len(xy)), lw=0, c=values, cmap="viridis", vmin=limits[0], vmax=limits[1], rasterized=True
+    )
+    axis.figure.colorbar(points, ax=axis, shrink=0.6, pad=0.01, label=label)
+    frame_map(axis, extent, title)
+
+
 def type_map(
-    axis: Axes, xy: np.ndarray, chosen: np.ndarray, colour: str, extent: tuple[float, float], title: str
+    axis: Axes,
+    xy: np.ndarray,
+    chosen: np.ndarray,
+    colour: str,
+    extent: tuple[float, float],
+    title: str,
+    unit: str = "cells",
 ) -> pd.DataFrame:
     """Draw the chosen cells in their type's colour over all others in grey."""
     size = point(len(xy))
     axis.scatter(*xy[~chosen].T, s=size * 0.6, lw=0, color="0.88", rasterized=True)
     axis.scatter(*xy[chosen].T, s=size, lw=0, color=colour, rasterized=True)
-    frame_map(axis, extent, f"{title} ({chosen.sum():,} of {len(xy):,} cells)")
+    frame_map(axis, extent, f"{title} ({chosen.sum():,} of {len(xy):,} {unit})")
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "chosen": chosen})
 
 

@@ -25,18 +25,7 @@ def value_map(
     """Draw units (n, 2) in µm by a value, colours up to the 99th percentile, highest on top."""
     order = np.argsort(values, kind="stable")
     low, high = (float(np.nanquantile(values, q)) for q in (0, 0.99))
-    points = axis.scatter(
-        *xy[order].T,
-        s=panels.point(len(xy)),
-        lw=0,
-        c=values[order],
-        cmap="viridis",
-        vmin=low,
-        vmax=max(high, low + 1e-9),
-    )
-    points.set_rasterized(True)
-    axis.figure.colorbar(points, ax=axis, shrink=0.6, pad=0.01, label=label)
-    panels.frame_map(axis, extent, title)
+    panels.value_map(axis, xy[order], values[order], (low, max(high, low + 1e-9)), extent, title, label)
     return pd.DataFrame({"x_um": xy[:, 0], "y_um": xy[:, 1], "value": values})
 
 

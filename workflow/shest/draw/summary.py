@@ -167,6 +167,33 @@ def outline_table(scores: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows).rename(columns={"f1 at 3 µm": "F1 at 3 µm"})
 
 
+def property_table(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
+    """One row an evaluation and property of genes: how far R goes with it, over genes; no row where R says nothing."""
+    names = {
+        "moran_actual": "Moran's I of what is measured",
+        "mean_counts": "mean counts",
+        "zeros": "share of zeros",
+        "gc": "share of G and C",
+        "length": "length of the transcript",
+    }
+    rows = [
+        {
+            "sample": e.sample,
+            "system": e.system,
+            "protocol": e.protocol,
+            "R against": names[name],
+            "rho": found["rho"],
+            "partial rho": found["partial"],
+            "held fixed": ", ".join(names[other] for other in found["held"]),
+            "genes": found["n"],
+        }
+        for e in evaluations
+        for name, found in (e.properties or {}).items()
+        if found["rho"] is not None
+    ]
+    return pd.DataFrame(rows)
+
+
 def ablation_table(ablations: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a sample and choice of training cells: the linear system on the same folds; of ``ablation.json``."""
     names = {"all": "all", "algorithm_1": "Algorithm 1", "random": "as many at random"}

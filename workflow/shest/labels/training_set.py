@@ -1,7 +1,7 @@
 """What a system learns from: labels, split and refinement brought together with counts and what it reads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,43 @@ class TrainingSet:
     classes: list[str]
     genes: list[str]
     held_out: list[tuple[str, str]] | None = None
+
+
+def shuffled(data: TrainingSet, seed: int) -> TrainingSet:
+    """Return the set with the counts of its units exchanged: a control, in which what a unit looks like tells nothing.
+
+    Counts go to another unit of the same sample and part, so that every part keeps the counts that it had.
+    """
+    rng, order = np.random.default_rng(seed), np.arange(len(data.sample))
+    for part in (data.train, data.val):
+        for sample in np.unique(data.sample[part]):
+            rows = part[data.sample[part] == sample]
+            order[rows] = rng.permutation(rows)
+    return replace(data, counts=data.counts[order])
+
+
+def without_zeros(data: TrainingSet, most: float) -> TrainingSet:
+    """Return the set with the genes, and of these the units, whose share of zeros is below ``most``.
+
+    Genes are judged by the training units of samples that measured them, validation units by themselves.
+
+    Raises
+    ------
+    InputError
+        No gene, or no training unit, is left.
+    """
+    counts, measured = data.counts[data.train], data.measured[data.sample[data.train]]
+    seen = np.asarray((counts > 0).multiply(measured).sum(axis=0)).ravel()
+    genes = 1 - seen / np.maximum(measured.sum(axis=0), 1) < most
+    kept = data.counts[:, genes]
+    zeros = 1 - np.diff(kept.tocsr().indptr) / np.maximum(data.measured[data.sample][:, genes].sum(axis=1), 1)
+    train, val = (rows[zeros[rows] < most] for rows in (data.train, data.val))
+    if not genes.any() or not len(train):
+        nothing = "training unit" if genes.any() else "gene"
+        remedy = "Raise the system's setting max_zeros, or train on spots: cells have few counts"
+        raise InputError("max_zeros", f"no {nothing} has a share of zeros below {most:g}", remedy)
+    names = [name for name, there in zip(data.genes, genes, strict=True) if there]
+    return replace(data, counts=kept, measured=data.measured[:, genes], train=train, val=val, genes=names)
 
 
 def moments(source: Any, units: np.ndarray, block: int = 16_384) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
@@ -30,6 +31,7 @@ from shest.systems import base
 from shest.systems.predicting import predict_block
 from shest.tiles import shards
 from shest.tiles.blocks import stream_blocks
+from shest.tiles.patch import Patches, PatchSize, write_patches
 from shest.tiles.quadruple import window_shape
 from shest.tissue import cells
 from shest.tissue.segment import classical
@@ -161,10 +163,45 @@ def encode_tiles(
     return Tiled(embeddings, colour)
 
 
+@contextmanager
+def seen_of(
+    model: base.Trained,
+    sample: str,
+    image: Any,
+    table: pd.DataFrame,
+    embeddings: np.ndarray,
+    mpp: tuple[float, float],
+    block_px: int,
+    folder: Path,
+    threads: int,
+) -> Iterator[Callable[[slice], Any]]:
+    """Give what a system sees of some kept cells: their embeddings; of one that reads patches, their patches.
+
+    These are cut into a folder of their own below ``folder``, which is gone afterwards.
+    """
+    if base.spec_of(model.info["kind"]).reading(model.info["settings"]) != "patches":
+        yield lambda rows: embeddings[rows]
+        return
+    size, ids = PatchSize.of(model.info["settings"]), table["cell_id"].to_numpy(str)
+    with TemporaryDirectory(dir=folder) as place:
+        index = Path(place, sample, "patches", size.name, "patches.json")
+        centres = table[["x", "y"]].to_numpy(float)
+        files.write_json(index, write_patches(index.parent, image, ids, centres, size, mpp, block_px, threads))
+        patches, everyone = Patches([index], [(sample, name) for name in ids]), np.arange(len(ids))
+        model.system.survey(patches.take(everyone))
+        yield lambda rows: patches.take(everyone[rows])
+
+
 def predict(
-    model: base.Trained, sample: str, table: pd.DataFrame, x: np.ndarray, wanted: Any, provenance: dict, path: Path
+    model: base.Trained,
+    sample: str,
+    table: pd.DataFrame,
+    seen: Callable[[slice], Any],
+    wanted: Any,
+    provenance: dict,
+    path: Path,
 ) -> None:
-    """Write the predictions of the kept cells, as rule ``predict`` writes them."""
+    """Write the predictions of the kept cells, as rule ``predict`` writes them; ``seen``: of :func:`seen_of`."""
     classes = sorted(model.classes)
     columns = predictions.chosen(wanted, model.genes)
     genes = [model.genes[k] for k in columns]
@@ -173,7 +210,7 @@ def predict(
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         for start in range(0, len(table), predictions.ROWS):
             rows = slice(start, start + predictions.ROWS)
-            yield predict_block(model, x[rows], keys[rows], classes, columns)
+            yield predict_block(model, seen(rows), keys[rows], classes, columns)
 
     uns = provenance | {
         "sample": sample,
@@ -269,7 +306,9 @@ def apply(
     kept["x_um"], kept["y_um"], kept["part"], kept["fold"] = um[:, 0], um[:, 1], "predict", ALL
     with clock("predict"):
         provenance = {key: settings[key] for key in ("fingerprint", "model_sha256")}
-        predict(model, sample, kept, tiled.embeddings, settings["genes"], provenance, places.predictions)
+        known, side, folder = tiled.embeddings, settings["block_px"], places.cells.parent
+        with seen_of(model, sample, scales[0], kept, known, mpp, side, folder, threads) as seen:
+            predict(model, sample, kept, seen, settings["genes"], provenance, places.predictions)
     with clock("write"):
         finish(kept, places, found.regions)
     return {

@@ -10,7 +10,11 @@ from shest.encode.spec import local_weights
 from shest.fetch.sources import published_name, published_parts
 from shest.io.cohort import REMEDY, read_cohort
 from shest.io.geojson import NUCLEI_REMEDY
+from shest.io.regions import REMEDY as REGIONS_REMEDY
+from shest.io.regions import read_regions
 from shest.io.spot_arrays import visium_files
+from shest.io.transcripts import REMEDY as TRANSCRIPTS_REMEDY
+from shest.io.transcripts import read_transcripts
 from shest.io.xenium_files import ALIGNMENT, BUNDLE_FILES, HE_IMAGE
 from shest.labels.split import group_of
 from shest.run import config as settings
@@ -120,6 +124,8 @@ def load(config: dict, config_file: Path, findings: Findings) -> RunInputs | Non
     _check_groups(filled, samples, findings)
     _check_prior(filled["annotate"], samples, findings)
     cohort = _cohort(filled, samples, paths, findings)
+    _resolve_transcripts(filled["evaluate"], paths, findings)
+    _resolve_regions(filled["figures"], samples, paths, findings)
     markers = _markers(filled, paths, findings) if settings.needs_markers(filled) else None
     comparators = _comparators(filled["evaluate"]["comparators"], samples, list(filled["systems"]), paths, findings)
     if len(findings.problems) > known:
@@ -151,6 +157,28 @@ def _cohort(config: dict, samples: dict[str, dict], paths: settings.Paths, findi
             slides = [name for name, row in samples.items() if row["platform"] == "slide"]
             findings.attempt(path, REMEDY, read_cohort, path, slides)
     return path
+
+
+def _resolve_transcripts(evaluate: dict, paths: settings.Paths, findings: Findings) -> None:
+    """Resolve the path of the table of transcripts in place, and note all that is wrong with it."""
+    if "transcripts" not in evaluate:
+        return
+    key = "evaluate.transcripts"
+    path = paths.resolve_all({key: evaluate["transcripts"]}, key, findings).get(key)
+    if path:
+        evaluate["transcripts"] = path
+        findings.attempt(path, TRANSCRIPTS_REMEDY, read_transcripts, path)
+
+
+def _resolve_regions(figures: dict, samples: dict[str, dict], paths: settings.Paths, findings: Findings) -> None:
+    """Resolve the paths of tables of regions in place, and note samples that are not there and tables that are none."""
+    for name in figures["regions"]:
+        if name not in samples:
+            key = f"figures.regions.{name}"
+            findings.problem(key, f"no sample {name} in the sheet", did_you_mean(name, samples))
+    figures["regions"] = paths.resolve_all(figures["regions"], "figures.regions", findings)
+    for path in figures["regions"].values():
+        findings.attempt(path, REGIONS_REMEDY, read_regions, path)
 
 
 def _has_cells(config: dict, config_file: Path, results: str) -> bool:

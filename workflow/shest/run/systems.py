@@ -80,17 +80,6 @@ def check(config: dict[str, Any], where: str, findings: Findings) -> None:
                     f"{key}.settings.{setting}: {error.message}",
                     known[setting].get("description", "Correct the value"),
                 )
-    _check_packed(config, where, findings)
-
-
-def _check_packed(config: dict[str, Any], where: str, findings: Findings) -> None:
-    """Note systems that are to be packed and cannot be: a package cuts no patches of a plain slide."""
-    for name in config["package"].get("systems", []):
-        entry = config["systems"].get(name, {"kind": name})
-        spec = base.kinds().get(entry["kind"])
-        if spec is not None and spec.reading(entry.get("settings", {})) == "patches":
-            remedy = "Leave it out; it predicts the samples of the sheet, with the role predict too"
-            findings.problem(where, f"package.systems: {name} reads patches and cannot be packed", remedy)
 
 
 def _train_schema() -> dict[str, Any]:

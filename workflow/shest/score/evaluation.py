@@ -118,6 +118,9 @@ class Evaluation:
         expression is scored, or what is predicted is none.
     gene_sets
         Of a model that names sets of genes: for each its number of scored genes, and their mean ``pearson``.
+    properties
+        Which properties of genes go with their R (:func:`shest.score.properties.go_with`); None where no expression is
+        scored.
     distances
         Between types, annotated against predicted.
     calibration
@@ -166,6 +169,7 @@ class Evaluation:
     expression_unit: str = ""
     common: dict[str, Any] | None = None
     gene_sets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    properties: dict[str, dict[str, Any]] | None = None
     distances: list[dict[str, Any]] = field(default_factory=list)
     calibration: dict[str, Any] | None = None
     intervals: dict[str, Any] = field(default_factory=dict)

@@ -177,6 +177,13 @@ class System(ABC):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = dict(settings)
 
+    def choose(self, data: TrainingSet) -> TrainingSet:
+        """Return what it will be fitted on: of the training set some genes and units, or all, as by default.
+
+        It knows and predicts the genes that are chosen, no others.
+        """
+        return data
+
     @abstractmethod
     def fit(self, data: TrainingSet, advance: Callable[[int], None]) -> list[dict[str, Any]]:
         """Learn; return the rows of ``training.csv``, see :data:`HISTORY`.

@@ -60,6 +60,12 @@ def training_settings(
             "default": patience,
             "description": "Epochs without a lower loss on validation units after which training is done.",
         },
+        "shuffle": {
+            "type": "boolean",
+            "default": False,
+            "description": "A control: units of a sample exchange their counts before the fit, and what is predicted "
+            "of them after it. What a score still has then needs no image.",
+        },
         "precision": {
             "enum": ["auto", "fp32"],
             "default": "auto",

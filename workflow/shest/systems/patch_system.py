@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shest.labels.training_set import TrainingSet, shuffled
 from shest.systems.base import Prediction, System
 from shest.systems.colour import Colours
 from shest.systems.numerics import autocast
@@ -40,8 +41,14 @@ class PatchSystem(System):
         """Look at the colours of samples that it was not trained on, by patches of the units to be predicted."""
         self.colours.survey(x)
 
+    def choose(self, data: TrainingSet) -> TrainingSet:
+        return shuffled(data, self.settings["seed"]) if self.settings["shuffle"] else data
+
     def predict(self, x: Any, expression: bool = True) -> Prediction:
-        """Predict for :class:`shest.tiles.patch.Taken`, a batch at a time; below 0 no logarithm of 1 + x can be."""
+        """Predict for :class:`shest.tiles.patch.Taken`, a batch at a time; below 0 no logarithm of 1 + x can be.
+
+        A control (``shuffle``) gives each unit what it says of another of them.
+        """
         if not expression:
             return Prediction()
         self.survey(x)
@@ -51,7 +58,10 @@ class PatchSystem(System):
                 part = slice(start, start + size)
                 patches = self.colours.apply(to_device(x[part], self.device), samples[part])
                 found.append(self.look(patches).float().cpu().numpy())
-        return Prediction(expected=np.maximum(np.concatenate(found), 0))
+        expected = np.maximum(np.concatenate(found), 0)
+        if self.settings["shuffle"]:
+            expected = expected[np.random.default_rng(self.settings["seed"]).permutation(len(expected))]
+        return Prediction(expected=expected)
 
     @abstractmethod
     def look(self, x: Tensor) -> Tensor:

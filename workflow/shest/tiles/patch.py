@@ -228,3 +228,16 @@ class Taken:
 
     def __getitem__(self, part: slice) -> np.ndarray:
         return self._source.read(self._units[part])
+
+
+class Cut:
+    """Patches in memory, of one sample: to a system the same as :class:`Taken`."""
+
+    def __init__(self, patches: np.ndarray, sample: str) -> None:
+        self._patches, self.samples = patches, [sample] * len(patches)
+
+    def __len__(self) -> int:
+        return len(self._patches)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self._patches[part]

@@ -50,11 +50,20 @@ SPEC = SystemSpec(
             "default": "mse",
             "description": "Of expression; huber: linear beyond 1.",
         },
+        "max_zeros": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": 1,
+            "default": 1,
+            "description": "Share of zeros, over training units, below which a gene is learnt, and over these genes "
+            "below which a unit is learnt from; 1: all genes and units.",
+        },
         "as_published": {
             "type": "boolean",
             "default": False,
             "description": "As the published code ran: the decoder ends in 0 to 1 where pixels are -1 to 1, the frozen "
-            "encoder's batch normalisation goes on moving, no start from the mean expression.",
+            "encoder's batch normalisation goes on moving, no start from the mean expression, max_zeros 0.5 at "
+            "most.",
         },
     },
 )

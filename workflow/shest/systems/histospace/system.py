@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from shest.core import console
 from shest.io.expression import LOG10_CP10K
-from shest.labels.training_set import TrainingSet
+from shest.labels.training_set import TrainingSet, without_zeros
 from shest.systems.histospace.network import AutoEncoder, Encoder, Predictor, expression_loss
 from shest.systems.patch_system import PatchSystem
 from shest.systems.patch_training import Plan, Targets, Work, digest, evaluate, parameters, read_ahead, train
+
+PUBLISHED_ZEROS = 0.5
 
 
 class HistoSpace(PatchSystem):
@@ -22,13 +24,28 @@ class HistoSpace(PatchSystem):
     ----------
     facts
         What ``model.json`` says of the fit.
+    filters
+        How many genes, and units of each part, there were and are learnt from; None where all are.
     """
 
     expression_unit = LOG10_CP10K
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
+        most = min(settings["max_zeros"], PUBLISHED_ZEROS if settings["as_published"] else 1)
+        super().__init__(dict(settings) | {"max_zeros": most})
+        self.filters: dict[str, dict[str, int]] | None = None
         self.facts: dict[str, Any] = {}
+
+    def choose(self, data: TrainingSet) -> TrainingSet:
+        """Leave out genes and units with too many zeros, where that is asked for."""
+        if self.settings["max_zeros"] < 1:
+            chosen = without_zeros(data, self.settings["max_zeros"])
+            pairs = {name: (getattr(data, name), getattr(chosen, name)) for name in ("genes", "train", "val")}
+            self.filters = {name: {"of": len(all_), "kept": len(kept)} for name, (all_, kept) in pairs.items()}
+            said = ", ".join(f"{n['kept']:,} of {n['of']:,} {name}" for name, n in self.filters.items())
+            console.log.info(f"share of zeros below {self.settings['max_zeros']:g}: {said}")
+            data = chosen
+        return super().choose(data)
 
     def steps(self) -> int:
         return self.settings["ae_epochs"] + self.settings["epochs"]
@@ -92,7 +109,7 @@ class HistoSpace(PatchSystem):
         encoder = Encoder(self.settings["autoencoder"])
         self.module = Predictor(encoder, self.settings["px"], len(info["genes"]), self.settings["as_published"])
         self.restore_network(tensors, info)
-        self.facts = info["autoencoder"]
+        self.facts, self.filters = info["autoencoder"], info["filters"]
 
     def describe(self) -> dict[str, Any]:
         counted = {
@@ -100,4 +117,4 @@ class HistoSpace(PatchSystem):
             "head": parameters(self.module.head),
             "trained": parameters(self.module, trained=True),
         }
-        return super().describe() | {"parameters": counted, "autoencoder": self.facts}
+        return super().describe() | {"parameters": counted, "autoencoder": self.facts, "filters": self.filters}
