@@ -53,6 +53,10 @@ def test_it_outlines_and_types_another_sample(snake, copy_of_tiny, changed, syst
     assert sum(part["reference"] for part in outlines["folds"].values()) == outlines["reference"]
     assert sum(part["found"] for part in outlines["folds"].values()) == outlines["found"]
     assert outlines["detection"]["3"]["f1"] > 0.6
+    assert outlines["types"]["hovernet"]["f_d"] > 0.6
+    kinds = own["f1"]["per_class"]
+    assert set(outlines["types"]["hovernet"]["f_c"]) <= set(kinds)
+    assert max(v or 0 for v in outlines["types"]["hovernet"]["f_c"].values()) > 0.3
     assert not (folder / "evaluation/nuclei/strict/sim_lung.outlines.json").exists(), (
         "its outlines are the system's own"
     )

@@ -50,6 +50,7 @@ rule evaluate_outlines:
         splits=splits_of,
         store=results("samples/{sample}/sdata.zarr"),
         outlines=results("samples/{sample}/outlines.parquet"),
+        annotation=results("samples/{sample}/annotation.parquet"),
         registration=results("samples/{sample}/registration.json"),
     output:
         scores=results("evaluation/{system}/{protocol}/{sample}.outlines.json"),

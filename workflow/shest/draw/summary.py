@@ -161,6 +161,8 @@ def outline_table(scores: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             "Jaccard": found["jaccard"],
             "AJI": found["aji"],
             "panoptic quality": found["iou_0.5"]["pq"],
+            "F_d": found["types"]["hovernet"]["f_d"],
+            **{f"F_c {name}": value for name, value in found["types"]["hovernet"]["f_c"].items()},
         }
         for found in scores
     ]
