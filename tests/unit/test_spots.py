@@ -97,10 +97,10 @@ def test_a_section_is_stored_with_one_row_a_spot(section, tmp_path):
     ("name", "content", "message"),
     [
         ("counts.tsv.gz", None, "the table of counts is not there"),
-        ("counts.tsv.gz", gzip.compress(b"\tA\n3x10\t0.5\n3x11\t1\n"), "its values are no counts"),
-        ("counts.tsv.gz", gzip.compress(b"\tA\n3x10\tone\n"), "no table of counts that can be read"),
+        ("counts.tsv.gz", gzip.compress(b"\tA\n3x10\t0.5\n3x11\t1\n", mtime=0), "its values are no counts"),
+        ("counts.tsv.gz", gzip.compress(b"\tA\n3x10\tone\n", mtime=0), "no table of counts that can be read"),
         ("counts.tsv.gz", b"\x1f\x8b\x08broken", "no table of counts that can be read"),
-        ("counts.tsv.gz", gzip.compress(b"\tA\n99x99\t1\n"), "has counts (99x99)"),
+        ("counts.tsv.gz", gzip.compress(b"\tA\n99x99\t1\n", mtime=0), "has counts (99x99)"),
         ("selection.tsv", None, "the spot selection is not there"),
         ("selection.tsv", b"x\ty\tnew_x\n1\t2\t3\n", "no column pixel_x, pixel_y"),
         ("selection.tsv", b"x\ty\tpixel_x\tpixel_y\n3\t11\tleft\t4\n", "coordinates that are no numbers"),
