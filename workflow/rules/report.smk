@@ -36,6 +36,7 @@ rule report:
         segmentations=expand(results("samples/{sample}/segment.png"), sample=SEGMENTED),
         tiles=expand(results("samples/{sample}/tiles/tiles.png"), sample=CELL_SAMPLES),
         viewer=VIEWER,
+        measured=expand(results(RESULT_PATHS["genes"]), sample=EXTERNAL, **SHOWN),
         figures=expand(results("figures/figure_{number}.png"), number=FIGURES),
         tables=expand(results("tables/table_{number}.csv"), number=TABLES),
     output:
