@@ -61,14 +61,16 @@ def test_doubts_lead_to_their_cells_where_there_are_any():
 
 
 def test_figures_lead_to_what_their_panels_show():
-    def links(number, system="net", samples=("s1", "s 2", "nobody")):
-        return view_links.figure_links(number, samples, PAGES, EVERY, system, {"X": "CD3E"})
+    def links(number, system="net", samples=("s1", "s 2", "nobody"), measured=("CD3E",)):
+        return view_links.figure_links(number, samples, PAGES, EVERY, system, {"X": "CD3E"}, {"s1": measured})
 
     assert [(text, view(address)[1]) for text, address in links("6")] == [
         ("s1, annotated beside predicted", [("left", "annotated"), ("right", "predicted.net"), ("swipe", "0.5")])
     ]
     gene = [("left", "gene:CD3E|measured"), ("right", "gene:CD3E|expected.net"), ("swipe", "0.5")]
+    alone = [("left", "gene:CD3E|expected.net")]
     assert [view(address)[1] for _, address in links("7")] == [gene, [*gene, ("only", "annotated~X")]]
+    assert [view(address)[1] for _, address in links("7", measured=())] == [alone, [*alone, ("only", "annotated~X")]]
     assert [text for text, _ in links("S2")] == ["Y called Z", "X called Y"], "the most frequent one of each label"
     assert [view(address)[1] for _, address in links("5")] == [[("left", "predicted.net")]]
     assert links("8") == links("6", system="ridge") == links("6", samples=[]) == [], "no page shows that"

@@ -672,7 +672,9 @@ def test_a_run_writes_one_of_each_sample_and_leads_there(page, tiny):
     into = {
         kind: [link for link in links if kind in link] for kind in ("only=annotated", "between=", "only=agree", "gene")
     }
-    assert len(into["gene"]) == 2 * 3  # figure 7 shows three markers
+    assert len(into["gene"]) == 2 * 3  # figure 7 shows three markers, one of which was not measured
+    assert sum("LTBP2%7Cmeasured" in link for link in into["gene"]) == 0
+    assert sum("CD3E%7Cmeasured" in link for link in into["gene"]) == 2
     into["swipe"] = [link for link in links if "left=annotated&right=predicted" in link]  # figure 6
     for kind, found in into.items():
         page.open(found[-1])

@@ -38,6 +38,7 @@ rule report:
         outlines=OUTLINE_SCORES,
         tiles=expand(results("samples/{sample}/tiles/tiles.png"), sample=CELL_SAMPLES),
         viewer=VIEWER,
+        measured=expand(results(RESULT_PATHS["genes"]), sample=EXTERNAL, **SHOWN),
         figures=expand(results("figures/figure_{number}.png"), number=DRAWN),
         tables=expand(results("tables/table_{number}.csv"), number=TABLES),
     output:

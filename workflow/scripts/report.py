@@ -182,9 +182,11 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
     known = {gene for model in models.values() if model["system"] == system for gene in model["genes"]}
     markers = {t: gene for t, gene in params.config["figures"].get("markers", {}).items() if gene in known}
 
+    measured = {Path(path).name.partition(".cells.")[0]: set(pd.read_csv(path)["gene"]) for path in input.measured}
+
     def views(number):
         samples = params.figure_samples[FIGURES[number].samples]
-        return view_links.figure_links(number, samples, pages, evaluations, system, markers)
+        return view_links.figure_links(number, samples, pages, evaluations, system, markers, measured)
 
     texts = [
         ("Configuration", yaml.safe_dump(params.config, sort_keys=False, allow_unicode=True)),

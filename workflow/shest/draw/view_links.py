@@ -130,6 +130,7 @@ def figure_links(
     evaluations: Sequence[Evaluation],
     system: str,
     markers: Mapping[str, str],
+    measured: Mapping[str, Collection[str]],
 ) -> list[Link]:
     """Lead to what a figure's panels show: maps of types, of markers' expression, and confusions.
 
@@ -143,6 +144,8 @@ def figure_links(
         Whose predictions it shows.
     markers
         Gene of each type that its maps show; of genes that the system predicts.
+    measured
+        Genes of each sample that are predicted and measured.
     """
     if system not in pages.systems:
         return []
@@ -155,9 +158,11 @@ def figure_links(
             links.append((f"{sample}, annotated beside predicted", address(sample, *view)))
         if number in ("7", "S3"):
             for cell_type, gene in markers.items():
-                view = ("left", f"gene:{gene}|measured"), ("right", f"gene:{gene}|expected.{system}"), ("swipe", "0.5")
-                only = ("only", f"annotated~{cell_type}")
-                links.append((f"{gene}, measured beside expected", address(sample, *view)))
+                expected, only = f"gene:{gene}|expected.{system}", ("only", f"annotated~{cell_type}")
+                beside = ("left", f"gene:{gene}|measured"), ("right", expected), ("swipe", "0.5")
+                both = gene in measured.get(sample, ())
+                view, words = (beside, "measured beside expected") if both else ((("left", expected),), "expected")
+                links.append((f"{gene}, {words}", address(sample, *view)))
                 links.append((f"{gene} of {cell_type}", address(sample, *view, only)))
         if number == "S2":
             for e in (e for e in pages.of(evaluations, sample) if e.system == system):
