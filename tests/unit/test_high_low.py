@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from support.simulated import Array
 
 from shest.labels.training_set import TrainingSet
 from shest.systems import base
-from shest.systems.high_low.system import high
+from shest.systems.high_low.system import elastic_net, high
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,29 @@ def test_a_linked_gene_is_told_and_noise_is_not(made):
 def test_the_penalty_leaves_features_out_that_say_nothing(made):
     *_, system = made
     assert abs(system.weight[0, 0]) > 10 * np.abs(system.weight[1:, 0]).max()
+
+
+@pytest.mark.parametrize(("strength", "l1_ratio"), [(0.1, 0.5), (1.0, 0.9), (0.02, 0.0)])
+def test_all_genes_at_once_have_the_weights_of_scikit_learn(strength, l1_ratio):
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(300, 8)) @ rng.normal(size=(8, 8))  # correlated features
+    x = ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)
+    label = rng.random((300, 5)) < 1 / (1 + np.exp(-x[:, :5] + 1))
+    label[:, 4] = False
+    measured = np.ones((300, 5), bool)
+    measured[:120, 1] = False
+    weight, bias, unfinished = elastic_net(x, label, measured, strength, l1_ratio, 5000)
+    assert unfinished == 0
+    for gene in range(4):
+        rows = measured[:, gene]
+        model = LogisticRegression(
+            solver="saga", penalty="elasticnet", C=strength, l1_ratio=l1_ratio, max_iter=20_000, tol=1e-7
+        ).fit(x[rows], label[rows, gene])
+        assert weight[:, gene] == pytest.approx(model.coef_[0], abs=0.01)
+        assert bias[gene] == pytest.approx(model.intercept_[0], abs=0.01)
+    assert (weight[:, 4] == 0).all()
+    assert bias[4] < -10
+    assert elastic_net(x, label, measured, strength, l1_ratio, 2)[2] > 0, "what still moves is counted"
 
 
 def test_saved_and_loaded_it_predicts_the_same(made, tmp_path):

@@ -23,8 +23,8 @@ SPEC = SystemSpec(
         "iterations": {
             "type": "integer",
             "minimum": 1,
-            "default": 200,
-            "description": "Most passes over the units for a gene; published: 10,000.",
+            "default": 1000,
+            "description": "Most steps of the solver, all units each; published: 10,000 passes of saga.",
         },
     },
 )
