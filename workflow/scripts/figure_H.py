@@ -67,7 +67,7 @@ def main(input, output, params):
             return {f"{letter}.{gene}": table for gene, table in found.items()}
 
         why = "no further sample" if sample is None else "" if genes else f"{', '.join(params.genes)} not measured"
-        rows.append((40, [Panel(letter, drawn, why, (1, 2 * max(len(genes), 1)))]))
+        rows.append((34, [Panel(letter, drawn, why, (1, 2 * max(len(genes), 1)))]))
     labelled = [(s, found) for s in samples if s.name in params.regions for found in [_clusters(s, params)] if found]
     why = "" if labelled else "no region of a scored sample is known (figures.regions)"
     if labelled:

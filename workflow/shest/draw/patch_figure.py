@@ -143,7 +143,7 @@ def _factor(axis: Axes, genes: pd.DataFrame, evaluation: Evaluation, column: str
     rows = genes[["gene", column, "pearson"]].dropna()
     axis.scatter(rows[column], rows["pearson"], s=4, lw=0, alpha=0.4, color=COLOURBLIND[0], rasterized=True)
     found = (evaluation.properties or {}).get(column, {})
-    said = [f"{word} {found[key]:.2f}" for word, key in (("rho", "rho"), ("partial", "partial")) if found.get(key)]
+    said = [f"{key} {found[key]:.2f}" for key in ("rho", "partial") if found.get(key) is not None]
     if column == "mean_counts":
         axis.set_xscale("log")
     title = f"{evaluation.sample}: {', '.join(said) or 'no rho'} (n = {found.get('n', len(rows)):,} genes)"

@@ -62,8 +62,8 @@ SPEC = SystemSpec(
             "type": "boolean",
             "default": False,
             "description": "As the published code ran: the decoder ends in 0 to 1 where pixels are -1 to 1, the frozen "
-            "encoder's batch normalisation goes on moving, no start from the mean expression, max_zeros 0.5 at "
-            "most.",
+            "encoder's batch normalisation goes on moving, no start from the mean expression, max_zeros 0.5 "
+            "unless it is given.",
         },
     },
 )

@@ -31,7 +31,8 @@ class HistoSpace(PatchSystem):
     expression_unit = LOG10_CP10K
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        most = min(settings["max_zeros"], PUBLISHED_ZEROS if settings["as_published"] else 1)
+        published = settings["as_published"] and settings["max_zeros"] == 1
+        most = PUBLISHED_ZEROS if published else settings["max_zeros"]
         super().__init__(dict(settings) | {"max_zeros": most})
         self.filters: dict[str, dict[str, int]] | None = None
         self.facts: dict[str, Any] = {}
