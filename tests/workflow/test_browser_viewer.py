@@ -508,6 +508,43 @@ def test_what_was_drawn_moves_along_and_is_drawn_anew_at_rest(page, shown, addre
         assert tuple(picture[row, column]) == rgb(made.PALETTES["paper"][cell.one]), cell.Index
 
 
+@pytest.mark.parametrize("swipe", [None, 0.5])
+@pytest.mark.parametrize("by", ["drag", "wheel"])
+def test_a_picture_that_moves_along_shows_each_cell_at_its_place(page, shown, address, swipe, by):
+    view = {"x": 600, "y": 330, "z": 1.2, "left": "predicted.one", "right": "predicted.two"}
+    page.open(address, **view, **({"swipe": swipe} if swipe else {}))
+    at = page.place(500, 330)  # beside the line between the sides
+    page.run(
+        "rest = () => {}; window.drawings = 0; const draw = layer.points;"
+        "layer.points = (...a) => { drawings++; draw(...a); }"
+    )  # it never rests
+    if by == "drag":
+        page.drag([(at[0] - 15 * step, at[1] + 10 * step) for step in range(6)])
+    else:
+        page.mouse("mouseMoved", *at, False)
+        wheel = {"type": "mouseWheel", "x": at[0], "y": at[1], "deltaX": 0, "deltaY": -100}
+        page.driver.execute_cdp_cmd("Input.dispatchMouseEvent", wheel)
+        page.settle()
+    assert page.run("return drawings") == 0
+    scale, left, top = page.run("const v = camera(); return [v.scale, v.left, v.top]")
+    assert (scale > 0.61) == (by == "wheel")
+    box = page.run(
+        "const b = document.getElementById('stage').getBoundingClientRect(); return [b.left, b.top, b.width]"
+    )
+    cells, picture, seen = table(shown[0]).dropna(subset=["one"]), page.picture(), {"one": 0, "two": 0}
+    for cell in cells.query("400 < x < 850 and 200 < y < 450").itertuples():
+        x, y = (cell.x - left) * scale, (cell.y - top) * scale
+        side = "two" if swipe and x > swipe * box[2] else "one"
+        colour = rgb(made.PALETTES["paper"][getattr(cell, side)])
+        row, column = round(box[1] + y - 0.5), round(box[0] + x - 0.5)
+        if abs(x - box[2] / 2) > 12:
+            near = picture[row - 1 : row + 2, column - 1 : column + 2].reshape(-1, 3)
+            assert np.abs(near - colour).sum(axis=1).min() < 12, cell.Index
+            seen[side] += 1
+    assert seen["one"] > 2
+    assert (seen["two"] > 2) == bool(swipe)
+
+
 def test_many_points_are_drawn_in_parts_all_of_them_at_rest(page, shown, address):
     page.open(address, x=600, y=330, z=1.2, left="predicted.one")
     cells = table(shown[0]).dropna(subset=["one"])

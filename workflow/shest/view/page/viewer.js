@@ -347,8 +347,8 @@ function makeLayer(canvas) {
     return { made, at: Object.fromEntries(known.map((name) => [name, gl.getUniformLocation(made, name)])) };
   };
   const points = program(POINTS, ["place"]), discs = program(DISCS, ["place"]), lines = program(LINES, []);
-  const placed = gl.createBuffer(), textures = new Map(), picture = gl.createFramebuffer(), pixels = gl.createTexture();
-  let size = [0, 0], mark = null; // size of the picture that is being drawn
+  const placed = gl.createBuffer(), textures = new Map(), pictures = new Map();
+  let mark = null;
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
 
@@ -377,32 +377,41 @@ function makeLayer(canvas) {
       gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, 4096, rows, 0, gl.RGBA, gl.UNSIGNED_BYTE, whole);
       nearest();
     },
-    begin(view) {
-      const ratio = Math.min(devicePixelRatio || 1, 2), [width, height] = [view.width * ratio, view.height * ratio].map(Math.round);
-      if (size[0] !== width || size[1] !== height) {
-        size = [width, height];
-        gl.bindTexture(gl.TEXTURE_2D, pixels);
+    // Clear what a picture is drawn into; an earlier one is left as it is, in the other slot.
+    begin(picture) {
+      for (const side of picture.sides) {
+        this.into(picture, side);
+        gl.clearColor(0, 0, 0, 0);
+        gl.clear(gl.COLOR_BUFFER_BIT);
+      }
+    },
+    into({ slot, pixels: [width, height] }, side) {
+      const name = side + slot, found = pictures.get(name) ?? { frame: gl.createFramebuffer(), texture: gl.createTexture() };
+      pictures.set(name, found);
+      gl.bindFramebuffer(gl.FRAMEBUFFER, found.frame);
+      if (found.width !== width || found.height !== height) {
+        Object.assign(found, { width, height });
+        gl.bindTexture(gl.TEXTURE_2D, found.texture);
         gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, null);
         nearest();
-        gl.bindFramebuffer(gl.FRAMEBUFFER, picture);
-        gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, pixels, 0);
+        gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, found.texture, 0);
       }
       gl.viewport(0, 0, width, height);
-      gl.disable(gl.SCISSOR_TEST);
+    },
+    // Put the sides of a picture on the screen, each moved and scaled to a box (left, top, width, height: px of the
+    // canvas) and shown from one column to another.
+    show({ slot, pixels: [width, height] }, [wide, high], [x, y, across, down], sides) {
+      if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
+      gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
       gl.clearColor(0, 0, 0, 0);
       gl.clear(gl.COLOR_BUFFER_BIT);
       gl.enable(gl.SCISSOR_TEST);
-      return ratio;
-    },
-    show(view) {
-      const [width, height] = size;
-      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-      Object.assign(canvas.style, { width: `${view.width}px`, height: `${view.height}px` });
+      for (const [side, from, to] of sides) {
+        gl.scissor(from, 0, to - from, high);
+        gl.bindFramebuffer(gl.READ_FRAMEBUFFER, pictures.get(side + slot).frame);
+        gl.blitFramebuffer(0, 0, width, height, x, high - y - down, x + across, high - y, gl.COLOR_BUFFER_BIT, across === width ? gl.NEAREST : gl.LINEAR);
+      }
       gl.disable(gl.SCISSOR_TEST);
-      gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
-      gl.blitFramebuffer(0, 0, width, height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST);
-      gl.bindFramebuffer(gl.FRAMEBUFFER, picture);
-      gl.enable(gl.SCISSOR_TEST);
     },
     // What has been asked for until now; whether that is drawn.
     mark() {
@@ -411,9 +420,6 @@ function makeLayer(canvas) {
       gl.flush();
     },
     done: () => gl.getSyncParameter(mark, gl.SYNC_STATUS) === gl.SIGNALED,
-    half(from, to, ratio) {
-      gl.scissor(Math.round(from * ratio), 0, Math.round(to * ratio) - Math.round(from * ratio), size[1]);
-    },
     // Of each run of units every step-th, from the part-th on.
     points(side, view, ranges, step, part, size, opacity) {
       common(points, view, textures.get(side), opacity);
@@ -508,10 +514,9 @@ function runs({ block, x, y }) {
   return found;
 }
 
-// The view and what lies around it within the margin: of whole px, so that the picture is not resampled at rest. Under
-// a swipe there is none, since the picture cannot move along: the line that divides it stays.
+// The view and what lies around it within the margin: of whole px, so that the picture is not resampled at rest.
 function widened(view) {
-  const [x, y] = [view.width, view.height].map((side) => (state.swipe === null ? 4 * Math.round((side * MARGIN) / 4) : 0));
+  const [x, y] = [view.width, view.height].map((side) => 4 * Math.round((side * MARGIN) / 4));
   return {
     scale: view.scale, left: view.left - x / view.scale, top: view.top - y / view.scale,
     width: view.width + 2 * x, height: view.height + 2 * y, margin: [x, y],
@@ -537,20 +542,32 @@ function follow() {
   if (!running || !slide.world.getItemCount()) return;
   const view = camera();
   if (!moving && drawing?.whole && sameView(drawing, view)) return;
-  if (!moving || !drawn || state.swipe !== null || !covers(drawn, view)) return draw();
+  if (!moving || !drawn || !covers(drawn, view)) return draw();
   put(view);
 }
 
+// Show the picture where it belongs in a view. One side is on the canvas as it is, which the browser moves; two are put
+// together anew, since the line between them stays where it is.
 function put(view) {
   const [x, y] = [(drawn.left - view.left) * view.scale, (drawn.top - view.top) * view.scale], zoom = view.scale / drawn.scale;
-  layer.gl.canvas.style.transform = zoom === 1 ? `translate(${x}px, ${y}px)` : `translate(${x}px, ${y}px) scale(${zoom})`;
+  const { style } = layer.gl.canvas, { ratio, pixels, sides } = drawn;
+  if (sides.length > 1) {
+    const [wide, high] = [view.width, view.height].map((side) => Math.round(side * ratio)), cut = Math.round(state.swipe * wide);
+    const box = [x * ratio, y * ratio, pixels[0] * zoom, pixels[1] * zoom].map(Math.round);
+    layer.show(drawn, [wide, high], box, [["left", 0, cut], ["right", cut, wide]]);
+    Object.assign(style, { width: `${view.width}px`, height: `${view.height}px`, transform: "none" });
+  } else {
+    if (!drawn.shown) layer.show(drawn, pixels, [0, 0, ...pixels], [["left", 0, pixels[0]]]);
+    drawn.shown = true;
+    Object.assign(style, { width: `${drawn.width}px`, height: `${drawn.height}px`, transform: `translate(${x}px, ${y}px)` + (zoom === 1 ? "" : ` scale(${zoom})`) });
+  }
   drawOver(view, view.scale / data.mpp[0]);
 }
 
-// Units that a part of the view shows: runs of those that are drawn as points or discs, and blocks with their outlines.
-function shownIn(part, close) {
+// Units that a view shows: runs of those that are drawn as points or discs, and blocks with their outlines.
+function shownIn(view, close) {
   const far = [], near = [];
-  for (const found of inView(part, (data.diameter_um ?? 40) / 2 / data.mpp[0])) {
+  for (const found of inView(view, (data.diameter_um ?? 40) / 2 / data.mpp[0])) {
     const block = close && blocks.get(found.block), ranges = runs(found);
     if (close && !block) readBlock(found.block);
     if (block && block.ready) near.push([block, ranges]);
@@ -564,28 +581,28 @@ const sum = (values) => values.reduce((all, value) => all + value, 0);
 // Begin a picture of what is in view: all of it at rest, a part of the points while the view moves.
 function draw() {
   if (!running || !slide.world.getItemCount()) return;
-  const seen = camera(), view = widened(seen), perUm = view.scale / data.mpp[0], ratio = layer.begin(view);
+  const seen = camera(), view = widened(seen), perUm = view.scale / data.mpp[0], ratio = Math.min(devicePixelRatio || 1, 2);
   const close = $("outlines").checked && perUm >= (data.diameter_um ? WIDE_SPOT / data.diameter_um : OUTLINES_FROM);
-  const cut = state.swipe === null ? view.width : state.swipe * view.width;
-  const sides = [["left", 0, cut], ["right", cut, view.width]].filter(([, from, to]) => from < to).map(([side, from, to]) => (
-    { side, from, to, ...shownIn({ ...view, left: view.left + from / view.scale, width: to - from }, close) }));
-  const total = sum(sides.flatMap(({ far }) => far.map(([from, to]) => to - from)));
-  const edges = sum(sides.flatMap(({ near }) => near.flatMap(([block, ranges]) => ranges.map(([from, to]) => block.ring[to - block.first] - block.ring[from - block.first]))));
+  const { far, near } = shownIn(view, close), sides = state.swipe === null ? ["left"] : ["left", "right"];
+  const total = sides.length * sum(far.map(([from, to]) => to - from));
+  const edges = sides.length * sum(near.flatMap(([block, ranges]) => ranges.map(([from, to]) => block.ring[to - block.first] - block.ring[from - block.first])));
   const parts = Math.min(Math.max(1, Math.ceil(total / partPoints)), MOST_PARTS);
   const times = +$("size").value, opacity = +$("opacity").value, size = Math.max(2, (data.diameter_um ?? CELL_UM) * perUm) * ratio * times;
   const hairlines = moving && edges > MOVING_SIDES, wide = (data.diameter_um ? 4 : 2) * ratio * times;
-  drawing = { ...view, seen, swipe: state.swipe, whole: !moving, parts, next: 0, batch: 1 };
+  const pixels = [view.width, view.height].map((side) => Math.round(side * ratio)), slot = drawn ? 1 - drawn.slot : 0;
+  drawing = { ...view, seen, sides, ratio, pixels, slot, whole: !moving, parts, next: 0, batch: 1 };
   drawing.drawPart = (part) => {
-    for (const { side, from, to, far, near } of sides) {
-      layer.half(from, to, ratio);
+    for (const side of sides) {
+      layer.into({ slot, pixels }, side);
       if (data.diameter_um && size > 4) layer.discs(side, view, far, parts, part, data.mpp.map((mpp) => (data.diameter_um * times) / 2 / mpp), opacity);
       else layer.points(side, view, far, parts, part, size, opacity);
       for (const [block, ranges] of part ? [] : near) layer.outlines(side, view, block, ranges, wide, opacity, hairlines);
     }
   };
+  layer.begin(drawing);
   drawParts(drawing);
   if (drawing !== drawn) {
-    if (!drawn || moving || drawn.swipe !== state.swipe || !covers(drawn, seen)) show(drawing);
+    if (!drawn || moving || drawn.sides.length !== sides.length || !covers(drawn, seen)) show(drawing);
     else put(seen);
   }
   if (drawing.whole && drawing.next < parts) nextFrame(drawing);
@@ -610,8 +627,8 @@ function nextFrame(picture, waited = false) {
 }
 
 function show(picture) {
+  picture.shown = false;
   drawn = picture;
-  layer.show(picture);
   put(camera());
 }
 
@@ -1004,7 +1021,7 @@ function swipe(share) {
 function dragDivider() {
   const divider = $("divider"), move = (share) => {
     state.swipe = Math.min(Math.max(share, 0), 1);
-    draw();
+    if (drawn) put(camera());
     toHash();
   };
   divider.onpointerdown = (event) => { divider.setPointerCapture(event.pointerId); event.preventDefault(); divider.focus(); };
@@ -1159,7 +1176,7 @@ function saveTable() {
 }
 
 function savePicture() {
-  const view = camera(), cells = $("cells"), ratio = Math.min(devicePixelRatio || 1, 2), wider = widened(view).margin.map((side) => side * ratio);
+  const view = camera(), cells = $("cells"), ratio = Math.min(devicePixelRatio || 1, 2);
   const canvas = make("canvas", "", { width: Math.round(view.width * ratio), height: Math.round(view.height * ratio) });
   const pen = canvas.getContext("2d"), bar = scaleBar(view.scale / data.mpp[0]);
   pen.fillStyle = "#fff";
@@ -1169,7 +1186,8 @@ function savePicture() {
   draw(); // the layer's pixels last only as long as this task
   drawing.batch = drawing.parts;
   drawParts(drawing);
-  pen.drawImage(cells, -wider[0], -wider[1]);
+  const beyond = drawn.sides.length > 1 ? [0, 0] : drawn.margin.map((side) => -side * ratio);
+  pen.drawImage(cells, ...beyond);
   if (state.cell >= 0 || state.lasso) pen.drawImage($("over"), 0, 0);
   pen.scale(ratio, ratio);
   pen.font = "13px system-ui, sans-serif";
