@@ -48,6 +48,7 @@ if MODEL:
     include: "workflow/rules/apply_inputs.smk"
 
 
+include: "workflow/rules/viewer_inputs.smk"
 include: "workflow/rules/viewer.smk"
 
 
