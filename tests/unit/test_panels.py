@@ -147,8 +147,8 @@ def test_a_figure_is_written_at_300_dpi_with_text_as_text_and_its_data(tmp_path)
 @pytest.mark.parametrize(
     ("rows", "labels"),
     [
-        ([("classifier", 0, step, 1.0, 0.9, 0.1, step == 2, 0.01) for step in (1, 2)], {"epoch"}),
-        ([("logistic", 0, c, np.nan, 0.5, np.nan, c == 0.1, np.nan) for c in (0.01, 0.1)], {"inverse penalty"}),
+        ([("classifier", 0, step, 1.0, 0.9, np.nan, 0.1, step == 2, 0.01) for step in (1, 2)], {"epoch"}),
+        ([("logistic", 0, c, np.nan, 0.5, np.nan, np.nan, c == 0.1, np.nan) for c in (0.01, 0.1)], {"inverse penalty"}),
         ([], {""}),
     ],
 )
