@@ -102,6 +102,19 @@ def test_members_disagree_more_about_what_they_never_saw(linked):
     assert share[1] > 3 * share[0]
 
 
+def test_no_gene_is_expected_above_its_largest_training_count(linked):
+    truth, system, _ = linked
+    largest, far = truth.counts[600:].max(axis=0), truth.x * 12
+    found = system.predict(far)
+    assert (found.expected <= largest * 1.0001).all()
+    assert (found.expected > 0.999 * largest).any()
+    assert np.isfinite(found.aleatoric).all()
+    free, _ = fitted(data_of(truth.x, truth.counts), bounded=False)
+    assert free.predict(far).expected.max() > 100 * largest.max()
+    near = system.predict(truth.x).expected, free.predict(truth.x).expected
+    assert np.mean(np.isclose(*near, rtol=1e-5)) > 0.999
+
+
 def test_a_member_alone_has_no_epistemic_variance():
     truth = made(1.0, n=1500)
     system, _ = fitted(data_of(truth.x, truth.counts), members=1, epochs=2)

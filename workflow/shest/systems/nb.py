@@ -129,6 +129,16 @@ def nll(a: Tensor, b: Tensor, counts: Nonzero, measured: Tensor | None = None) -
     return FusedNLL.apply(_zero_terms, _count_terms, counts, measured, a, b)
 
 
+def bounded(a: Tensor, b: Tensor, most: Tensor) -> Tensor:
+    """Return the logit of p at which no mean is above ``most`` (g,); r stays, so that the variance falls with the mean.
+
+    A logit that is linear in the features goes on falling beyond those that it was fitted on, and the mean rises as its
+    exponential.
+    """
+    least = softplus(a).clamp(min=MOMENT_FLOOR).log() - most.log()
+    return torch.maximum(b, least.to(b.dtype))
+
+
 def mean_variance(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean r (1 - p) / p and variance r (1 - p) / p^2, in float32 or float64."""
     dtype = torch.float64 if a.dtype == torch.float64 else torch.float32

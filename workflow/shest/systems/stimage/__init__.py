@@ -56,6 +56,11 @@ SPEC = SystemSpec(
             "default": "none",
             "description": "library: a unit's mean is proportional to its total count; predicted for the median unit.",
         },
+        "bounded": {
+            "type": "boolean",
+            "default": True,
+            "description": "No gene is expected above its largest count among the training units; not published.",
+        },
         "standardise": {
             "type": "boolean",
             "default": True,

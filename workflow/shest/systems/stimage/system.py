@@ -5,8 +5,8 @@ members, or trained, each member's own.
 
 As published: the backbone is frozen by default, there is no hidden layer, a gene has r = softplus and p = sigmoid of
 its two outputs, the loss is the negative log-likelihood. Departures: it is fitted to counts, not to their logarithms,
-on standardised features, stopped on whole spatial blocks, and every member keeps its best weights; members are
-disjoint seeds.
+on standardised features, stopped on whole spatial blocks, and every member keeps its best weights; no gene is expected
+above its largest training count; members are disjoint seeds.
 """
 
 import math
@@ -33,6 +33,7 @@ from shest.systems.stimage.patches import Networks
 PART = "negative binomial"  # in ``training.csv``
 READ = 4096  # units at once where nothing is learnt
 LEARNT = ("mean", "std", "weight", "bias")
+UNBOUNDED = np.full(1, np.inf, np.float32)
 UNITS = {
     "counts": "expected counts per unit, r (1 - p) / p of the negative binomial, mean over members",
     "log1p": LOG1P,
@@ -52,6 +53,8 @@ class STImage(System):
         (d,) what features are shifted and divided by, unless ``tuned``.
     weight, bias
         (m, 2 g, d), (m, 2 g): the logits of r, then those of p, unless ``tuned``.
+    most
+        (g,) the largest that is expected of each gene; infinite unless ``bounded``.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -77,6 +80,7 @@ class STImage(System):
         if self.settings["target"] == "log1p":
             target = target.astype(np.float32)
             target.data = np.log1p(target.data)
+        self.most = Batches(self, data, target).largest() if self.settings["bounded"] else UNBOUNDED
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             if self.networks:
@@ -221,19 +225,22 @@ class STImage(System):
     def logits(self, member: int, seen: Any) -> tuple[Tensor, Tensor]:
         """Return the logits by a member of what it takes, (n, g) float32 each."""
         if self.tuned:
-            return self.networks.run(member, seen).chunk(2, dim=1)
-        with torch.inference_mode(), autocast(self.device, self.settings["precision"]):
-            found = nn.functional.linear(self.standard(seen), self.weights[member], self.biases[member])
-        return found.float().chunk(2, dim=1)
+            found = self.networks.run(member, seen)
+        else:
+            with torch.inference_mode(), autocast(self.device, self.settings["precision"]):
+                found = nn.functional.linear(self.standard(seen), self.weights[member], self.biases[member])
+        a, b = found.float().chunk(2, dim=1)
+        return a, nb.bounded(a, b, torch.from_numpy(self.most).to(self.device))
 
     def _place(self) -> None:
         self.weights, self.biases = (torch.from_numpy(x).to(self.device) for x in (self.weight, self.bias))
 
     def tensors(self) -> dict[str, np.ndarray]:
         layers = {} if self.tuned else {name: getattr(self, name) for name in LEARNT}
-        return layers | (self.networks.tensors() if self.networks else {})
+        return layers | {"most": self.most} | (self.networks.tensors() if self.networks else {})
 
     def restore(self, tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> None:
+        self.most = tensors["most"]
         if self.networks:
             sizes = (self.settings["members"], 2 * len(info["genes"])) if self.tuned else (1, 0)
             self.networks.restore(tensors, *sizes)
@@ -264,6 +271,12 @@ class Batches:
             depth = np.ones_like(total)
         self.shift = torch.from_numpy(np.log(depth).astype(np.float32))[:, None]
         self.complete = bool(data.measured[np.unique(data.sample)].all())
+
+    def largest(self) -> np.ndarray:
+        """Return each gene's largest training target, at the median unit's exposure, (g,); 1 or more."""
+        rows = self.data.train
+        scaled = sparse.diags(np.exp(-self.shift[rows, 0].numpy())) @ self.target[rows]
+        return np.maximum(np.asarray(scaled.max(axis=0).todense(), np.float32).ravel(), 1)
 
     def read(self, units: np.ndarray, size: int) -> Iterator[tuple[Tensor, zinb.Nonzero, Tensor, Tensor | None]]:
         """Yield input, counts, log exposure, and the measured entries (where not all are), in order."""
