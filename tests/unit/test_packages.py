@@ -40,6 +40,11 @@ def test_a_package_is_read_as_it_was_written(package):
     assert packages.read_probe(opened)[0]["windows"].shape == (2, 4, 4, 3)
 
 
+def test_whoever_may_read_the_card_may_read_the_tensors(package):
+    modes = {path.name: path.stat().st_mode for path in package.iterdir()}
+    assert modes[packages.PROBE] == modes[packages.RECORD]
+
+
 @pytest.mark.parametrize("name", [packages.MODEL, packages.CARD, packages.PROBE, packages.RECORD])
 def test_a_file_that_was_changed_or_lost_is_named(package, name):
     text = (package / name).read_bytes()

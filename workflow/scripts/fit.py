@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.numpy import save_file
 
 from shest.core import console, files
 from shest.core.errors import InputError
 from shest.core.provenance import versions
 from shest.encode import device
 from shest.io.counts import join, read_counts
+from shest.io.tensors import write_tensors
 from shest.labels import training_set
 from shest.systems import base, sources
 
@@ -49,7 +49,7 @@ def fit(system, data, model, title):
             return system.fit(data, advance)
     except base.Diverged as error:
         kept = f"{model}.last_good"
-        save_file(dict(error.good), kept)
+        write_tensors(kept, error.good)
         raise InputError(
             title,
             f"{error}; the last good weights are in {kept}",

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from shest.core import files
 from shest.core.errors import Findings, InputError, one_line
+from shest.io.tensors import write_tensors
 
 FORMAT = 1
 MODEL, RECORD, CARD, PROBE, CHECKSUMS = (
@@ -137,7 +138,7 @@ def write(
         for name, path in parts.items():
             shutil.copyfile(path, tmp_path / name)
         files.write_json(tmp_path / RECORD, dict(info))
-        save_file({name: np.ascontiguousarray(value) for name, value in probe.items()}, tmp_path / PROBE)
+        write_tensors(tmp_path / PROBE, probe)
         names = sorted(path.name for path in tmp_path.iterdir())
         lines = [f"{files.sha256(tmp_path / name)}  {name}\n" for name in names]
         (tmp_path / CHECKSUMS).write_text("".join(lines), encoding="utf-8")

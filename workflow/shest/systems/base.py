@@ -19,10 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from shest.core.errors import InputError, did_you_mean, one_line
 from shest.core.files import atomic_write, read_json, write_json
+from shest.io.tensors import write_tensors
 from shest.labels.training_set import TrainingSet
 from shest.systems import uncertainty
 
@@ -306,8 +307,7 @@ def save(tensors: str | Path, record: str | Path, trained: Trained) -> None:
     """Write what was learnt (safetensors) and what it is (JSON; the same is in the header of the first)."""
     info = {"format": FORMAT} | trained.info | trained.system.describe()
     with atomic_write(tensors) as tmp_path:
-        arrays = {k: np.ascontiguousarray(v) for k, v in trained.system.tensors().items()}
-        save_file(arrays, tmp_path, metadata={RECORD: json.dumps(info)})
+        write_tensors(tmp_path, trained.system.tensors(), {RECORD: json.dumps(info)})
     write_json(record, info)
 
 
