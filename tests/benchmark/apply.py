@@ -146,7 +146,7 @@ def bare(package: Path, slide: Path, encoder: Path | None, folder: Path, threads
     with clock("writing"):  # predictions, made once more on the way
         kept["x_um"], kept["y_um"], kept["part"], kept["fold"] = kept["x"], kept["y"], "predict", "all"
         uns = {"fingerprint": "", "model_sha256": []}
-        one_slide.predict(model, "slide", kept, x, "all", uns, folder / "bare.h5ad")
+        one_slide.predict(model, "slide", kept, lambda rows: x[rows], "all", uns, folder / "bare.h5ad")
     return clock.seconds | {"kept": len(kept)}
 
 
