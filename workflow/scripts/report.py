@@ -185,7 +185,7 @@ def sections(input, params, evaluations, models, registrations, labels, ablation
     measured = {Path(path).name.partition(".cells.")[0]: set(pd.read_csv(path)["gene"]) for path in input.measured}
 
     def views(number):
-        samples = params.figure_samples[FIGURES[number].samples]
+        samples = params.figure_samples.get(FIGURES[number].samples, ())  # none of figures of one kind of system
         return view_links.figure_links(number, samples, pages, evaluations, system, markers, measured)
 
     texts = [
