@@ -249,6 +249,8 @@ def test_a_real_legacy_section(snake, root, tmp_path):
     lines = (root / "config/spots.tsv").read_text().splitlines(keepends=True)
     (tmp_path / "c2.tsv").write_text(lines[0] + next(line for line in lines if line.startswith("C2")))
     config |= {"samples": "c2.tsv", "split": {"folds": 2, "block_um": 1000}}
+    del config["systems"]["high_low"]  # minutes for 15,706 genes
+    config["systems"]["stimage"]["settings"] = {"members": 1, "epochs": 3}
     config["predict"] = {"genes": ["GNAS", "FASN", "ATP1A1", "CD74", "B2M", "SPARC"]}
     (tmp_path / "c2.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     snake(tmp_path, config=tmp_path / "c2.yaml", HER2ST=str(data))
