@@ -167,7 +167,7 @@ def test_systems_of_both_units_are_scored_on_the_same_spots_and_blocks(results):
 
 def test_a_gene_is_told_to_be_high_by_probabilities_and_by_counts(results):
     table = pd.read_csv(results / "comparison/strict.csv").query("sample == 'visium'").set_index("system")
-    assert table.loc["spot_mean", "auc_high"] == 0.5
+    assert table.loc["spot_mean", "auc_high"] == pytest.approx(0.5, abs=0.05)  # a constant a fold, not one
     for system in ("spot_high", "spot_linear"):
         assert table.loc[system, "auc_high"] > 0.55
         assert table.loc[system, "auc_high_low"] < table.loc[system, "auc_high"] < table.loc[system, "auc_high_high"]
@@ -226,7 +226,12 @@ def test_the_viewer_has_a_page_of_the_cells_and_one_of_the_spots(results):
         ]
         for page in shown["pages"]:
             assert (results / f"viewer/{sample}/{page['page']}").is_file()
-    assert json.loads((results / "viewer/bundle/viewer.json").read_text())["systems"] == ["linear", "spot_linear"]
+    assert json.loads((results / "viewer/bundle/viewer.json").read_text())["systems"] == [
+        "linear",
+        "spot_linear",
+        "spot_high",
+        "patches",
+    ]
     links = (results / "report.html").read_text()
     assert 'href="viewer/bundle/spots.html"' in links
     assert 'href="viewer/visium/index.html"' in links
