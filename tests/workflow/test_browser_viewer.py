@@ -137,8 +137,10 @@ class Page:
 
     def tile(self):
         """The quadruple tile of the selected cell."""
-        script = "return [...document.querySelector('#tile canvas').getContext('2d').getImageData(0, 0, 224, 224).data]"
-        return np.array(self.run(script)).reshape(224, 224, 4)[:, :, :3]
+        drawn = "document.querySelector('#tile canvas[data-drawn]')"
+        self.wait(lambda: self.run(f"return {drawn} !== null"))
+        found = self.run(f"return [...{drawn}.getContext('2d').getImageData(0, 0, 224, 224).data]")
+        return np.array(found).reshape(224, 224, 4)[:, :, :3]
 
     def complaints(self):
         """What the console says, but for Chromium's own word on reading WebGL back where there is no GPU."""
@@ -309,8 +311,6 @@ def test_haematoxylin_is_that_of_scikit_image(page, shown, address):
     from skimage.color import hed2rgb, rgb2hed
 
     page.open(address, cell="cell003-1")
-    page.wait(lambda: page.run("return document.querySelector('#tile canvas') !== null"))
-    page.settle()
     tile = page.tile()[:, :112].astype(np.uint8)
     hed = rgb2hed(tile[:112])
     hed[:, :, 1:] = 0
@@ -441,8 +441,7 @@ def test_a_click_within_a_spot_selects_it_and_tells_what_is_known(page, spotted)
         assert float(facts["number of cells"]) == spot.n_cells
         assert float(facts["share of tissue"]) == pytest.approx(spot.tissue, rel=2e-3)
         assert facts["filter"] == spot.reason
-    tile = "return [...document.querySelector('#tile canvas').getContext('2d').getImageData(112, 112, 1, 1).data]"
-    assert np.abs(np.array(page.run(tile))[:3] - spots.scales[0][:, int(spot.y), int(spot.x)]).max() < 12
+    assert np.abs(page.tile()[112, 112].astype(float) - spots.scales[0][:, int(spot.y), int(spot.x)]).max() < 12
     page.click(*page.place(spot.x + made.SPOT_STEP / 2, spot.y + made.SPOT_STEP / 2))
     assert page.run("return document.getElementById('cell').hidden"), "between the spots"
 

@@ -115,13 +115,14 @@ def main(input, output, params):
     viewed = [s for s in params.viewed if states.get(s, {}).get("state") != "failed"]
     pages = view_links.Pages({sample: ["cells"] for sample in viewed}, [info["system"]], info["protocol"])
     into = view_links.sample_links(pages, evaluations) if input.viewer else []
+    composition = pd.read_csv(input.composition)  # no rows of a system that predicts no types
     maps = [report.picture(path, f"{s}: H&E, and cells by type") for s, path in list(done.items())[:MAPS]]
     blocks = [
         report.Block(
             "slides", "Slides", SLIDES, [report.table(pd.read_csv(input.slides, sep="\t"))] if states else [], maps
         ),
         report.Block(
-            "composition", "Composition", COMPOSITION, [report.table(pd.read_csv(input.composition))] if done else []
+            "composition", "Composition", COMPOSITION, [report.table(composition)] if len(composition) else []
         ),
         report.Block(
             "training", "Against the training cells", UNLIKE, [report.table(domain_table(states))] if done else []

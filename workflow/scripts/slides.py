@@ -4,6 +4,7 @@ import anndata as ad
 import pandas as pd
 
 from shest.core import console, files
+from shest.score.composition import COLUMNS
 from shest.score.neighbourhood import neighbourhood
 
 
@@ -45,7 +46,7 @@ def main(input, output, params):
             found.file.close()
             advance(1)
     write_csv(output.slides, table, sep="\t")
-    write_csv(output.composition, pd.DataFrame(parts))
+    write_csv(output.composition, pd.DataFrame(parts, columns=["slide", *COLUMNS]))
     write_csv(output.neighbours, pd.DataFrame(beside, columns=["slide", "type", "beside", "z"]))
     write_csv(output.expression, pd.DataFrame(expression).T.rename_axis("slide").reset_index())
     console.log.info(f"{len(done):,} of {len(states):,} slides are done")

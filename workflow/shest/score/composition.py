@@ -3,6 +3,9 @@
 import numpy as np
 from scipy.stats import norm
 
+COLUMNS = ("type", "called", "expected", "share", "low", "high", "per_mm2")
+"""What is said of each type."""
+
 
 def composition(probabilities: np.ndarray, classes: list[str], area_mm2: float | None, level: float = 0.95) -> list:
     """Count the cells of each type by their calibrated probabilities.
@@ -21,8 +24,8 @@ def composition(probabilities: np.ndarray, classes: list[str], area_mm2: float |
     Returns
     -------
     list of dict
-        For each type: ``type``, ``called`` (cells that are called so), ``expected``, ``share`` with ``low`` and
-        ``high``, and ``per_mm2``.
+        For each type :data:`COLUMNS`: ``type``, ``called`` (cells that are called so), ``expected``, ``share`` with
+        ``low`` and ``high``, and ``per_mm2``.
     """
     n = max(len(probabilities), 1)
     expected = probabilities.sum(axis=0, dtype=np.float64)
@@ -30,15 +33,16 @@ def composition(probabilities: np.ndarray, classes: list[str], area_mm2: float |
     called = (
         np.bincount(probabilities.argmax(axis=1), minlength=len(classes)) if len(probabilities) else [0] * len(classes)
     )
-    return [
-        {
-            "type": name,
-            "called": int(called[k]),
-            "expected": float(expected[k]),
-            "share": float(expected[k] / n),
-            "low": float(max(expected[k] - half[k], 0) / n),
-            "high": float(min(expected[k] + half[k], n) / n),
-            "per_mm2": float(expected[k] / area_mm2) if area_mm2 else None,
-        }
+    rows = [
+        (
+            name,
+            int(called[k]),
+            float(expected[k]),
+            float(expected[k] / n),
+            float(max(expected[k] - half[k], 0) / n),
+            float(min(expected[k] + half[k], n) / n),
+            float(expected[k] / area_mm2) if area_mm2 else None,
+        )
         for k, name in enumerate(classes)
     ]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]

@@ -831,8 +831,8 @@ async function select(cell) {
     $("near").append(button);
     crop(small.getContext("2d"), other, 48);
   }
-  if (data.unit === "cells") quadruple(canvas, cell, block, at);
-  else crop(canvas.getContext("2d", { willReadFrequently: true }), cell, 224);
+  const drawing = data.unit === "cells" ? quadruple(canvas, cell, block, at) : crop(canvas.getContext("2d", { willReadFrequently: true }), cell, 224);
+  drawing.then(() => (canvas.dataset.drawn = "true"));
 }
 
 function row(head, value) {
