@@ -101,6 +101,7 @@ async function start() {
   ids = await unpack(await load(data.ids));
   suggestions();
   await fromHash();
+  toHash();
   document.documentElement.dataset.ready = "all";
 }
 
@@ -1230,7 +1231,7 @@ function placeOf(view) {
 function toHash() {
   clearTimeout(writing);
   writing = setTimeout(() => {
-    if (!running || !slide.world.getItemCount()) return;
+    if (!running || !ids || !slide.world.getItemCount()) return; // before ids are there a link's cell would be lost
     const parts = placeOf(camera());
     parts.set("left", state.left);
     if (state.swipe !== null) {
@@ -1240,7 +1241,7 @@ function toHash() {
     for (const [key, hidden] of state.hidden) if (hidden.size) parts.append("hide", [key, ...[...hidden].map((code) => colourings.get(key).categories[code] ?? "none")].join("~"));
     for (const [key, range] of state.range) parts.append("range", [key, ...range].join("~"));
     if (state.palette !== Object.keys(data.palettes)[0]) parts.set("palette", state.palette);
-    if (state.cell >= 0 && ids) parts.set("cell", ids[state.cell]);
+    if (state.cell >= 0) parts.set("cell", ids[state.cell]);
     written = `#${parts}`;
     history.replaceState(null, "", written);
   }, 250);
