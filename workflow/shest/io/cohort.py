@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from shest.core.errors import Findings, did_you_mean, one_line
+from shest.core.errors import Findings, did_you_mean
+from shest.io.table import read_text
 
 SURVIVAL, RESPONSE = ["time", "event"], ["response"]
 REMEDY = "Give a TSV with the columns sample, patient, and either time and event, or response"
@@ -33,11 +34,7 @@ def read_cohort(path: str | Path, samples: Collection[str]) -> pd.DataFrame:
         The table cannot be used.
     """
     findings = Findings()
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        findings.problem(path, f"no table that can be read ({one_line(error)})", REMEDY)
-        findings.stop()
+    table = read_text(path, findings, REMEDY)
     _check_columns(path, table, findings)
     findings.stop()
     outcome = RESPONSE if "response" in table else SURVIVAL

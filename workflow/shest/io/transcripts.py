@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from shest.core.errors import Findings, one_line
+from shest.core.errors import Findings
+from shest.io.table import read_text
 
 PROPERTIES = {"gc": (0.0, 1.0), "length": (1.0, float("inf"))}
 """Columns of numbers, and between what they lie: ``gc`` is a share, ``length`` in nucleotides."""
@@ -24,11 +25,7 @@ def read_transcripts(path: str | Path) -> pd.DataFrame:
         The table cannot be used.
     """
     findings = Findings()
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        findings.problem(path, f"no table that can be read ({one_line(error)})", REMEDY)
-        findings.stop()
+    table = read_text(path, findings, REMEDY)
     lacking = [name for name in ("gene", *PROPERTIES) if name not in table]
     if lacking:
         findings.problem(path, f"lacks column {', '.join(lacking)}", REMEDY)
